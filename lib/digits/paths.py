@@ -1,0 +1,22 @@
+"""Where everything lies. Locations and nothing else; every other module asks here."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]  # the package is installed editable, so this is the checkout
+NOTEBOOKS = PROJECT / "notebooks"
+OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # one folder per run
+REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
+LOCK = PROJECT / "requirements.lock"
+
+
+def given_data() -> Path | None:
+    """The folder that ``DIGITS_DATA`` names (relative to the working directory), or None."""
+    folder = os.environ.get("DIGITS_DATA")
+    return Path(folder).expanduser().resolve() if folder else None
+
+
+def download_cache() -> Path:
+    """Keras's own dataset folder (``KERAS_HOME`` moves it), so that either tool finds what the other fetched."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "datasets"

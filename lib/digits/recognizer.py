@@ -1,0 +1,154 @@
+"""A LiteRT model and its calibration to an answer: what the app, the evaluation and any other program call.
+
+Needs LiteRT, NumPy and Pillow. Never imports TensorFlow, so that it starts in half a second.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from digits import ink, paths
+from digits.calibration import Calibration
+
+
+class RecognizerError(Exception):
+    """The model cannot be used; the message says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer."""
+
+    digit: int | None  # the best guess, also when it is not accepted; None only for a blank
+    confidence: float  # the calibrated probability of ``digit``; 0 for a blank
+    probabilities: np.ndarray  # (10,), sums to 1
+    accepted: bool
+    reason: str  # "" when accepted, else "blank", "unsure" or "not a digit"
+    image: np.ndarray  # (28, 28) float32 in [0, 1]: what the network got
+
+
+class LiteRTModel:
+    """One ``.tflite`` file, images in and logits out, one image at a time on ``threads`` threads. Safe between threads."""
+
+    def __init__(self, path: Path, threads: int = 1):
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            (self._input,), (self._output,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise RecognizerError(f"{_shown(path)} is no LiteRT model that can be used: {error}") from None
+        if tuple(self._input["shape"]) != (1, 28, 28, 1) or tuple(self._output["shape"]) != (1, 10):
+            raise RecognizerError(f"{_shown(path)} takes {tuple(self._input['shape'])} and gives "
+                                  f"{tuple(self._output['shape'])}; (1, 28, 28, 1) and (1, 10) are needed.")
+        self._lock = threading.Lock()
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(n, 10) float32 from images (n, 28, 28[, 1]) in [0, 1]."""
+        images = np.asarray(images, np.float32).reshape(-1, 1, 28, 28, 1)
+        result = np.empty((len(images), 10), np.float32)
+        with self._lock:
+            for i, image in enumerate(images):
+                self._interpreter.set_tensor(self._input["index"], image)
+                self._interpreter.invoke()
+                result[i] = self._interpreter.get_tensor(self._output["index"])[0]
+        return result
+
+
+class Recognizer:
+    """Strokes or pictures to ``Prediction``.
+
+    >>> prediction = Recognizer.load(run="reference").predict_strokes([[(140, 40), (140, 240)]])
+    >>> prediction.digit, prediction.accepted
+    (1, True)
+    """
+
+    def __init__(self, model: LiteRTModel, calibration: Calibration, run: str = "", name: str = "", sha256: str = ""):
+        self.model, self.calibration, self.run, self.name, self.sha256 = model, calibration, run, name, sha256
+
+    @classmethod
+    def load(cls, run: str | None = None, model: str = "float32") -> "Recognizer":
+        """The model ``model`` (a file's name without ``.tflite``) of the run ``run``.
+
+        Without a run: ``outputs/latest`` when it is a finished MNIST run that was not quick, else ``outputs/reference``.
+        RecognizerError when the run or the file is missing, or the file is not the one that the run recorded.
+        """
+        folder = _run_folder(run)
+        path = folder / "models" / f"{model}.tflite"
+        if not path.is_file():
+            raise RecognizerError(f"{_shown(path)} does not exist. Available: {', '.join(available(folder.name)) or 'none'}.")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        recorded = _recorded_hash(folder, f"models/{path.name}")
+        if recorded and recorded != sha256:  # a damaged file can crash the interpreter, so it is never opened
+            raise RecognizerError(f"{_shown(path)} is not the file that this run recorded. Restore it, or run again.")
+        return cls(LiteRTModel(path), _read_calibration(path.with_name("calibration.json")), folder.name, model, sha256)
+
+    def predict_normalized(self, images: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (n, 10) of images that are in MNIST's form already, (n, 28, 28[, 1]) in [0, 1]."""
+        return self.calibration.probabilities(self.model.logits(images))
+
+    def predict_image(self, canvas: np.ndarray) -> Prediction:
+        """The answer for one picture, (H, W) uint8 or float in [0, 1], light ink on dark. ValueError for another shape."""
+        return self._predict(ink.normalize(canvas))
+
+    def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
+        """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
+        return self._predict(ink.strokes_to_image(strokes, size))
+
+    def _predict(self, image: np.ndarray) -> Prediction:
+        if not image.any():
+            return Prediction(None, 0.0, np.full(10, 0.1), False, "blank", image)
+        logits = self.model.logits(image)[0]
+        probabilities = self.calibration.probabilities(logits)
+        digit = int(probabilities.argmax())
+        reason = self.calibration.reason(logits)
+        return Prediction(digit, float(probabilities[digit]), probabilities, not reason, reason, image)
+
+
+def available(run: str) -> list[str]:
+    """Names of the LiteRT models that a run holds."""
+    return sorted(path.stem for path in (_folder(run) / "models").glob("*.tflite"))
+
+
+def _folder(run: str) -> Path:
+    return paths.REFERENCE if run == "reference" else paths.OUTPUTS / run
+
+
+def _run_folder(run: str | None) -> Path:
+    if run is None:
+        record = _record(paths.OUTPUTS / "latest")
+        good = record.get("status") == "finished" and record.get("profile") != "quick"
+        run = "latest" if good and record.get("dataset", {}).get("name") == "mnist" else "reference"
+    folder = _folder(run)
+    if not folder.is_dir():
+        raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
+    return folder
+
+
+def _read_calibration(path: Path) -> Calibration:
+    try:
+        return Calibration.read(path)
+    except (OSError, ValueError) as error:
+        raise RecognizerError(f"{_shown(path)} cannot be used ({error}). Restore it, or run ./run_all.sh again.") from None
+
+
+def _record(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _recorded_hash(folder: Path, file: str) -> str | None:
+    """The SHA-256 that run.json has for ``file``; None when the run has no record (a notebook run by hand)."""
+    return _record(folder).get("artefacts", {}).get(file, {}).get("sha256")
+
+
+def _shown(path: Path) -> str:
+    """A path without this machine's part of it, for messages that others may read."""
+    return "/".join(path.parts[-3:])

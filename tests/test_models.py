@@ -1,0 +1,97 @@
+"""The networks: shapes, counts that can be checked by hand, training that learns and repeats."""
+
+import keras
+import numpy as np
+import pytest
+
+from digits import models, training
+from digits.augment import Augmentation
+from digits.training import TrainingConfig
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_network_gives_probabilities(name):
+    model = models.build(name)
+    out = model.predict(np.random.default_rng(0).random((3, 28, 28, 1), np.float32), verbose=0)
+    assert out.shape == (3, 10)
+    np.testing.assert_allclose(out.sum(1), 1, atol=1e-5)
+    assert models.layer_table(model)["parameters"].sum() == model.count_params()
+
+
+def test_known_counts():
+    """By hand: 26*26*9*32 + 11*11*9*32*64 + 5*5*64*10 multiplies; 34,826 parameters on keras.io."""
+    example = models.build("keras_example")
+    assert example.count_params() == 34_826
+    assert models.count_multiplies(example) == 26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 5 * 5 * 64 * 10
+    assert models.build("lenet5").count_params() == 61_706  # LeCun's 60,000 with full connections between maps
+
+
+def test_unknown_network_is_refused():
+    with pytest.raises(ValueError, match="Choose one of: compact"):
+        models.build("resnet152")
+
+
+def test_logits_model_shares_the_weights():
+    model = models.build("lenet5")
+    x = np.random.default_rng(1).random((4, 28, 28, 1), np.float32)
+    logits = models.logits_model(model).predict(x, verbose=0)
+    np.testing.assert_allclose(keras.ops.softmax(logits), model.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Ten classes of bars at ten heights, with noise: learnt in seconds."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(1200) % 10
+    images = 0.2 * rng.random((1200, 28, 28, 1), np.float32)
+    for i, label in enumerate(labels):
+        images[i, 2 + 2 * label:5 + 2 * label, 4:24] = 1
+    return images, np.eye(10, dtype=np.float32)[labels]
+
+
+def fit(toy, **options):
+    training.set_seed(5)
+    model = models.build("lenet5")
+    x, y = toy
+    history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), TrainingConfig(**{"epochs": 2, "seed": 5} | options),
+                           Augmentation(shift=0.3, rotation=2, scale=0.02, shear=0, elastic=0, stroke_width=0.2, styles=0))
+    return model, history
+
+
+def test_training_learns_and_repeats_to_the_bit(toy):
+    first, history = fit(toy)
+    assert list(history) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
+    assert history["val_accuracy"].iloc[-1] > 0.9
+    second, again = fit(toy)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+    assert history.drop(columns="seconds").equals(again.drop(columns="seconds"))
+
+
+def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
+    """A learning rate that ruins the net after the first epochs must not ruin what is kept."""
+    training.set_seed(5)
+    model = models.build("lenet5")
+    x, y = toy
+    config = TrainingConfig(epochs=6, patience=2, seed=5, learning_rate=0.3, warmup=0.9)
+    history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, checkpoint=tmp_path / "best.keras")
+    best = history["val_loss"].min()
+    model.compile(loss="categorical_crossentropy")
+    assert model.evaluate(x[1000:], y[1000:], batch_size=1000, verbose=0) == pytest.approx(best, rel=1e-4)
+    kept = keras.models.load_model(tmp_path / "best.keras")
+    assert kept.evaluate(x[1000:], y[1000:], batch_size=1000, verbose=0)[0] == pytest.approx(best, rel=1e-4)
+    assert len(history) < 6  # EarlyStopping ended it
+
+
+def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():
+    x = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1) * np.ones((1, 28, 28, 1), np.float32)
+    y = np.eye(10, dtype=np.float32)[np.arange(40) % 10]
+    stream = training.batches(x, y, TrainingConfig(batch_size=8), None)
+    epochs = [[int(v) for _ in range(5) for v in next(stream)[0][:, 0, 0, 0]] for _ in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
+
+
+def test_too_few_images_are_refused(toy):
+    x, y = toy
+    with pytest.raises(ValueError, match="fewer than one batch"):
+        training.fit(models.build("lenet5"), x[:10], y[:10], (x, y), TrainingConfig())
