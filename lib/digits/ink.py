@@ -48,7 +48,9 @@ def rasterize(strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = 
 
 def _to_ink(image: np.ndarray) -> np.ndarray:
     """(H, W) float32 in [0, 1] from uint8 or float; ValueError when it is no single grey image in range."""
-    image = np.squeeze(np.asarray(image))
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
     if image.ndim != 2:
         raise ValueError(f"An ink image is (H, W); this one has shape {image.shape}.")
     if image.dtype == np.uint8:

@@ -1,9 +1,12 @@
 """Name to Keras model. Each network is a list that reads from top to bottom."""
 
-import keras
-import pandas as pd
-from keras import layers
+from pathlib import Path
 
+import pandas as pd
+
+from digits.backend import keras
+
+layers = keras.layers
 INPUT_SHAPE, CLASSES = (28, 28, 1), 10
 
 
@@ -80,7 +83,27 @@ def build(name: str, **options) -> keras.Model:
     if name not in _BODIES:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
     head = [layers.Dense(CLASSES, name="logits"), layers.Activation("softmax", name="probabilities")]
-    return keras.Sequential([keras.Input(INPUT_SHAPE, name="image"), *_BODIES[name](**options), *head], name=name)
+    body = _named(_BODIES[name](**options))
+    return keras.Sequential([keras.Input(INPUT_SHAPE, name="image"), *body, *head], name=name)
+
+
+_SHORT = {"Conv2D": "convolution", "BatchNormalization": "norm", "Activation": "relu", "MaxPooling2D": "pooling",
+          "AveragePooling2D": "pooling", "Flatten": "flatten", "Dropout": "dropout", "Dense": "dense"}
+
+
+def _named(body: list) -> list:
+    """Number the layers of each kind from 1: Keras counts through a whole session, which would differ between runs."""
+    counts: dict[str, int] = {}
+    for layer in body:
+        kind = _SHORT.get(type(layer).__name__, type(layer).__name__.lower())
+        counts[kind] = counts.get(kind, 0) + 1
+        layer.name = f"{kind}_{counts[kind]}"
+    return body
+
+
+def load(path: Path) -> keras.Model:
+    """A saved network, ``.keras`` or ``.h5``, ready to predict."""
+    return keras.models.load_model(path, compile=False)
 
 
 def logits_model(model: keras.Model) -> keras.Model:

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from digits import ink, paths
 from digits.calibration import Calibration
+from digits.quiet import quiet_stderr
 
 
 class RecognizerError(Exception):
@@ -38,8 +39,9 @@ class LiteRTModel:
 
     def __init__(self, path: Path, threads: int = 1):
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with quiet_stderr():  # LiteRT announces its XNNPACK delegate each time
+                self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
             (self._input,), (self._output,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise RecognizerError(f"{_shown(path)} is no LiteRT model that can be used: {error}") from None
@@ -83,7 +85,7 @@ class Recognizer:
         if not path.is_file():
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {', '.join(available(folder.name)) or 'none'}.")
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        recorded = _recorded_hash(folder, f"models/{path.name}")
+        recorded = _record(folder).get("models", {}).get(path.name)  # none for a notebook run by hand
         if recorded and recorded != sha256:  # a damaged file can crash the interpreter, so it is never opened
             raise RecognizerError(f"{_shown(path)} is not the file that this run recorded. Restore it, or run again.")
         return cls(LiteRTModel(path), _read_calibration(path.with_name("calibration.json")), folder.name, model, sha256)
@@ -142,11 +144,6 @@ def _record(folder: Path) -> dict:
         return json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def _recorded_hash(folder: Path, file: str) -> str | None:
-    """The SHA-256 that run.json has for ``file``; None when the run has no record (a notebook run by hand)."""
-    return _record(folder).get("artefacts", {}).get(file, {}).get("sha256")
 
 
 def _shown(path: Path) -> str:

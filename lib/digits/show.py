@@ -3,9 +3,7 @@
 import base64
 import html
 import io
-import os
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -75,12 +73,9 @@ _line = None  # the display that `progress` updates until it is done
 def progress(text: str, done: bool = False) -> None:
     """One line that updates itself, in JupyterLab and (through the runner) on the console.
 
-    The runner names a file in ``DIGITS_PROGRESS`` and shows what is written there; the executed notebook keeps only
-    the last line. ``done`` ends the line, so that the next call starts another.
+    The executed notebook keeps only the last text. ``done`` ends the line, so that the next call starts another.
     """
     global _line
-    if path := os.environ.get("DIGITS_PROGRESS"):
-        Path(path).write_text(text, encoding="utf-8")
     content = _Element(f'<p class="digits-progress">{html.escape(text)}</p>', text)
     if get_ipython() is None:
         print(f"\r{text}", end="\n" if done else "", file=sys.stderr, flush=True)

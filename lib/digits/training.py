@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from digits.augment import Augmentation, augment
 from digits.show import progress
+from digits.backend import keras, tf
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ _KINDS = {"Conv2D": PALETTE[0], "Dense": PALETTE[4], "MaxPooling2D": PALETTE[2],
 
 
 def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
-    """Horizontal bars of one column of ``models.layer_table``, layers from top to bottom; only layers that compute."""
-    shown = table[(table["parameters"] > 0) | (table["multiplies"] > 0)]
+    """Horizontal bars of one column of ``models.layer_table``, from top to bottom; only layers that multiply."""
+    shown = table[table["multiplies"] > 0]
     positions = np.arange(len(shown))[::-1]
     ax.barh(positions, shown[column], color=[_KINDS.get(kind, MUTED) for kind in shown["kind"]], height=0.7)
     ax.set_yticks(positions, shown["layer"])
     ax.set_xlabel(f"{column} (thousands)")
+    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}")
     ax.grid(False, axis="y")
     return ax

@@ -1,0 +1,49 @@
+"""The published run holds what it claims: its own models are loaded and counted again."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from digits import data, paths
+from digits.recognizer import Recognizer
+
+METRICS = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
+RUN = json.loads((paths.REFERENCE / "run.json").read_text(encoding="utf-8"))
+
+
+def test_every_published_file_is_the_recorded_one():
+    recorded = RUN["models"]
+    assert {path.name for path in (paths.REFERENCE / "models").iterdir()} == set(recorded)
+    for name, sha256 in recorded.items():
+        assert hashlib.sha256((paths.REFERENCE / "models" / name).read_bytes()).hexdigest() == sha256, name
+
+
+def test_the_published_run_is_a_clean_standard_run_on_mnist():
+    assert RUN["status"] == "finished" and RUN["profile"] == "standard" and RUN["dataset"]["name"] == "mnist"
+    assert METRICS["03_evaluation"]["test"]["accuracy"] >= 0.995
+
+
+def test_the_published_model_makes_exactly_the_recorded_test_errors(mnist):
+    recorded = METRICS["03_evaluation"]["test"]
+    guesses = Recognizer.load(run="reference").predict_normalized(mnist.x_test).argmax(axis=1)
+    assert (guesses != mnist.y_test).sum() == recorded["errors"] and len(guesses) == recorded["n"]
+
+
+def test_the_published_model_reads_the_recorded_share_of_pen_digits(pen_test):
+    recognizer = Recognizer.load(run="reference")
+    right = sum(recognizer.predict_strokes([s * 280 / 500 for s in pen.strokes]).digit == pen.label for pen in pen_test)
+    recorded = METRICS["03_evaluation"]["pen"]
+    assert right == recorded["n"] - recorded["errors"] and len(pen_test) == recorded["n"]
+
+
+@pytest.mark.parametrize("file", ["model.keras", "mnist_cnn_model.h5"])
+def test_the_keras_files_make_the_same_errors(mnist, file):
+    import keras
+
+    model = keras.models.load_model(paths.REFERENCE / "models" / file, compile=False)
+    guesses = model.predict(mnist.x_test, batch_size=1000, verbose=0).argmax(axis=1)
+    wrong = np.flatnonzero(guesses != mnist.y_test)
+    assert len(wrong) == METRICS["03_evaluation"]["test"]["errors"]
+    assert data.LABEL_ERRORS  # they stay in the count: 10,000 images, as everybody reports
