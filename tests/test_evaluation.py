@@ -1,0 +1,267 @@
+"""Measures with known answers."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from digits import corruptions, evaluation
+from digits.calibration import softmax
+from digits.corruptions import CORRUPTIONS
+from digits.plots import evaluation as plots
+from digits.plots import use_style
+
+matplotlib.use("Agg")
+use_style()
+
+
+def test_wilson_interval_agrees_with_published_values():
+    # statsmodels.stats.proportion.proportion_confint(count, n, method="wilson")
+    assert evaluation.wilson_interval(10, 20) == pytest.approx((0.299298, 0.700702), abs=1e-6)
+    assert evaluation.wilson_interval(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
+    assert evaluation.wilson_interval(9966, 10000) == pytest.approx((0.995253, 0.997566), abs=1e-6)
+    assert evaluation.wilson_interval(0, 0) == (0, 1)
+
+
+def test_counts_agree_with_each_other():
+    labels = np.array([0, 0, 1, 1, 1, 9])
+    predictions = np.array([0, 1, 1, 1, 7, 9])
+    summary = evaluation.accuracy_summary(labels, predictions)
+    matrix = evaluation.confusion(labels, predictions)
+    table = evaluation.per_class(labels, predictions)
+    assert (summary["errors"], summary["n"]) == (2, 6)
+    assert matrix.shape == (10, 10) and matrix[0, 1] == 1 and matrix[1, 7] == 1
+    assert matrix.sum() - np.trace(matrix) == summary["errors"] == table["errors"].sum()
+    assert table.loc[0, "recall"] == 0.5 and table.loc[1, "precision"] == pytest.approx(2 / 3)
+    assert table.loc[1, "mostly read as"] == "7" and table.loc[9, "mostly read as"] == "–"
+    assert np.isnan(evaluation.confusion_rates(matrix)[5]).all()
+    assert evaluation.confused_pairs(matrix)["count"].tolist() == [1, 1]
+    assert evaluation.classification_report(labels, predictions).loc["1", "support"] == 3
+
+
+def test_error_table_lists_every_error_with_its_two_best_guesses():
+    probabilities = np.full((3, 10), 0.01)
+    probabilities[0, [3, 5]] = 0.6, 0.32
+    probabilities[1, [4, 9]] = 0.5, 0.42
+    probabilities[2, [2, 8]] = 0.9, 0.02
+    table = evaluation.error_table(np.array([5, 4, 1]), probabilities, known=[2])
+    assert table["index"].tolist() == [2, 0]  # the most confident error first
+    assert table[["first", "second"]].to_numpy().tolist() == [[2, 8], [3, 5]]
+    assert table["known"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_calibration_error_of_constructed_data(binning):
+    confidence = np.repeat([0.95, 0.55], 100)
+    correct = np.concatenate([np.arange(100) < 80, np.arange(100) < 55])  # 15 points too sure; exactly right
+    error = evaluation.expected_calibration_error(confidence, correct, bins=2 if binning == "mass" else 15,
+                                                  binning=binning)
+    assert error == pytest.approx(0.5 * 0.15)
+
+
+def test_reliability_bins_hold_every_sample_once_and_their_edges():
+    confidence = np.array([0.0, 1 / 15, 0.5, 1.0])
+    bins = evaluation.reliability_bins(confidence, np.array([False, True, True, True]))
+    assert bins["n"].tolist() == [2, 1, 1]  # bins are (low, high], the first holds 0
+    assert ((bins["confidence"] >= bins["low"]) & (bins["confidence"] <= bins["high"])).all()
+    with pytest.raises(ValueError, match="binning"):
+        evaluation.reliability_bins(confidence, confidence > 0, binning="quantile")
+
+
+def test_chance_level_tells_honest_from_boastful_confidence():
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(0.5, 1, 4000)
+    limit = evaluation.honest_calibration_error(confidence, seed=1)
+    honest, boastful = rng.random(4000) < confidence, rng.random(4000) < confidence - 0.1
+    assert evaluation.expected_calibration_error(confidence, honest) < limit
+    assert evaluation.expected_calibration_error(confidence, boastful) > limit
+
+
+def test_fit_temperature_recovers_a_known_scaling():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 10))
+    truth = softmax(logits)
+    labels = (truth.cumsum(axis=1) > rng.random((len(truth), 1))).argmax(axis=1)
+    assert evaluation.fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.03)
+    assert evaluation.fit_temperature(logits / 2, labels) == pytest.approx(0.5, rel=0.03)
+
+
+def test_answers_keep_their_best_guess_at_any_temperature():
+    answers = evaluation.Answers(np.array([1, 2]), np.eye(10)[[1, 3]] * 4, temperature=2.0)
+    assert answers.predictions.tolist() == [1, 3] and answers.correct.tolist() == [True, False]
+    assert (answers.uncalibrated().confidence > answers.confidence).all()
+    np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1)
+    summary = evaluation.calibration_summary(answers, seed=1)
+    assert summary["n"] == 2 and summary["nll_interval"][0] <= summary["nll"] <= summary["nll_interval"][1]
+
+
+def test_proper_scores_at_their_ends():
+    labels = np.array([3, 7])
+    perfect, uniform = np.eye(10)[labels], np.full((2, 10), 0.1)
+    assert evaluation.negative_log_likelihood(perfect, labels) == evaluation.brier_score(perfect, labels) == 0
+    assert evaluation.negative_log_likelihood(uniform, labels) == pytest.approx(np.log(10))
+    assert np.isfinite(evaluation.negative_log_likelihood(perfect, labels[::-1]))
+    assert evaluation.brier_score(perfect, labels[::-1]) == pytest.approx(2)
+
+
+def test_risk_falls_with_coverage_when_confidence_ranks_perfectly():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    correct = np.array([True, True, False, False])
+    curve = evaluation.risk_coverage(confidence, correct)
+    assert curve["risk"].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2]) and curve["risk"].is_monotonic_increasing
+    assert evaluation.area_under_risk_coverage(confidence, correct) == pytest.approx((1 / 3 + 1 / 2) / 4)
+    assert evaluation.coverage_at_risk(confidence, correct, 0) == 0.5
+    assert evaluation.coverage_at_risk(confidence, correct, 0.4) == 0.75
+    assert evaluation.coverage_at_risk(confidence[2:], correct[2:], 0.4) == 0
+
+
+def test_ties_are_answered_together():
+    curve = evaluation.risk_coverage(np.array([0.9, 0.9, 0.5]), np.array([True, False, True]))
+    assert curve["coverage"].tolist() == pytest.approx([2 / 3, 1])
+
+
+def test_threshold_keeps_risk_low_and_coverage_high():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    correct = np.array([True, True, False, True])
+    assert evaluation.choose_threshold(confidence, correct, risk=0.3) == 0.6  # 1 of 4 wrong is allowed
+    assert evaluation.choose_threshold(confidence, correct, risk=0.1) == 0.8
+    assert evaluation.choose_threshold(confidence, correct, risk=0.1, coverage=0.75) == 0.7  # cannot have both
+    summary = evaluation.acceptance_summary(confidence >= 0.8, correct)
+    assert (summary["answered"]["count"], summary["right"]["count"], summary["right"]["n"]) == (2, 2, 2)
+    assert np.isnan(evaluation.acceptance_summary(confidence > 1, correct)["right"]["share"])
+
+
+def test_mcnemar_counts_only_differences():
+    a = np.array([True] * 90 + [True] * 9 + [False] * 1)
+    b = np.array([True] * 90 + [False] * 9 + [True] * 1)
+    result = evaluation.mcnemar(a, b)
+    assert (result["only_a"], result["only_b"]) == (9, 1)
+    assert result["p_value"] == pytest.approx(2 * (1 + 10) / 2**10)  # both tails of Binomial(10, 1/2)
+    assert evaluation.mcnemar(a, a)["p_value"] == 1
+
+
+def test_paired_table_tests_each_way_against_the_reference():
+    labels = np.zeros(10, int)
+    good = evaluation.Answers(labels, np.eye(10)[labels])
+    bad = evaluation.Answers(labels, np.eye(10)[np.arange(10)])
+    table = evaluation.paired_table({"good": good, "bad": bad}, "good").set_index("way")
+    assert table.loc["bad", ["only here", "only there"]].tolist() == [0, 9] and np.isnan(table.loc["good", "p"])
+    assert evaluation.p_text(table.loc["bad", "p"]) == "0.0039" and evaluation.p_text(0.0) == "< 0.001"
+
+
+def test_groups_are_counted_apart():
+    table = evaluation.by_group([1, 1, 2, 2], [True, False, True, True])
+    assert table["errors"].to_dict() == {1: 1, 2: 0} and table["n"].sum() == 4
+    assert table.loc[1, "low"] < 0.5 < table.loc[1, "high"] and table.loc[2, "high"] == 1
+
+
+def test_comparison_ranks_models_and_passes_over_other_records():
+    ours = evaluation.accuracy_summary(np.zeros(4), np.array([0, 0, 0, 1]))
+    table = evaluation.comparison({"ours": ours, "theirs": {"accuracy": 0.9}, "seconds": 3})
+    assert table["model"].tolist() == ["theirs", "ours"] and table["95% interval"].isna().tolist() == [True, False]
+
+
+def test_sentences_carry_count_and_interval():
+    assert evaluation.accuracy_text(evaluation.accuracy_summary(np.zeros(20), np.repeat([0, 1], 10))) == (
+        "50.00% (10 errors in 20; 95% interval 29.93% to 70.07%)")
+    assert evaluation.share_text(evaluation.proportion(10, 20)).startswith("50.0% (10 of 20; 95% interval 29.9% to")
+
+
+def test_bootstrap_interval_is_seeded_and_near_theory():
+    values = (np.arange(1000) < 300).astype(float)
+    interval = evaluation.bootstrap_interval(np.mean, values, seed=5)
+    assert interval == evaluation.bootstrap_interval(np.mean, values, seed=5)
+    assert interval == pytest.approx((0.272, 0.328), abs=0.006)
+
+
+def test_figures_can_be_drawn_of_a_model_without_errors(disc):
+    labels = np.arange(10)
+    table = evaluation.error_table(labels, np.eye(10))
+    counts = evaluation.confusion(labels, labels)
+    figures = [plots.error_gallery(disc, table), plots.confusion_maps(counts, evaluation.confusion_rates(counts))]
+    for figure in figures:
+        figure.canvas.draw()
+    assert len(table) == 0 and evaluation.confused_pairs(counts).empty
+
+
+def test_gallery_marks_known_label_errors_and_never_claims_certainty(disc):
+    probabilities = np.full((1, 10), 1e-5)
+    probabilities[0, 3] = 1 - 9e-5
+    figure = plots.error_gallery(disc, evaluation.error_table(np.array([5]), probabilities, known=[0]))
+    assert "†" in figure.axes[0].get_title() and ">99%" in figure.axes[0].get_xlabel()
+    assert plots.percent(1e-4) == "<1%" and plots.percent(0.99) == "99%"
+
+
+@pytest.fixture
+def disc():
+    """A soft disc in the middle, far from the border: (1, 28, 28)."""
+    y, x = np.mgrid[:28, :28]
+    return np.clip(6 - np.hypot(x - 13.5, y - 13.5), 0, 1).astype(np.float32)[None]
+
+
+def _centroid(image):
+    y, x = np.mgrid[:28, :28]
+    return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
+def test_corruptions_change_nothing_at_the_neutral_severity_and_stay_in_range(corruption, disc):
+    assert corruption.neutral in corruption.severities
+    assert list(corruption.severities) == sorted(corruption.severities)
+    same = corruption(disc, corruption.neutral, np.random.default_rng(0))
+    np.testing.assert_array_equal(same, disc)
+    assert same is not disc
+    for severity in corruption.severities:
+        changed = corruption(disc, severity, np.random.default_rng(0))
+        assert changed.shape == disc.shape and changed.dtype == np.float32
+        assert changed.min() >= 0 and changed.max() <= 1
+        np.testing.assert_array_equal(changed, corruption(disc, severity, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shift_moves_the_centre_of_mass_by_that_many_pixels(disc, seed):
+    moved = corruptions.shift(disc[0], 5, np.random.default_rng(seed))
+    assert np.abs(_centroid(moved) - _centroid(disc[0])).sum() == pytest.approx(5, abs=1e-3)
+
+
+def test_blur_keeps_the_ink_and_contrast_keeps_the_mean(disc):
+    rng = np.random.default_rng(0)
+    assert corruptions.blur(disc[0], 2, rng).sum() == pytest.approx(disc.sum(), rel=1e-3)
+    pale = corruptions.contrast(disc[0], 0.3, rng)
+    assert pale.mean() == pytest.approx(disc.mean(), rel=1e-5)
+    assert np.ptp(pale) == pytest.approx(0.3 * np.ptp(disc), rel=1e-5)
+
+
+def test_stroke_width_thickens_and_thins_a_line_on_both_sides():
+    line = np.zeros((28, 28), np.float32)
+    line[12:16, 4:24] = 1
+    rng = np.random.default_rng(0)
+    wide, thin = corruptions.stroke_width(line, 2, rng), corruptions.stroke_width(line, -2, rng)
+    assert wide[:, 14].sum() == pytest.approx(6, abs=0.5) and thin[:, 14].sum() == pytest.approx(2, abs=0.5)
+    assert _centroid(wide) == pytest.approx(_centroid(line), abs=0.05)
+
+
+def test_scale_changes_the_area_and_rotation_keeps_the_ink(disc):
+    rng = np.random.default_rng(0)
+    assert corruptions.scale(disc[0], 1.4, rng).sum() == pytest.approx(1.4**2 * disc.sum(), rel=0.03)
+    assert corruptions.scale(disc[0], 0.5, rng).sum() == pytest.approx(0.5**2 * disc.sum(), rel=0.05)
+    assert corruptions.rotate(disc[0], 45, rng).sum() == pytest.approx(disc.sum(), rel=0.02)
+
+
+def test_robustness_scores_every_severity_on_the_same_images(disc):
+    def predict(images):
+        return np.eye(10)[np.zeros(len(images), int)]
+
+    table = evaluation.robustness(predict, np.repeat(disc, 4, axis=0), np.array([0, 0, 0, 1]), CORRUPTIONS[:2], seed=1)
+    assert len(table) == sum(len(c.severities) for c in CORRUPTIONS[:2])
+    assert set(table["errors"]) == {1} and (table["low"] < 0.75).all() and (table["high"] > 0.75).all()
+
+
+def test_non_digits_are_seeded_strokes_on_the_canvas():
+    first, again = (corruptions.non_digits(3, seed=2) for _ in range(2))
+    assert list(first) == list(corruptions.NON_DIGITS)
+    for kind, drawings in first.items():
+        assert len(drawings) == 3
+        for drawing, twin in zip(drawings, again[kind], strict=True):
+            for stroke, other in zip(drawing, twin, strict=True):
+                np.testing.assert_array_equal(stroke, other)
+                assert stroke.shape[1] == 2 and stroke.min() >= 0 and stroke.max() <= 280
