@@ -38,7 +38,8 @@ def test_zero_strength_is_the_identity():
     np.testing.assert_allclose(run(Augmentation().scaled(0)), IMAGES, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["rotation", "scale", "shear", "shift", "elastic", "stroke_width", "styles"])
+@pytest.mark.parametrize("part", ["rotation", "scale", "shear", "shift", "elastic", "stroke_width", "contrast", "noise",
+                                  "styles"])
 def test_each_part_alone_does_something(part):
     strength = 1.0 if part == "styles" else getattr(Augmentation(), part)
     assert np.abs(run(replace(NONE, **{part: strength})) - IMAGES).max() > 0.2

@@ -22,7 +22,7 @@ def test_rule_of_mnist():
     image = ink.strokes_to_image([SEVEN])
     assert image.shape == (28, 28) and image.dtype == np.float32 and 0 <= image.min() and image.max() == 1
     assert max(extent(image)) == 20
-    assert centre_of_mass(image) == pytest.approx((13.5, 13.5), abs=0.5)
+    assert centre_of_mass(image) == pytest.approx((14, 14), abs=0.51)
 
 
 @pytest.mark.parametrize("shift", [(-50, -50), (60, 20), (30, 30)])
@@ -52,12 +52,11 @@ def test_aspect_ratio_is_kept():
     assert height == 20 and width <= 4
 
 
-def test_real_mnist_images_are_nearly_fixed_points(mnist):
-    """The rule applied to what it made moves nothing by more than the rounding of the centre."""
-    images = mnist.x_train[:500, ..., 0]
-    again = np.array([ink.normalize(image) for image in images])
-    agreement = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(images, again, strict=True)]
-    assert np.median(agreement) > 0.99
+def test_mnist_itself_is_left_as_it_is(mnist):
+    """What was normalised by this rule already must come back unchanged."""
+    images = mnist.x_train[:1000, ..., 0]
+    unchanged = [np.array_equal(image, ink.normalize(image)) for image in images]
+    assert np.mean(unchanged) > 0.9
 
 
 def test_blank_is_zeros():

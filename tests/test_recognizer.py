@@ -51,6 +51,12 @@ def test_blank_has_no_digit(recognizer):
         assert prediction.probabilities.sum() == pytest.approx(1)
 
 
+def test_a_tap_is_no_digit(recognizer):
+    for jitter in (0.0, 1.0, 4.0):
+        tap = recognizer.predict_strokes([np.array([(100.0, 100), (100 + jitter, 100 + jitter)])])
+        assert not tap.accepted and tap.digit is not None
+
+
 def test_strokes_and_a_picture_of_them_agree(recognizer):
     from digits import ink
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from digits import data, paths
+from digits import data, paths, readme
 from digits.recognizer import Recognizer
 
 METRICS = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
@@ -47,3 +47,14 @@ def test_the_keras_files_make_the_same_errors(mnist, file):
     wrong = np.flatnonzero(guesses != mnist.y_test)
     assert len(wrong) == METRICS["03_evaluation"]["test"]["errors"]
     assert data.LABEL_ERRORS  # they stay in the count: 10,000 images, as everybody reports
+
+
+def test_the_readme_quotes_the_published_run(tmp_path):
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.renewed(text) == text, "run: python -m digits.readme"
+    test = METRICS["03_evaluation"]["test"]
+    assert f"**{test['accuracy']:.2%}**" in text and f"{test['errors']:,} errors in {test['n']:,}" in text
+    changed = {**METRICS, "03_evaluation": {**METRICS["03_evaluation"], "test": {**test, "accuracy": 0.123456}}}
+    for name, content in (("metrics.json", changed), ("run.json", RUN)):
+        (tmp_path / name).write_text(json.dumps(content))
+    assert "12.35%" in readme.renewed(text, tmp_path)

@@ -23,6 +23,8 @@ class Augmentation:
     shift: float = 1.5  # pixels: the centre of mass moves with a hook or a foot
     elastic: float = 0.7  # pixels, root mean square of the smooth displacement (Simard et al. 2003)
     stroke_width: float = 0.9  # 0 to 1: how far towards one step of erosion or dilation; thin pens and thick markers
+    contrast: float = 0.5  # 0 to 1: the part of its strength that ink may lose; pencils and photographs are grey
+    noise: float = 0.12  # standard deviation, in units of full ink: paper is not clean
     styles: float = 0.25  # probability of a writing style that MNIST lacks, for the digits that have one
 
     def scaled(self, strength: float) -> "Augmentation":
@@ -30,7 +32,7 @@ class Augmentation:
         return replace(self, **{name: value * strength for name, value in vars(self).items()})
 
 
-NONE = Augmentation(0, 0, 0, 0, 0, 0, 0)
+NONE = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def only(part: str, a: Augmentation) -> Augmentation:
@@ -82,6 +84,15 @@ def stroke_width(image: np.ndarray, amount: float) -> np.ndarray:
     thinned = image + np.float32(min(-amount, 0.7)) * (cv2.erode(image, _CROSS) - image)
     peak = thinned.max()
     return thinned if peak <= 0 else thinned * np.float32(min(image.max() / peak, 2.0))
+
+
+def paper(image: np.ndarray, rng: np.random.Generator, a: Augmentation) -> np.ndarray:
+    """Paler ink, and for every third image the grain of paper or of a camera."""
+    if a.contrast:
+        image = image * np.float32(1 - a.contrast * rng.random())
+    if a.noise and rng.random() < 0.3:
+        image = image + rng.normal(0, a.noise, image.shape).astype(np.float32)
+    return image
 
 
 def _box(image: np.ndarray) -> tuple[float, float, float, float]:
@@ -208,5 +219,5 @@ def augment(images: np.ndarray, rng: np.random.Generator, a: Augmentation, label
         image = geometry(image, rng, own)
         if a.stroke_width:
             image = stroke_width(image, own.stroke_width * rng.uniform(-1, 1))
-        out[i, ..., 0] = image
+        out[i, ..., 0] = paper(image, rng, own)
     return np.clip(out, 0, 1, out=out)

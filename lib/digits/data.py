@@ -462,7 +462,7 @@ def _like_mnist(images: np.ndarray) -> np.ndarray:
     large = ndimage.zoom(images / 16, (1, 2.5, 2.5), order=3, grid_mode=True, mode="grid-constant")
     framed = np.pad(((large - 0.3) / 0.4).clip(0, 1), ((0, 0), (4, 4), (4, 4)))
     for image in framed:
-        off_centre = 13.5 - np.array(ndimage.center_of_mass(image))
+        off_centre = 14 - np.array(ndimage.center_of_mass(image))
         image[:] = np.roll(image, np.round(off_centre).astype(int), axis=(0, 1))  # at most 3, the frame is 4 wide
     return 255 * framed
 

@@ -14,7 +14,7 @@ BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 PEN = 0.12  # of that extent: MNIST's pen, and the best of 0.12 to 0.18 on the pen digits of the training writers
 BOX, SIDE = 20, 28  # pixels of MNIST
-MINIMUM_INK = 0.05  # of full ink: what is fainter is paper
+MINIMUM_INK = 0.02  # of full ink: what is fainter is paper, or lost in 8 bits
 
 
 def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -94,11 +94,17 @@ def _centre(small: np.ndarray) -> np.ndarray:
         return np.zeros((SIDE, SIDE), np.float32)
     x = (small.sum(0) @ np.arange(width)) / total
     y = (small.sum(1) @ np.arange(height)) / total
-    left = int(np.clip(round(SIDE / 2 - 0.5 - x), 0, SIDE - width))
-    top = int(np.clip(round(SIDE / 2 - 0.5 - y), 0, SIDE - height))
+    left = int(np.clip(round(SIDE / 2 - x), 0, SIDE - width))  # MNIST's centre is column 14, row 14, counted from 0
+    top = int(np.clip(round(SIDE / 2 - y), 0, SIDE - height))
     result = np.zeros((SIDE, SIDE), np.float32)
     result[top:top + height, left:left + width] = np.clip(small, 0, 1)
     return result
+
+
+def extent(strokes: Sequence[np.ndarray]) -> float:
+    """The longer side of the strokes' bounding box, in their own pixels; 0 for none."""
+    checked = check_strokes(strokes)
+    return float(np.ptp(np.concatenate(checked), axis=0).max()) if checked else 0.0
 
 
 def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.ndarray:

@@ -16,7 +16,7 @@ def _block(filters: int, size: int = 3, strides: int = 1, activation: str = "rel
             layers.BatchNormalization(momentum=0.9), layers.Activation(activation)]
 
 
-def _compact(width: int = 32, dropout: float = 0.2) -> list:
+def _compact(width: int = 40, dropout: float = 0.2) -> list:
     """Ours: five batch-normalised convolutions; an early stride keeps the arithmetic where it pays."""
     return [
         *_block(width, 5, strides=2),  # 28 -> 14: strokes; 5 x 5 sees a whole stroke's width

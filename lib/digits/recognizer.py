@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,10 @@ class Recognizer:
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
-        return self._predict(ink.strokes_to_image(strokes, size))
+        prediction = self._predict(ink.strokes_to_image(strokes, size))
+        if prediction.accepted and ink.extent(strokes) < size / 25:  # enlarged, a dot would look like a fat digit
+            return replace(prediction, accepted=False, reason="not a digit")
+        return prediction
 
     def _predict(self, image: np.ndarray) -> Prediction:
         if not image.any():

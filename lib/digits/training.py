@@ -17,13 +17,13 @@ from digits.backend import keras, tf
 class TrainingConfig:
     """How a network is trained. Every value is recorded with the run."""
 
-    epochs: int = 12  # upper limit; the schedule is laid out over it
+    epochs: int = 24  # upper limit; the schedule is laid out over it
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
     label_smoothing: float = 0.0  # fraction of a label spread over all classes
-    patience: int = 5  # epochs without a better validation loss before EarlyStopping ends the training
+    patience: int = 8  # epochs without a better validation loss before EarlyStopping ends the training
     seed: int = 1  # weights, order, augmentation, dropout
 
 

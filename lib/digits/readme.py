@@ -1,0 +1,42 @@
+"""The README's result table, made from the published run: no number in it is typed by hand.
+
+``python -m digits.readme`` renews it; publishing a run does so, too.
+"""
+
+import re
+from pathlib import Path
+
+from digits import paths, report
+from digits.records import read_json, write_text
+
+README = paths.PROJECT / "README.md"
+_BLOCK = re.compile(r"(<!-- results:.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def results(metrics: dict, record: dict) -> str:
+    """The headline numbers as a Markdown table, and under it what they were measured with."""
+    rows = [f"| {card['label']} | **{card['value']}** | {card['detail']} |" for card in report.headlines(metrics)]
+    machine, packages = record["machine"], record["packages"]
+    versions = ", ".join(f"{title} {packages[name]}" for title, name in
+                         (("TensorFlow", "tensorflow"), ("Keras", "keras"), ("LiteRT", "ai-edge-litert")))
+    seeds = sorted(set(record["seeds"].values()))
+    return "\n".join([
+        "| | | |", "|---|---|---|", *rows, "",
+        f"One run of `./run_all.sh` with seed {', '.join(map(str, seeds))} on {record['started'][:10]}: "
+        f"{record['seconds'] / 60:.0f} minutes on {machine['cores']} cores ({machine['processor']}), "
+        f"Python {record['python']}, {versions}, commit `{record['code']['commit'][:10]}`.", ""])
+
+
+def renewed(text: str, folder: Path = paths.REFERENCE) -> str:
+    """``text`` with its result block made again from the run in ``folder``."""
+    block = results(read_json(folder / "metrics.json"), read_json(folder / "run.json"))
+    return _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+
+
+def refresh(folder: Path = paths.REFERENCE) -> None:
+    """Write the README with the numbers of the run in ``folder``."""
+    write_text(README, renewed(README.read_text(encoding="utf-8"), folder))
+
+
+if __name__ == "__main__":
+    refresh()
