@@ -1,0 +1,138 @@
+"""The report: one file that loads nothing, numbered, folded, honest about its data."""
+
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from conftest import Page
+from digits import report
+
+FIGURE = '<figure><img alt="a curve" src="data:image/png;base64,AAAA"/><figcaption>x</figcaption></figure>'
+
+
+def shown(**data) -> nbformat.NotebookNode:
+    """A cell's display output; ``html``, ``markdown`` or ``plain``."""
+    return new_output("display_data", data={f"text/{name}": value for name, value in data.items()})
+
+
+@pytest.fixture
+def record() -> dict:
+    """A finished run's record, as small as the report takes it."""
+    return {
+        "run": "latest", "profile": "standard", "command": "./run_all.sh --set a=<b>",
+        "started": "2026-01-02T03:00:00+00:00", "ended": "2026-01-02T03:04:05+00:00", "seconds": 61.0, "seeds": {"01_eda": 1, "02_training": 1},
+        "dataset": {"requested": "auto", "name": "mnist", "source": "MNIST", "hashes": {"x_train": "ab" * 32}},
+        "code": {"commit": "c" * 40, "dirty": False, "diff_sha256": None}, "lock_sha256": "d" * 64, "python": "3.11.7",
+        "packages": {"tensorflow": "2.21.0", "numpy": "2.4.6"}, "environment": {"PYTHONHASHSEED": "0"},
+        "machine": {"system": "Linux", "release": "6", "architecture": "x86_64", "processor": "A CPU", "cores": 2,
+                    "memory_gib": 8.0},
+        "parameters": {"01_eda": {"run_name": "latest", "n": 3}}, "changed": {"01_eda": ["n"]},
+        "stages": [{"notebook": "01_eda", "seconds": 60.0,
+                    "files": {"models/m.tflite": {"bytes": 2000, "sha256": "e" * 64}}}],
+    }
+
+
+@pytest.fixture
+def metrics() -> dict:
+    """Metrics with the first headline's numbers only."""
+    return {"01_eda": {"dataset": {"name": "mnist"}},
+            "03_evaluation": {"test": {"accuracy": 0.9951, "errors": 49, "n": 10_000, "interval": [0.9935, 0.9963]},
+                              "pen": None}}
+
+
+@pytest.fixture
+def executed(tmp_path) -> list:
+    """Two executed notebooks with everything that the template treats in its own way."""
+    first = [
+        new_markdown_cell("# Looking\n\nSee [training](02_training.ipynb), [app](05_draw.ipynb), "
+                          "[readme](../README.md), [paper](https://example.org/a)."),
+        new_code_cell("run_name = 'x'", metadata={"tags": ["parameters"]}),
+        new_code_cell('# Parameters\nrun_name = "latest"\n', metadata={"tags": ["injected-parameters"]}),
+        new_markdown_cell("## A section\n\n### Deeper\n\n```\n# no heading\n```"),
+        new_code_cell("plot()", outputs=[shown(html=FIGURE, plain="Figure 1.1")]),
+        new_code_cell("table()", outputs=[shown(html="<table><tr><td>1</td></tr></table>")]),
+        new_code_cell("say()", outputs=[shown(markdown="**1,234** images"),
+                                        new_output("stream", name="stderr", text="NOISE"),
+                                        new_output("stream", name="stdout", text="printed <b>")]),
+        new_markdown_cell("## A section"),
+        new_code_cell("assert secret", metadata={"tags": ["hide"]}, outputs=[shown(plain="HIDDEN")]),
+    ]
+    second = [new_markdown_cell("# Training"), new_code_cell('# Parameters\nrun_name = "latest"\nn = 3',
+                                                             metadata={"tags": ["injected-parameters"]})]
+    paths = []
+    for name, cells in (("01_eda", first), ("02_training", second)):
+        paths.append(tmp_path / f"{name}.ipynb")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), paths[-1])
+    return paths
+
+
+@pytest.fixture
+def html(executed, record, metrics) -> str:
+    """The report of all that."""
+    return report.build(executed, record, metrics)
+
+
+def test_nothing_is_loaded_from_anywhere(html):
+    assert Page(html).loads == []
+    assert "default-src 'none'" in html and "img-src data:" in html
+
+
+def test_links_lead_to_chapters_or_out_into_the_world_never_to_files(html):
+    page = Page(html)
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert outside == ["https://example.org/a"]
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_sections_are_numbered_and_listed(html):
+    contents = html.split("<nav ")[1].split("</nav>")[0]
+    assert re.findall(r'<span class="number">([^<]+)</span><span>([^<]+)', contents) == [
+        ("1", "Looking"), ("1.1", "A section"), ("1.2", "A section"), ("2", "Training"), ("+", "How this run was made")]
+    assert '<h3 id="section-1-1-1"><span class="number">1.1.1</span>Deeper</h3>' in html and "Chapter 2" in html
+    assert html.count("<h1") == 4  # the title, two chapters, how the run was made
+
+
+def test_code_is_folded_noise_is_dropped_results_are_shown(html):
+    chapter = html.split('id="chapter-1"')[1].split("</section>")[0]
+    open_text = re.sub(r"<details.*?</details>", "", chapter, flags=re.DOTALL)
+    assert "plot" not in open_text and "secret" not in open_text and "secret" in chapter
+    assert "NOISE" not in html and "HIDDEN" not in html
+    assert "<strong>1,234</strong> images" in open_text and "printed &lt;b&gt;" in open_text and FIGURE in chapter
+    assert re.search(r'<div[^>]*class="scroll"[^>]*>\s*<table', chapter)
+    assert "Parameters set for this run" not in chapter  # it only names the run
+    assert "Parameters set for this run" in html.split('id="chapter-2"')[1]
+
+
+def test_every_image_is_described(html):
+    assert all(image.get("alt") for image in Page(html).images)
+
+
+def test_the_first_screen_has_the_numbers_that_there_are(html):
+    cover = html.split("<header")[1].split("</header>")[0]
+    assert "99.51%" in cover and "49 errors in 10,000; 95% interval 99.35% to 99.63%" in cover
+    assert "Pen digits" not in cover and "Parameters" not in cover
+    for text in ("c" * 12, "A CPU, 2 cores", "Python 3.11.7, TensorFlow 2.21.0", "2026-01-02 03:04 UTC", "1:01",
+                 "abababababab"):
+        assert text in cover
+    assert "--set a=&lt;b&gt;" in html
+
+
+def test_a_stand_in_is_never_taken_for_mnist(executed, record, metrics):
+    record["dataset"]["name"] = metrics["01_eda"]["dataset"]["name"] = "digits"
+    html = report.build(executed, record, metrics)
+    assert "did not use MNIST" in html.split("<header")[0] and "MNIST test accuracy" not in html
+    assert "not MNIST" in report.headline_text(metrics)
+
+
+def test_an_mnist_run_carries_no_notice_and_a_quick_one_says_so(html, executed, record, metrics):
+    assert 'class="notices"' not in html
+    assert "quick run" in report.build(executed, record | {"profile": "quick"}, metrics).split("<header")[0]
+
+
+@pytest.mark.parametrize(("template", "expected"), [
+    ("{a.b:.1%}", "50.0%"), ("{a.c.1}", "2"), ("{a.c.2}", None), ("{a.x}", None), ("{n.x}", None), ("plain", "plain")])
+def test_templates_are_filled_from_the_metrics_or_not_at_all(template, expected):
+    assert report.fill(template, {"a": {"b": 0.5, "c": [1, 2]}, "n": None}) == expected

@@ -1,0 +1,227 @@
+"""What must hold for the repository as a whole: notebooks, lock, layers, scripts."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from conftest import PROJECT
+from digits import parameters
+
+LIBRARY = PROJECT / "lib/digits"
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
+LOCKED = {canonicalize_name(name): version
+          for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE)}
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def tracked() -> list[Path]:
+    """The files that belong to the repository; everything outside git when this is no checkout."""
+    command = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in found.stdout.split("\0") if name and (path := PROJECT / name).is_file()]
+
+
+# Notebooks
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebooks_are_clean(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"] is not None]
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.name < "05"], ids=lambda path: path.stem)
+def test_notebooks_have_one_title_one_parameters_cell_and_checks_at_the_end(path):
+    notebook = parameters.read_notebook(path)  # exactly one parameters cell, plain literals, a run_name
+    assert notebook.defaults["run_name"] == "interactive"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", prose, flags=re.DOTALL), re.MULTILINE)) == 1
+    assert "".join(cells[0]["source"]).startswith("# ")
+    assert "hide" in cells[-1]["metadata"]["tags"] and "assert" in "".join(cells[-1]["source"])
+
+
+def test_the_four_notebooks_are_there():
+    notebooks = parameters.find_notebooks(PROJECT / "notebooks")
+    assert [notebook.number for notebook in notebooks] == ["01", "02", "03", "04"]
+
+
+# Environment
+
+
+@pytest.mark.parametrize("text", [*PYPROJECT["dependencies"], *PYPROJECT["optional-dependencies"]["dev"]])
+def test_the_lock_satisfies_every_dependency(text):
+    requirement = Requirement(text)
+    version = LOCKED.get(canonicalize_name(requirement.name))
+    assert version is not None, f"{requirement.name} is not in requirements.lock"
+    assert requirement.specifier.contains(version, prereleases=True), f"{version} is locked, {text} is wanted"
+
+
+def test_every_locked_package_is_exact_hashed_and_from_no_particular_registry():
+    entries = re.split(r"\n(?=\S)", LOCK.strip())
+    for entry in (entry for entry in entries if not entry.startswith("#")):
+        assert re.match(r"[\w.-]+==\S+", entry) and "--hash=sha256:" in entry, entry.splitlines()[0]
+    for name in ("requirements.lock", "constraints.txt", "environment.yml", "pyproject.toml"):
+        text = (PROJECT / name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|file:|--(extra-)?index-url|--find-links|(?<!\w)/\w+/\w+", text), name
+
+
+def test_every_locked_package_takes_all_our_pythons():
+    """pip refuses what uv lets pass: a version whose Requires-Python excludes the interpreter."""
+    refused = []
+    for name in re.findall(r"^([\w.-]+)==[^\s;]+ *\\?$", LOCK, re.MULTILINE):  # entries without a marker
+        try:
+            wanted = SpecifierSet(metadata.metadata(name).get("Requires-Python") or "")
+        except metadata.PackageNotFoundError:
+            continue
+        if not all(wanted.contains(f"{python}.9") for python in PYTHONS) and metadata.version(name) == LOCKED.get(name):
+            refused.append(f"{name} {wanted}")
+    assert not refused
+
+
+def test_constraints_are_the_lock_without_hashes():
+    wanted = [line.rstrip(" \\") for line in LOCK.splitlines() if re.match(r"[A-Za-z0-9]", line)]
+    assert (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines() == wanted, (
+        r"remake it: sed -nE 's/ *\\$//; /^[A-Za-z0-9]/p' requirements.lock > constraints.txt")
+
+
+def test_conda_gets_the_same_versions_a_python_that_we_support_and_a_reason_for_each_line():
+    text = (PROJECT / "environment.yml").read_text(encoding="utf-8")
+    python = re.search(r"- python=(\S+)", text)[1]
+    assert SpecifierSet(PYPROJECT["requires-python"]).contains(f"{python}.9")
+    assert "- -c constraints.txt" in text and "- -e .[dev]" in text
+    items = [line for line in text.splitlines() if line.lstrip().startswith("- ") and not line.endswith("pip:")]
+    assert not [line for line in items if "  # " not in line]
+
+
+def test_supported_pythons_are_the_same_everywhere():
+    supported = SpecifierSet(PYPROJECT["requires-python"])
+    assert [minor for minor in range(8, 20) if supported.contains(f"3.{minor}.9")] == [11, 12, 13]
+    for path in (PROJECT / "run_all.sh", LIBRARY / "bootstrap.py"):
+        assert "(3, 11) <= sys.version_info[:2] < (3, 14)" in path.read_text(encoding="utf-8")
+
+
+# Layers
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "digits":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("digits."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("digits.")}
+    return found
+
+
+GRAPH = {path.stem: imports(path) - {path.stem} for path in LIBRARY.glob("*.py") if path.stem != "__init__"}
+GRAPH["plots"] = set().union(*(imports(path) for path in (LIBRARY / "plots").glob("*.py"))) - {"plots"}
+
+
+def reachable(module: str) -> set[str]:
+    """Everything that importing ``module`` can bring in."""
+    found, todo = set(), [module]
+    while todo:
+        for name in GRAPH.get(todo.pop(), ()):
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return found
+
+
+def test_imports_only_run_downwards():
+    list(TopologicalSorter(GRAPH).static_order())  # CycleError names the modules of a cycle
+
+
+@pytest.mark.parametrize(("module", "forbidden"), [
+    ("paths", set(GRAPH)), ("records", set(GRAPH)), ("bootstrap", set(GRAPH)), ("ink", {"data", "recognizer", "show"}),
+    ("data", {"ink", "runs", "models", "training"}), ("evaluation", {"models", "training", "runs", "plots", "show"}),
+    ("models", {"training", "data", "runs"}), ("training", {"data", "evaluation", "runs", "plots"}),
+    ("plots", {"runs", "data", "training", "models"}), ("parameters", {"runs", "show", "pipeline"}),
+    *((name, {"models", "training", "search", "compress", "backend", "runs", "pipeline", "report", "plots"})
+      for name in ("recognizer", "photo", "feedback", "pad", "app", "server") if name in GRAPH),
+])
+def test_lower_floors_know_nothing_of_higher_ones(module, forbidden):
+    assert not reachable(module) & (forbidden - {module})
+
+
+def test_what_runs_before_the_environment_is_made_needs_the_standard_library_only():
+    code = "import digits.runner, digits.bootstrap, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-S", "-P", "-c", code], env={"PYTHONPATH": str(PROJECT / "lib")},
+                            capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) <= {*sys.stdlib_module_names, "digits", "__main__", "__mp_main__"}
+
+
+def _loads_tensorflow(modules: list[str]) -> bool:
+    code = f"import sys, {', '.join(modules)}; print(bool({{'tensorflow', 'keras'}} & set(sys.modules)))"
+    return "True" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_recognition_path_loads_no_tensorflow():
+    present = [f"digits.{name}" for name in ("recognizer", "ink", "photo", "feedback", "pad", "app") if name in GRAPH]
+    assert not _loads_tensorflow(present)
+
+
+def test_the_first_notebook_loads_no_tensorflow():
+    cells = json.loads((PROJECT / "notebooks/01_eda.ipynb").read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    modules = re.findall(r"^from (digits\.[\w.]+) import", source, re.MULTILINE)
+    for names in re.findall(r"^from digits import ([\w, ]+)", source, re.MULTILINE):
+        modules += [f"digits.{name.split(' as ')[0].strip()}" for name in names.split(",")]
+    assert modules and not re.search(r"^(import|from) (tensorflow|keras)", source, re.MULTILINE)
+    assert not _loads_tensorflow(modules)
+
+
+# Scripts and files
+
+
+@pytest.mark.parametrize("name", ["run_all.sh", "tests/run.sh", ".ci/run"])
+def test_scripts_are_correct_bash_and_can_be_started(name):
+    assert subprocess.run(["bash", "-n", PROJECT / name], check=False).returncode == 0
+    assert os.access(PROJECT / name, os.X_OK)
+
+
+def test_without_a_suitable_python_the_script_says_what_to_install(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "dirname"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # an older Python's answer
+    (tools / "python3").chmod(0o755)
+    shutil.copy(PROJECT / "run_all.sh", tmp_path)
+    process = subprocess.run(["bash", tmp_path / "run_all.sh"], env={"PATH": str(tools)}, capture_output=True,
+                             text=True, check=False)
+    assert process.returncode == 2 and "no Python 3.11, 3.12 or 3.13 found" in process.stderr
+
+
+def test_no_file_names_this_machine():
+    secrets = [str(PROJECT), str(Path.home())] if len(PROJECT.parts) > 2 else []
+    named = []
+    for path in tracked():
+        data = path.read_bytes()
+        named += [f"{path.name}: {secret}" for secret in secrets if re.search(rf"{re.escape(secret)}\b".encode(), data)]
+    assert not named
