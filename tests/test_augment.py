@@ -9,7 +9,8 @@ from digits import augment, ink
 from digits.augment import NONE, Augmentation
 
 ONE = ink.strokes_to_image([np.array([(140.0, 30), (140, 250)])])
-ZERO = ink.strokes_to_image([140 + 90 * np.column_stack([0.7 * np.cos(t), np.sin(t)]) for t in [np.linspace(0, 6.3, 60)]])
+TURN = np.linspace(0, 6.3, 60)
+ZERO = ink.strokes_to_image([140 + 90 * np.column_stack([0.7 * np.cos(TURN), np.sin(TURN)])])
 SEVEN = ink.strokes_to_image([np.array([(70.0, 50), (210, 50), (130, 250)])])
 IMAGES = np.repeat(np.stack([ONE, ZERO, SEVEN])[..., None], 20, axis=0)
 LABELS = np.repeat([1, 0, 7], 20)

@@ -265,3 +265,11 @@ def test_non_digits_are_seeded_strokes_on_the_canvas():
             for stroke, other in zip(drawing, twin, strict=True):
                 np.testing.assert_array_equal(stroke, other)
                 assert stroke.shape[1] == 2 and stroke.min() >= 0 and stroke.max() <= 280
+
+
+def test_a_movable_threshold_answers_less_and_refuses_what_is_refused():
+    table = evaluation.at_thresholds(np.array([0.2, 0.6, 0.9, 0.95]), np.array([False, True, True, True]),
+                                     np.array([False, False, False, True])).set_index("threshold")
+    assert table.loc[0.0, ["answered", "right"]].tolist() == [0.75, pytest.approx(2 / 3)]
+    assert table.loc[0.5, ["answered", "right"]].tolist() == [0.5, 1.0]
+    assert table.loc[0.99, ["answered", "right"]].tolist() == [0.0, 1.0]

@@ -20,7 +20,7 @@ def extent(image):
 
 def test_rule_of_mnist():
     image = ink.strokes_to_image([SEVEN])
-    assert image.shape == (28, 28) and image.dtype == np.float32 and 0 <= image.min() and image.max() == 1
+    assert image.shape == (28, 28) and image.dtype == np.float32 and image.min() >= 0 and image.max() == 1
     assert max(extent(image)) == 20
     assert centre_of_mass(image) == pytest.approx((14, 14), abs=0.51)
 
@@ -89,7 +89,8 @@ def test_wrong_images_are_refused(bad):
         ink.normalize(bad)
 
 
-@pytest.mark.parametrize("bad", [[np.zeros((3, 3))], [np.array([(1, np.nan)])], [np.array([(1, np.inf)])], [np.arange(4)]])
+@pytest.mark.parametrize("bad", [[np.zeros((3, 3))], [np.array([(1, np.nan)])], [np.array([(1, np.inf)])],
+                                 [np.arange(4)]])
 def test_wrong_strokes_are_refused(bad):
     with pytest.raises(ValueError, match="Stroke 1"):
         ink.rasterize(bad)

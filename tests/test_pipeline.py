@@ -129,7 +129,7 @@ def test_the_exported_model_makes_exactly_the_recorded_errors(outcome):
 def test_prose_report_and_console_quote_the_metrics(outcome):
     test = outcome.metrics["03_evaluation"]["test"]
     accuracy, errors = f"{test['accuracy']:.2%}", f"{test['errors']:,} errors in {test['n']:,}"
-    assert test["accuracy"] == 1 - test["errors"] / test["n"]
+    assert test["accuracy"] == pytest.approx(1 - test["errors"] / test["n"])
     executed = (outcome.folder / "notebooks/03_evaluation.ipynb").read_text(encoding="utf-8")
     for text in (executed, outcome.report, outcome.process.stdout):
         assert accuracy in text and errors in text

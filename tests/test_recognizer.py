@@ -103,7 +103,8 @@ def test_missing_run_and_model_are_named(outputs):
         Recognizer.load(run="latest", model="float99")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:1000] + b"\0" * 64 + b[1064:], lambda b: b""])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:1000] + b"\0" * 64 + b[1064:],
+                                    lambda b: b""])
 def test_a_damaged_model_is_refused_before_it_is_opened(outputs, damage):
     path = outputs / "latest" / "models" / "float32.tflite"
     path.write_bytes(damage(path.read_bytes()))
@@ -132,7 +133,11 @@ def test_softmax_and_energy_bear_large_logits():
 
 
 def test_the_recognition_path_imports_no_tensorflow():
-    code = ("import sys, digits.recognizer as r; p = r.Recognizer.load(run='reference').predict_strokes([[(140, 40), (140, 240)]]);"
-            "assert p.digit == 1; heavy = {'tensorflow', 'keras', 'sklearn', 'scipy', 'cv2', 'pandas', 'matplotlib'} & set(sys.modules);"
-            "assert not heavy, heavy")
+    code = """
+import sys
+from digits.recognizer import Recognizer
+assert Recognizer.load(run="reference").predict_strokes([[(140, 40), (140, 240)]]).digit == 1
+heavy = {"tensorflow", "keras", "sklearn", "scipy", "cv2", "pandas", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

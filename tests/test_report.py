@@ -22,7 +22,8 @@ def record() -> dict:
     """A finished run's record, as small as the report takes it."""
     return {
         "run": "latest", "profile": "standard", "command": "./run_all.sh --set a=<b>",
-        "started": "2026-01-02T03:00:00+00:00", "ended": "2026-01-02T03:04:05+00:00", "seconds": 61.0, "seeds": {"01_eda": 1, "02_training": 1},
+        "started": "2026-01-02T03:00:00+00:00", "ended": "2026-01-02T03:04:05+00:00", "seconds": 61.0,
+        "seeds": {"01_eda": 1, "02_training": 1},
         "dataset": {"requested": "auto", "name": "mnist", "source": "MNIST", "hashes": {"x_train": "ab" * 32}},
         "code": {"commit": "c" * 40, "dirty": False, "diff_sha256": None}, "lock_sha256": "d" * 64, "python": "3.11.7",
         "packages": {"tensorflow": "2.21.0", "numpy": "2.4.6"}, "environment": {"PYTHONHASHSEED": "0"},

@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from conftest import PROJECT, write_notebook
-from digits import console, folders, parameters, publication, runner
+from digits import console, folders, parameters, process, provenance, publication, runner
 from digits.folders import Place
 from digits.records import RunError, listing, write_json
-
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -138,6 +138,17 @@ def test_a_wrong_request_is_refused_before_anything_runs(bench, monkeypatch, cap
 def test_data_folder_that_does_not_exist_is_refused(bench, monkeypatch, capsys):
     monkeypatch.setenv("DIGITS_DATA", str(bench.home / "nowhere"))
     assert runner.main([], bench.notebooks) == 2 and "is no folder" in capsys.readouterr().err
+
+
+def test_kernels_get_absolute_folders_and_a_fixed_environment(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIGITS_DATA", "data")
+    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    with process.kernel_environment():
+        assert os.environ["DIGITS_DATA"] == str(tmp_path / "data") and Path(os.environ["DIGITS_OUTPUTS"]).is_absolute()
+        assert os.environ["PYTHONHASHSEED"] == "0" and "MPLBACKEND" not in os.environ
+    assert os.environ["DIGITS_DATA"] == "data" and os.environ["MPLBACKEND"] == "TkAgg"
 
 
 def test_every_profile_fits_the_notebooks():
@@ -387,3 +398,43 @@ def test_only_a_clean_standard_mnist_run_is_published(publishable, change):
     with pytest.raises(RunError, match="cannot be published"):
         publication.publish("good")
     assert not (place.outputs / "reference").exists()
+
+
+# What is written down
+
+
+def test_paths_are_replaced_in_prose_and_left_alone_in_images():
+    text = f"{PROJECT}/lib/a.py and {Path.home()}/x, not {Path.home()}2; {tempfile.gettempdir()}/ipykernel_12/345.py"
+    tidied = provenance.tidy(text)
+    assert tidied == f"./lib/a.py and ~/x, not {Path.home()}2; cell.py"
+    image = f'<img src="data:image/png;base64,AAAA{PROJECT}/AA=">'
+    assert provenance.tidy(image) == image
+    assert provenance.tidy_tree({"image/png": str(PROJECT), "text/plain": [str(PROJECT)]}) == {
+        "image/png": str(PROJECT), "text/plain": ["."]}
+
+
+def test_variables_are_recorded_by_a_list_so_that_secrets_are_not(monkeypatch):
+    monkeypatch.setenv("TF_TOKEN_app_example_org", "secret")
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    recorded = provenance.environment()
+    assert recorded["TF_NUM_INTRAOP_THREADS"] == "2" and "secret" not in recorded.values()
+
+
+def test_the_code_hash_follows_every_change(tmp_path, monkeypatch):
+    monkeypatch.setattr("digits.paths.PROJECT", tmp_path)
+    assert provenance.code() == {"commit": None, "dirty": None, "diff_sha256": None}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/a.py").write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    clean = provenance.code()
+    assert len(clean["commit"]) == 40 and clean["dirty"] is False and clean["diff_sha256"] is None
+    (tmp_path / "notes.txt").write_text("no code")
+    assert provenance.code() == clean
+    hashes = set()
+    for name, text in (("lib/a.py", "2"), ("lib/a.py", "3"), ("lib/new.py", "1"), ("lib/new.py", "2")):
+        (tmp_path / name).write_text(text)
+        assert provenance.code()["dirty"] is True
+        hashes.add(provenance.code()["diff_sha256"])
+    assert len(hashes) == 4

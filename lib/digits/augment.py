@@ -193,8 +193,8 @@ def estimate_width(image: np.ndarray) -> float:
 def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
     """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
 
-    Slashed or dotted 0, flagged or footed 1, crossed 7, curled 9, narrow 4 and 8. The pen of an added stroke is about as
-    wide as the pen that wrote the digit; the result is normalised as every other ink.
+    Slashed or dotted 0, flagged or footed 1, crossed 7, curled 9, narrow 4 and 8. The pen of an added stroke is about
+    as wide as the pen that wrote the digit; the result is normalised as every other ink.
     """
     choices = _STYLES.get(int(label))
     if not choices:

@@ -11,5 +11,6 @@ with quiet_stderr():
     import tensorflow as tf
 
     tf.config.get_visible_devices()  # the look for a graphics card is the last loud part
+tf.get_logger().setLevel("ERROR")  # many networks in one kernel: its advice on retracing is not meant for that
 
 __all__ = ["keras", "tf"]

@@ -15,7 +15,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
-    """Log-sum-exp of the logits, (...,): high for ink like the training data's (Liu et al. 2020, with the sign turned)."""
+    """Log-sum-exp of the logits, (...,): high for ink like the training data's (Liu et al. 2020, sign turned)."""
     logits = np.asarray(logits, dtype=np.float64)
     peak = logits.max(-1)
     return peak + np.log(np.exp(logits - peak[..., None]).sum(-1))

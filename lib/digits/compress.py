@@ -78,14 +78,9 @@ def export_litert(model: keras.Model, path: Path, kind: str = "float32", represe
     return Path(path)
 
 
-def _open(path: Path) -> LiteRTModel:
-    with _quiet():
-        return LiteRTModel(path, threads=1)
-
-
 def litert_logits(path: Path, images: np.ndarray) -> np.ndarray:
     """Logits (n, 10) that the file gives for ``images`` (n, 28, 28, 1) float32, one at a time on one thread."""
-    return _open(path).logits(images)
+    return LiteRTModel(path, threads=1).logits(images)
 
 
 def file_sizes(path: Path) -> dict:
@@ -99,7 +94,7 @@ def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict
 
     ``runs`` timed predictions cycle through ``images`` (n, 28, 28, 1), after ``warmup`` untimed ones.
     """
-    model = _open(path)
+    model = LiteRTModel(path, threads=1)
     seconds = np.empty(warmup + runs)
     for i in range(warmup + runs):
         image = images[i % len(images)]

@@ -345,6 +345,17 @@ def refusal_table(replies: Mapping[str, list]) -> pd.DataFrame:
 
 # --- Comparing two models, and intervals for anything -----------------------------------------------------------------
 
+def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray) -> pd.DataFrame:
+    """What a movable threshold gives: for 0, 0.01, ... 0.99 the share ``answered`` and, of those, the share ``right``.
+
+    confidence, correct, refused: (n,); what is ``refused`` for another reason is answered at no threshold.
+    """
+    thresholds = np.arange(100) / 100
+    given = (np.asarray(confidence) >= thresholds[:, None]) & ~np.asarray(refused, bool)
+    right = np.divide((given & np.asarray(correct, bool)).sum(1), given.sum(1), out=np.ones(100), where=given.any(1))
+    return pd.DataFrame({"threshold": thresholds, "answered": given.mean(1), "right": right})
+
+
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     """Exact test that two models err equally often on the same samples (McNemar 1947): only where they differ counts.
 

@@ -17,7 +17,7 @@ from digits import provenance
 from digits.parameters import Notebook
 
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
-_BAR = "{desc:<12}{percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}]{postfix}"
+_BAR = "      {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}]{postfix}"
 
 
 class NotebookFailed(Exception):
@@ -48,15 +48,17 @@ class _Client(PapermillNotebookClient):
 
     def process_message(self, message, cell, cell_index):
         self.cell_index = cell_index
-        if message["msg_type"] in ("display_data", "update_display_data"):
-            self._show(message["content"]["data"])
+        data = message["content"].get("data", {})
+        if "digits-progress" in data.get("text/html", ""):
+            self._show(data.get("text/plain", ""))
+        elif message["msg_type"] == "execute_input":
+            self._show("")
         return super().process_message(message, cell, cell_index)
 
-    def _show(self, data: dict) -> None:
-        """Show what ``digits.show.progress`` says."""
-        bar = self.nb_man.pbar
-        if bar is not None and "digits-progress" in data.get("text/html", "") and sys.stderr.isatty():
-            bar.set_postfix_str(data.get("text/plain", ""))
+    def _show(self, text: str) -> None:
+        """Show what ``digits.show.progress`` says at the end of papermill's bar."""
+        if self.nb_man.pbar is not None and sys.stderr.isatty():
+            self.nb_man.pbar.set_postfix_str(text, refresh=bool(text))
 
 
 class _Engine(NBClientEngine):

@@ -18,7 +18,7 @@ MINIMUM_INK = 0.02  # of full ink: what is fainter is paper, or lost in 8 bits
 
 
 def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """``strokes`` as a list of finite (n, 2) float arrays, empty ones left out; ValueError when they are anything else."""
+    """``strokes`` as a list of finite (n, 2) float arrays, empty ones left out; ValueError for anything else."""
     checked = [np.asarray(stroke, dtype=float) for stroke in strokes]
     for number, stroke in enumerate(checked, 1):
         if stroke.size and (stroke.ndim != 2 or stroke.shape[1] != 2):
@@ -31,7 +31,7 @@ def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
 def rasterize(strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH) -> np.ndarray:
     """Draw strokes with a round pen.
 
-    strokes: (n, 2) arrays of x and y in canvas pixels, y downwards; one point is a dot. size: the canvas's side in pixels.
+    strokes: (n, 2) arrays of x and y in canvas pixels, y downwards; one point is a dot. size: the canvas's side.
     brush: the pen's width in pixels. Returns (size, size) uint8, light ink (255) on dark. ValueError for other shapes.
     """
     canvas = Image.new("L", (size, size))
@@ -71,7 +71,8 @@ def bounding_box(ink: np.ndarray) -> tuple[int, int, int, int] | None:
 def normalize(image: np.ndarray) -> np.ndarray:
     """Any ink image to MNIST's form.
 
-    image: (H, W[, 1]), light ink on dark, uint8 or float in [0, 1]. Returns (28, 28) float32 in [0, 1]; zeros for a blank.
+    image: (H, W[, 1]), light ink on dark, uint8 or float in [0, 1]. Returns (28, 28) float32 in [0, 1]; a blank gives
+    zeros.
     """
     ink = _to_ink(image)
     box = bounding_box(ink)
@@ -113,8 +114,8 @@ def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.nd
     The pad's brush may be thin or thick and the digit small or large; the path of the pen is what was meant. So the
     path is enlarged to a fixed extent, drawn with MNIST's relative pen width, and given to ``normalize``.
 
-    strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels; what lies outside the canvas is
-    taken at its edge. Returns (28, 28) float32 in [0, 1], zeros for no strokes. ValueError for other shapes.
+    strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels; what lies outside is taken at
+    its edge. Returns (28, 28) float32 in [0, 1], zeros for no strokes. ValueError for other shapes.
     """
     strokes = [np.clip(stroke, 0, size) for stroke in check_strokes(strokes)]
     if not strokes:

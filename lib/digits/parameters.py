@@ -19,7 +19,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "01_eda": {"train_size": 10_000, "shape_size": 1_000, "embedding_size": 600, "neighbours_size": 2_000,
                    "baseline_train_size": 4_000, "pen_size": 300},
-        "02_training": {"epochs": 3},
+        "02_training": {"epochs": 5, "batch_size": 32},
         "03_evaluation": {"robustness_size": 200, "non_digits_each": 5},
         "04_optimization": {"architecture_train_size": 4_000, "architecture_epochs": 3, "augmentation_seeds": 1,
                             "search_trials": 3, "search_train_size": 2_000, "search_epochs": 3,
@@ -27,7 +27,14 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
                             "latency_runs": 200},
     },
     "standard": {},
-    "full": {},
+    "full": {
+        "01_eda": {"shape_size": 55_000, "embedding_size": 10_000, "neighbours_size": 55_000, "pen_size": 7_494},
+        "02_training": {"epochs": 60, "patience": 20},
+        "03_evaluation": {"robustness_size": 10_000, "non_digits_each": 200},
+        "04_optimization": {"architecture_train_size": 55_000, "architecture_epochs": 10, "augmentation_seeds": 3,
+                            "search_trials": 40, "search_train_size": 20_000, "search_epochs": 5,
+                            "pruning_epochs": 6, "latency_runs": 5_000},
+    },
 }
 
 

@@ -75,7 +75,7 @@ def tidy(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    text = _CELL.sub("<cell>", text)
+    text = _CELL.sub("cell.py", text)
     for folder, name in _folders():
         text = re.sub(rf"(?<![\w.~]){re.escape(folder)}(?!\w)", lambda _, name=name: name, text)
     return text
@@ -91,9 +91,9 @@ def tidy_tree(value: Any) -> Any:
 
 
 def _folders() -> list[tuple[str, str]]:
-    """The folders whose names would give the machine away, longest first, and what stands for them."""
-    names = {str(Path.home()): "~", sys.base_prefix: "<python>", sys.prefix: "<environment>",
-             tempfile.gettempdir(): "<temporary>", str(paths.OUTPUTS): "./outputs", str(paths.PROJECT): "."}
+    """The folders whose names would give the machine away, longest first, and what stands for them in any format."""
+    names = {str(Path.home()): "~", sys.base_prefix: "PYTHONHOME", sys.prefix: "VIRTUAL_ENV",
+             tempfile.gettempdir(): "TMPDIR", str(paths.OUTPUTS): "./outputs", str(paths.PROJECT): "."}
     if given := paths.given_data():
         names[str(given)] = "DIGITS_DATA"
     return sorted(((folder, name) for folder, name in names.items() if len(Path(folder).parts) > 1),

@@ -35,14 +35,15 @@ class Prediction:
 
 
 class LiteRTModel:
-    """One ``.tflite`` file, images in and logits out, one image at a time on ``threads`` threads. Safe between threads."""
+    """One ``.tflite`` file, images in and logits out, one image at a time on ``threads`` threads. Thread-safe."""
 
     def __init__(self, path: Path, threads: int = 1):
         try:
             with quiet_stderr():  # LiteRT announces its XNNPACK delegate each time
                 self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
-            (self._input,), (self._output,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            (self._input,) = self._interpreter.get_input_details()
+            (self._output,) = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise RecognizerError(f"{_shown(path)} is no LiteRT model that can be used: {error}") from None
         if tuple(self._input["shape"]) != (1, 28, 28, 1) or tuple(self._output["shape"]) != (1, 10):
@@ -77,13 +78,14 @@ class Recognizer:
     def load(cls, run: str | None = None, model: str = "float32") -> "Recognizer":
         """The model ``model`` (a file's name without ``.tflite``) of the run ``run``.
 
-        Without a run: ``outputs/latest`` when it is a finished MNIST run that was not quick, else ``outputs/reference``.
+        Without a run: ``outputs/latest`` when it is a finished MNIST run and not a quick one, else the published run.
         RecognizerError when the run or the file is missing, or the file is not the one that the run recorded.
         """
         folder = _run_folder(run)
         path = folder / "models" / f"{model}.tflite"
         if not path.is_file():
-            raise RecognizerError(f"{_shown(path)} does not exist. Available: {', '.join(available(folder.name)) or 'none'}.")
+            there = ", ".join(available(folder.name)) or "none"
+            raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         recorded = _record(folder).get("models", {}).get(path.name)  # none for a notebook run by hand
         if recorded and recorded != sha256:  # a damaged file can crash the interpreter, so it is never opened
@@ -95,7 +97,7 @@ class Recognizer:
         return self.calibration.probabilities(self.model.logits(images))
 
     def predict_image(self, canvas: np.ndarray) -> Prediction:
-        """The answer for one picture, (H, W) uint8 or float in [0, 1], light ink on dark. ValueError for another shape."""
+        """The answer for one picture, (H, W) uint8 or float in [0, 1], light ink on dark. ValueError otherwise."""
         return self._predict(ink.normalize(canvas))
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
@@ -139,7 +141,8 @@ def _read_calibration(path: Path) -> Calibration:
     try:
         return Calibration.read(path)
     except (OSError, ValueError) as error:
-        raise RecognizerError(f"{_shown(path)} cannot be used ({error}). Restore it, or run ./run_all.sh again.") from None
+        message = f"{_shown(path)} cannot be used ({error}). Restore it, or run ./run_all.sh again."
+        raise RecognizerError(message) from None
 
 
 def _record(folder: Path) -> dict:

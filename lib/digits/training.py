@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from digits.augment import Augmentation, augment
-from digits.show import progress
 from digits.backend import keras, tf
+from digits.show import progress
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def set_seed(seed: int) -> None:
 
 
 def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """One cycle (Smith 2018): linear warm-up to the peak, then a cosine down to a hundredth of it, over ``steps`` steps."""
+    """One cycle (Smith 2018) over ``steps`` steps: linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup = int(config.warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
         config.learning_rate / 10, max(steps - warmup, 1), alpha=0.01,
@@ -42,7 +42,7 @@ def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.L
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, steps: int) -> None:
-    """Adam with decoupled weight decay and categorical cross-entropy; ``steps``: optimizer steps in the whole training."""
+    """Adam with decoupled weight decay and categorical cross-entropy; ``steps``: of the whole training."""
     model.compile(
         optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
@@ -67,9 +67,11 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
         epoch += 1
 
 
-def as_dataset(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None) -> tf.data.Dataset:
+def as_dataset(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None
+               ) -> tf.data.Dataset:
     """``batches`` prepared ahead in one background thread while the network computes."""
-    shapes = (tf.TensorSpec((config.batch_size, *x.shape[1:]), tf.float32), tf.TensorSpec((config.batch_size, 10), tf.float32))
+    size = config.batch_size
+    shapes = tf.TensorSpec((size, *x.shape[1:]), tf.float32), tf.TensorSpec((size, 10), tf.float32)
     stream = tf.data.Dataset.from_generator(lambda: batches(x, y, config, augmentation), output_signature=shapes)
     return stream.prefetch(8)
 
@@ -109,8 +111,8 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
         callbacks: Sequence[keras.callbacks.Callback] = ()) -> pd.DataFrame:
     """Train ``model`` in place; return its history; leave it with the weights of its best validation loss.
 
-    x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same for validation, never the test set;
-    checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None.
+    x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same of other images, never the
+    test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None.
     The history has a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     ValueError when there are fewer images than one batch.
     """
@@ -119,8 +121,8 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
         raise ValueError(f"{len(x)} training images are fewer than one batch of {config.batch_size}.")
     compile_model(model, config, steps * config.epochs)
     recorder = _Recorder(model.name, config.epochs, steps)
-    watching = [recorder, keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True),
-                *callbacks]
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)
+    watching = [recorder, stopping, *callbacks]
     if checkpoint:
         watching.append(keras.callbacks.ModelCheckpoint(checkpoint, "val_loss", save_best_only=True))
     history = model.fit(as_dataset(x, y, config, augmentation), epochs=config.epochs, steps_per_epoch=steps,

@@ -19,7 +19,8 @@ def use_style() -> None:
         "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 10.5, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
         "axes.edgecolor": "#4b5563", "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e5e7eb",
-        "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9,
+        "grid.linewidth": 0.8, "legend.frameon": False, "legend.fontsize": 9, "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
         "axes.prop_cycle": plt.cycler(color=PALETTE), "image.cmap": INK_CMAP, "image.interpolation": "nearest",
     })
 
