@@ -123,5 +123,6 @@ def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.nd
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
     scale = EXTENT / max((high - low).max(), size / 50)  # less than a fiftieth of the canvas is a dot, not a tiny digit
-    moved = [(stroke - (low + high) / 2) * scale + CANVAS / 2 for stroke in strokes]
+    # Rounded, so that a coordinate that should be whole does not fall into another pixel by its last bit.
+    moved = [np.round((stroke - (low + high) / 2) * scale + CANVAS / 2, 3) for stroke in strokes]
     return normalize(rasterize(moved, CANVAS, PEN * EXTENT))
