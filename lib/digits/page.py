@@ -1,0 +1,358 @@
+"""The app's page, piece by piece, as HTML. Pure functions: values in, markup out; nothing here knows a widget.
+
+What has ``data-do`` or ``data-set`` is reported to the kernel by ``static/app.js``; ``pad.OPERATIONS`` says what may be
+reported.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from digits import pad
+from digits.reading import Answer, Part
+from digits.recognizer import Prediction
+from digits.why import Explanation
+
+_STATIC = Path(__file__).parent / "static"
+_VOID = ("img", "input")
+REASONS = {"blank": "Nothing to read", "unsure": "Not sure", "not a digit": "Not a digit, I think"}
+
+
+def tag(name: str, *content: str, **attributes: object) -> str:
+    """``<name attributes>content</name>``. Content is markup (see ``words``); values are escaped.
+
+    ``kind="sure part"`` becomes ``class="digits-sure digits-part"``, ``data_do`` becomes ``data-do``; None and False
+    are left out, True is an attribute without a value.
+    """
+    if kind := attributes.pop("kind", None):
+        attributes = {"class": " ".join(f"digits-{one}" for one in kind.split())} | attributes
+    given = "".join(f" {key.replace('_', '-')}" + ("" if value is True else f'="{escape(str(value), quote=True)}"')
+                    for key, value in attributes.items() if value is not None and value is not False)
+    return f"<{name}{given}>" + ("" if name in _VOID else "".join(content) + f"</{name}>")
+
+
+def words(text: object) -> str:
+    """Any text as markup."""
+    return escape(str(text))
+
+
+def button(kind: str, label: str, *operation: object, **attributes: object) -> str:
+    """A button that reports ``operation`` when it is pressed; ``label`` is markup."""
+    if operation:
+        attributes["data-do"] = json.dumps(operation)
+    return tag("button", label, kind=kind, type="button", **attributes)
+
+
+def slider(kind: str, low: float, high: float, step: float, value: float, name: str) -> str:
+    """A slider whose value is reported as it moves."""
+    return tag("input", kind=kind, type="range", data_set=kind, min=low, max=high, step=step, value=value,
+               aria_label=name)
+
+
+# --- What the whole page needs ----------------------------------------------------------------------------------------
+
+def assets() -> str:
+    """Style and script, to be shown once as the output of a cell."""
+    style, script = ((_STATIC / name).read_text(encoding="utf-8") for name in ("app.css", "app.js"))
+    return f"<style>{style}</style><script>{script}</script>"
+
+
+def header(notice: str = "") -> str:
+    """Title, a warning when there is one, and the line that screen readers are told answers in."""
+    return tag("header", tag("h1", "Draw a digit"),
+               tag("p", "A small neural network reads along: one digit or a whole number."),
+               tag("p", words(notice), kind="notice") if notice else "") + tag(
+        "p", kind="live hidden", role="status", aria_live="polite")
+
+
+def hint() -> str:
+    """What an empty pad says."""
+    two = '<svg viewBox="0 0 92 110"><path d="M22 30C26 8 66 8 68 32 70 56 30 70 20 98h54"/></svg>'
+    return tag("div", two, "Draw here", kind="hint", aria_hidden="true")
+
+
+_ICONS = {
+    "undo": "M8 4 4 8l4 4M4 8h9a5 5 0 0 1 0 10H9",
+    "redo": "m14 4 4 4-4 4m4-4H9a5 5 0 0 0 0 10h4",
+    "eraser": "m4 13 8.5-8.5a2 2 0 0 1 2.8 0l3.2 3.2a2 2 0 0 1 0 2.8L11 18H7.5L4 14.5a1 1 0 0 1 0-1.5Z"
+              "m5-4.5 5.5 5.5",
+    "clear": "M5 6h12M9 6V4h4v2m2 0v11a1 1 0 0 1-1 1H8a1 1 0 0 1-1-1V6",
+    "right": "m4 12 5 5 9-11",
+}
+
+
+def _icon(name: str) -> str:
+    return tag("svg", tag("path", d=_ICONS[name]), viewBox="0 0 22 22", aria_hidden="true")
+
+
+def toolbar() -> str:
+    """The controls below the pad. The script shows how they stand; they are never made anew."""
+    brush = slider("brush", *pad.BRUSHES, 2, pad.Drawing.brush, "Brush size")
+    return tag("div", button("undo", _icon("undo") + "Undo", "undo", title="Undo (Z or Ctrl+Z)"),
+               button("redo", _icon("redo") + "Redo", "redo", title="Redo (Y or Ctrl+Y)"),
+               button("eraser", _icon("eraser") + "Eraser", data_toggle="tool", aria_pressed="false",
+                      title="Eraser (E)"),
+               button("clear", _icon("clear") + "Clear", "clear", title="Clear the pad (C)"),
+               tag("label", tag("span", "Brush"), brush, title="Brush size ([ and ])"),
+               kind="tools", role="toolbar", aria_label="Pad")
+
+
+def state(values: dict) -> str:
+    """What the script has to know, such as the last message that the kernel has dealt with."""
+    return tag("i", kind="state", hidden=True, data_state=json.dumps(values))
+
+
+def message(text: str, kind: str = "note") -> str:
+    """A line for the visitor; ``kind`` is "note" or "error". "" for no text."""
+    return tag("p", words(text), kind=f"message {kind}", role="alert" if kind == "error" else "status") if text else ""
+
+
+# --- The answer -------------------------------------------------------------------------------------------------------
+
+def percent(share: float) -> str:
+    """A share as a percentage that never claims certainty: "97%", "99.9%", "over 99.9%"."""
+    if share > 0.999:
+        return "over 99.9%"
+    return f"{100 * share:.1f}%" if share >= 0.99 else f"{100 * share:.0f}%"
+
+
+def short(share: float) -> str:
+    """The same where there is little room: "97%", ">99%"."""
+    return ">99%" if share > 0.99 else f"{100 * share:.0f}%"
+
+
+def answer(shown: Answer) -> str:
+    """The answer with everything about it: number, confidence, ten bars, what the network sees."""
+    prediction = shown.part.prediction if shown.part else None
+    return tag(
+        "div", _figure(shown), _verdict(shown), _bars(prediction), _network_view(shown), kind="answer",
+        data_digit=shown.part.text if shown.part else "",
+        data_confidence=f"{prediction.confidence if prediction else 0:.4f}",
+        data_accepted="false" if shown.reason else "true", data_reason=shown.reason, data_points=shown.points,
+        data_text=shown.text, data_source=shown.source, data_say=spoken(shown))
+
+
+def spoken(shown: Answer) -> str:
+    """The answer as a sentence, for screen readers."""
+    if not shown.text:
+        return ""
+    number = " ".join(shown.text)
+    if shown.reason:
+        return f"{REASONS[shown.reason]}. Best guess {number}."
+    return f"{number}, {percent(min(part.prediction.confidence for part in shown.parts))} sure."
+
+
+def _figure(shown: Answer) -> str:
+    """The number, large; with several digits each can be chosen."""
+    if not shown.text:
+        return tag("div", tag("span", "?", kind="none"), kind="figure", aria_hidden="true")
+    if len(shown.parts) == 1:
+        part = shown.parts[0]
+        return tag("div", tag("span", part.text, kind=_trust(part)), kind="figure", aria_hidden="true")
+    parts = [_choice(part, index, index == shown.chosen) for index, part in enumerate(shown.parts)]
+    return tag("div", *parts, kind="figure several", style=f"--count: {len(parts)}")
+
+
+def _choice(part: Part, index: int, chosen: bool) -> str:
+    confidence = part.prediction.confidence
+    label = tag("span", part.text) + tag("small", words(short(confidence)))
+    return button(f"part {_trust(part)}", label, "part", index, aria_pressed="true" if chosen else "false",
+                  aria_label=f"Digit {index + 1}: {part.text}, {percent(confidence)}")
+
+
+def _trust(part: Part) -> str:
+    return "doubtful" if part.reason else "sure"
+
+
+def _verdict(shown: Answer) -> str:
+    if not shown.text:
+        return tag("p", "Your answer appears here while you draw.", kind="verdict")
+    lowest = tag("strong", percent(min(part.prediction.confidence for part in shown.parts)))
+    if not shown.reason:
+        return tag("p", f"each {lowest} sure" if len(shown.parts) > 1 else f"{lowest} sure", kind="verdict")
+    least = min(shown.parts, key=lambda part: (not part.reason, part.prediction.confidence))
+    guess = f"best guess {least.text}, {percent(least.prediction.confidence)}"
+    return tag("p", tag("strong", REASONS[shown.reason], kind="no"), guess, kind="verdict")
+
+
+def _bars(prediction: Prediction | None) -> str:
+    best = prediction.digit if prediction else None
+    probabilities = np.zeros(10) if best is None else prediction.probabilities
+    rows = [tag("li", tag("b", str(digit)), tag("i", tag("s", style=f"width:{100 * share:.1f}%")),
+                tag("span", words(short(share))), kind="best" if digit == best else None)
+            for digit, share in enumerate(probabilities.tolist())]
+    return tag("ol", *rows, kind="bars", aria_label="Probability of each digit")
+
+
+def _network_view(shown: Answer) -> str:
+    image = shown.part.prediction.image if shown.part else np.zeros((28, 28), np.float32)
+    what = "cut out of your picture" if shown.source == "photo" else "your path, drawn again with an even pen"
+    took = f"Read in {1000 * shown.seconds:.1f} ms." if shown.seconds else ""
+    return tag("figure", tag("img", src=png(image), alt="The picture that the network gets, 28 by 28 pixels"),
+               tag("figcaption", tag("strong", "What the network sees"), f"<br>28 × 28 pixels, {what}. ",
+                   tag("span", took)), kind="seen")
+
+
+def png(image: np.ndarray) -> str:
+    """(H, W) float in [0, 1] as the address of an embedded PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, "png", compress_level=1)
+    return _address(buffer.getvalue())
+
+
+def _address(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def marks(shown: Answer, brush: float) -> str:
+    """Boxes around the ink when several digits are read; ``brush`` is how wide the ink is."""
+    if len(shown.parts) < 2:
+        return ""
+    return "".join(_mark(part, brush) for part in shown.parts if part.box is not None)
+
+
+def _mark(part: Part, brush: float) -> str:
+    left, top = (100 * (value - brush / 2) / pad.SIZE for value in part.box[:2])
+    right, bottom = (100 * (value + brush / 2) / pad.SIZE for value in part.box[2:])
+    place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
+    label = tag("span", words(f"{part.text} {short(part.prediction.confidence)}"))
+    return tag("div", label, kind=f"box {_trust(part)}", style=place)
+
+
+def preview(picture: bytes, name: str) -> str:
+    """An uploaded picture (PNG bytes) in the pad's place."""
+    return tag("img", kind="preview", src=_address(picture), alt=f"Your picture {name}")
+
+
+# --- The sections -----------------------------------------------------------------------------------------------------
+
+def section(name: str, title: str, *content: str) -> str:
+    """A section of the page."""
+    return tag("section", tag("h2", words(title), id=f"digits-{name}-title"), *content, kind=f"{name}-section",
+               aria_labelledby=f"digits-{name}-title")
+
+
+def examples(gallery: Sequence) -> str:
+    """A button with its drawing for each example."""
+    buttons = [button("example", _drawing(one.strokes), "example", one.name, title=one.title,
+                      aria_label=f"Example: {one.title}") for one in gallery]
+    return section("examples", "Examples",
+                   tag("p", "Watch one being drawn. With the keyboard, this is the way to put ink on the pad: drawing "
+                       "itself needs a mouse, a finger or a pen."), tag("div", *buttons, kind="gallery"))
+
+
+def _drawing(strokes: Sequence[np.ndarray]) -> str:
+    return tag("svg", *map(_line, strokes), viewBox=f"0 0 {pad.SIZE} {pad.SIZE}", aria_hidden="true")
+
+
+def _line(stroke: np.ndarray) -> str:
+    """A stroke as a picture's line; every other point is enough for its size."""
+    points = np.concatenate([np.asarray(stroke)[:-1:2], np.asarray(stroke)[-1:]])
+    return tag("polyline", points=" ".join(f"{x:.0f},{y:.0f}" for x, y in points.tolist()))
+
+
+def feedback() -> str:
+    """One click says whether the answer was right."""
+    wrong = [button("wrong", str(digit), "verdict", "wrong", digit, data_label=digit,
+                    aria_label=f"Wrong, it was a {digit}") for digit in range(10)]
+    none = button("wrong", "no digit", "verdict", "wrong", None, data_label="", aria_label="Wrong, it was no digit")
+    return section(
+        "feedback", "Was it right?",
+        tag("div", button("right", _icon("right") + "Right", "verdict", "right", None), kind="verdicts"),
+        tag("div", tag("span", "Wrong, it was"), *wrong, none, kind="verdicts", role="group",
+            aria_label="Wrong, it was"))
+
+
+def consent(description: str) -> str:
+    """The question that is asked once, before anything is kept."""
+    return tag("div", tag("p", tag("strong", "May this be kept? "), words(description)),
+               button("agree", "Agree and send", "consent", True), " ",
+               button("decline", "Do not keep it", "consent", False), kind="consent", role="group",
+               aria_label="May this be kept?")
+
+
+def threshold(value: float) -> str:
+    """The slider; what it means is said by ``threshold_meaning`` beside it."""
+    control = slider("threshold", 0, 0.99, 0.01, round(value, 2), "Least confidence for an answer")
+    return section("threshold", "How sure must it be?",
+                   tag("p", "Below this confidence, the network says that it is not sure."),
+                   tag("label", control, tag("output", f"{100 * value:.0f}%"), kind="slider"))
+
+
+def threshold_meaning(answered: float | None, right: float | None, n: int = 0) -> str:
+    """What the threshold means for digits drawn by people; None where the run has not measured it."""
+    if answered is None or right is None:
+        return tag("p", "What this means for digits drawn by people was not measured in this run.", kind="meaning")
+    shares = [tag("strong", f"{100 * share:.1f}%") for share in (answered, right)]
+    source = f" ({n:,} digits of unseen writers)" if n else ""
+    return tag("p", f"Of digits drawn by people, it answers {shares[0]}, and of those {shares[1]} are right.{source}",
+               kind="meaning")
+
+
+def upload(limit: int) -> str:
+    """Choosing a picture; dropping and pasting one is the script's part."""
+    chooser = tag("input", kind="hidden", type="file", accept="image/*", data_limit=limit)
+    return section("upload", "Read a photo",
+                   tag("p", "Handwriting on paper, one digit or a row of them. PNG, JPEG, WebP, BMP, TIFF or GIF up to "
+                       f"{limit / 1e6:.0f} MB; you can also drop it here or paste it."),
+                   tag("label", chooser, "Choose a picture", kind="upload"),
+                   tag("progress", kind="progress", hidden=True), tag("p", kind="upload-note", role="status"))
+
+
+def why() -> str:
+    """The switch for the map."""
+    return section("why", "Why this answer?",
+                   tag("p", "Cover each part of the ink in turn and see what the answer loses."),
+                   button("why", "Show why", data_toggle="why", aria_pressed="false", title="Show why (W)"))
+
+
+def explanation(found: Explanation | None) -> str:
+    """The map with its legend. Ink that speaks for the digit is blue, against it orange and hatched."""
+    if found is None:
+        return message("Draw something first.")
+    places = {"for": found.place(1), "against": found.place(-1)}
+    said = " ".join(f"Most {side} it: {place}." for side, place in places.items() if place) or "No part stands out."
+    paper = tag("rect", kind="paper", width=28, height=28)
+    picture = tag("svg", paper, *_cells(found), viewBox="0 0 28 28", role="img",
+                  aria_label=f"What speaks for and against {found.digit}. {said}")
+    keys = [tag("p", tag("b", kind="key for"), f"speaks for {found.digit}"),
+            tag("p", tag("b", kind="key against"), f"speaks against {found.digit} (hatched)"), tag("p", said)]
+    return tag("figure", picture, tag("figcaption", *keys), kind="map")
+
+
+def _cells(found: Explanation) -> list[str]:
+    """Each inked pixel: grey ink, over it the colour of its effect, over that a line when it speaks against."""
+    strengths, cells = found.effect / max(np.abs(found.effect).max(), 1e-9), []
+    for y, x in np.argwhere(found.image > 0.1).tolist():
+        strength, place = strengths[y, x], {"x": x, "y": y, "width": 1, "height": 1}
+        cells.append(tag("rect", kind="ink", opacity=f"{0.35 * found.image[y, x]:.2f}", **place))
+        if abs(strength) >= 0.05:
+            kind = "for" if strength > 0 else "against"
+            cells.append(tag("rect", kind=kind, opacity=f"{min(abs(strength) ** 0.6, 1):.2f}", **place))
+        if strength <= -0.15:
+            cells.append(tag("path", kind="hatch", d=f"M{x} {y + 1}l1 -1"))
+    return cells
+
+
+def models(names: dict[str, str], chosen: str) -> str:
+    """Which of the run's files reads; ``names`` maps each to what is said of it."""
+    options = [tag("option", words(label), value=name, selected=name == chosen) for name, label in names.items()]
+    return section("model", "Model",
+                   tag("p", "Smaller files of the same network; they may err a little more. The time is that of one "
+                       "inference on this server."),
+                   tag("label", tag("span", "Network file"), tag("select", *options, kind="model", data_set="model"),
+                       kind="choice"))
+
+
+def footer(facts: dict[str, str]) -> str:
+    """Where the answers come from, and which keys there are."""
+    keys = {"C": "clear", "Z": "undo", "Y": "redo", "E": "eraser", "[ ]": "brush", "W": "why"}
+    pairs = [tag("div", tag("dt", words(name)), tag("dd", words(value))) for name, value in facts.items()]
+    return tag("footer", tag("dl", *pairs),
+               tag("p", "Keys: ", ", ".join(f"{tag('kbd', key)} {name}" for key, name in keys.items()), "."))

@@ -1,0 +1,398 @@
+// The page's side of the app: ink under the pointer at once, everything that happens reported to the kernel.
+//
+// The kernel owns the drawing. What the pen does is shown here until the kernel has drawn it too, and goes to the kernel
+// through ipycanvas's key event, whose key may be any text: one JSON message for all that happened since the last one.
+// The kernel answers with the number of the last message that it has dealt with (".digits-state"); when it does not,
+// it is gone, and the page says so.
+(() => {
+"use strict";
+window.digitsApp?.stop(); // the cell was run again
+
+const SIZE = 280; // the unit of all coordinates, as in the kernel
+const FRAME = 15, BUSY = 60; // milliseconds between two messages: usually, and when the kernel is behind
+const BEHIND = 150; // a message is unanswered for so long: the kernel is behind
+const LOST = 4000; // ... and for so long: it is gone
+const PING = 3000, AWAKE = 600000; // how often to ask whether it is there, and for how long after the last sign of life
+const LINGER = 120; // ink stays here for so long after the kernel has drawn it: the browser needs a moment to show that
+const PIECE = 196608; // bytes of a file in one message
+const QUIET = 900; // without a new answer for so long, it is read out
+
+const stopper = new AbortController();
+const listen = (target, types, handler, options = {}) => {
+  for (const type of types.split(" ")) target.addEventListener(type, handler, { signal: stopper.signal, ...options });
+};
+let seq = Date.now(); // numbers of messages only ever grow, also over a reload
+const apps = new Map();
+
+class App {
+  constructor(root) {
+    this.root = root;
+    this.pad = root.querySelector(".digits-pad");
+    this.canvas = this.pad.querySelector("canvas");
+    this.queue = []; // what was not sent yet
+    this.sent = []; // {seq, at} of what is not dealt with yet
+    this.ink = []; // strokes that the kernel may not have drawn yet
+    this.pen = null; // the pointer that draws
+    this.state = {};
+    this.lastSent = this.lastAction = 0;
+    this.overlay = document.createElement("canvas");
+    this.overlay.className = "digits-overlay";
+    this.overlay.setAttribute("aria-hidden", "true");
+    this.pad.append(this.overlay);
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", "Drawing pad. Draw with a mouse, a finger or a pen; with the keyboard, use the examples.");
+    this.resizer = new ResizeObserver(() => this.fit());
+    this.resizer.observe(this.pad);
+    this.watch = setInterval(() => this.check(), 500);
+    this.bind();
+    this.fit();
+    this.read();
+    this.report("hello", matchMedia("(prefers-reduced-motion: reduce)").matches);
+  }
+
+  stop() {
+    clearInterval(this.watch);
+    this.resizer.disconnect();
+    this.overlay.remove();
+  }
+
+  // --- The pen ------------------------------------------------------------------------------------------------------
+
+  bind() {
+    const pad = this.pad;
+    // ipycanvas would report these too, swallow the wheel and every key, and be a second truth about the ink
+    listen(pad, "mousedown mousemove mouseup mouseout wheel keydown touchstart touchmove touchend touchcancel", event => {
+      if (!event.isTrusted) return;
+      event.stopPropagation();
+      if (event.type.startsWith("touch") && event.cancelable) event.preventDefault();
+    }, { capture: true, passive: false });
+    listen(pad, "pointerdown", event => this.down(event));
+    listen(pad, "pointermove", event => this.move(event));
+    listen(pad, "pointerup", event => this.up(event));
+    listen(pad, "pointercancel lostpointercapture", event => this.up(event));
+    listen(pad, "pointerleave", () => this.pen || this.ring(null));
+    listen(pad, "contextmenu dragstart", event => event.preventDefault());
+    listen(window, "blur", () => this.pen && this.end());
+    listen(this.root, "click", event => this.click(event));
+    listen(this.root, "input change", event => this.input(event));
+    listen(this.root, "dragover", event => event.preventDefault());
+    listen(this.root, "drop", event => { event.preventDefault(); this.upload(event.dataTransfer?.files?.[0]); });
+  }
+
+  place(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) * SIZE / box.width, (event.clientY - box.top) * SIZE / box.height];
+  }
+
+  down(event) {
+    const eraserEnd = event.pointerType === "pen" && (event.buttons & 32);
+    if (event.button > 0 && !eraserEnd) return;
+    event.preventDefault();
+    if (this.pen && !(event.pointerType === "pen" && this.pen.type === "touch")) return; // a second finger, or a palm
+    if (this.pen) this.end();
+    try { this.pad.setPointerCapture(event.pointerId); } catch { /* an event made by a script has no pointer */ }
+    this.pad.classList.add("digits-by-pointer"); // no focus ring around a pad that is being drawn on
+    this.canvas.focus({ preventScroll: true });
+    const tool = eraserEnd ? "eraser" : null;
+    const [x, y] = this.place(event);
+    this.pen = { id: event.pointerId, type: event.pointerType, x, y };
+    this.stroke = { tool: tool ?? this.state.tool ?? "pen", points: [[x, y]], last: Infinity };
+    this.ink.push(this.stroke);
+    this.root.classList.add("digits-has-ink");
+    this.root.classList.remove("digits-has-photo");
+    this.segment(this.stroke, 0);
+    this.report("down", x, y, tool);
+  }
+
+  move(event) {
+    if (!this.pen) return this.ring(event);
+    if (event.pointerId !== this.pen.id) return;
+    const merged = event.getCoalescedEvents?.() ?? [];
+    this.extend((merged.length ? merged : [event]).map(one => this.place(one)));
+    if (this.stroke.tool === "eraser") this.ring(event);
+  }
+
+  extend(points) {
+    const from = this.stroke.points.length - 1;
+    this.stroke.points.push(...points);
+    [this.pen.x, this.pen.y] = points[points.length - 1];
+    this.segment(this.stroke, from);
+    const last = this.queue[this.queue.length - 1];
+    if (last?.[0] === "move") last.push(...points.flat()); else this.report("move", ...points.flat());
+    this.flush();
+  }
+
+  up(event) {
+    if (!this.pen || event.pointerId !== this.pen.id) return;
+    const [x, y] = this.place(event);
+    if (event.type === "pointerup" && Math.hypot(x - this.pen.x, y - this.pen.y) > 0.5) this.extend([[x, y]]);
+    this.end();
+  }
+
+  end() {
+    this.pen = null;
+    this.report("up");
+    this.flush(true);
+    this.stroke.last = seq;
+  }
+
+  // --- Ink on this side of the wire -----------------------------------------------------------------------------------
+
+  fit() {
+    const box = this.pad.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const side = Math.max(Math.round(this.canvas.getBoundingClientRect().width * ratio), 1);
+    if (this.overlay.width !== side) this.overlay.width = this.overlay.height = side;
+    this.context = this.overlay.getContext("2d");
+    this.context.setTransform(side / SIZE, 0, 0, side / SIZE, 0, 0);
+    this.context.lineCap = this.context.lineJoin = "round";
+    this.repaint();
+  }
+
+  repaint() {
+    this.context.clearRect(0, 0, SIZE, SIZE);
+    for (const stroke of this.ink) this.segment(stroke, 0);
+  }
+
+  segment(stroke, from) {
+    const context = this.context, points = stroke.points, rubber = stroke.tool === "eraser";
+    const style = getComputedStyle(this.root);
+    context.strokeStyle = context.fillStyle = style.getPropertyValue(rubber ? "--digits-paper" : "--digits-pen");
+    context.lineWidth = (rubber ? this.state.eraser : this.state.brush) || 20;
+    context.beginPath();
+    if (points.length === 1) {
+      context.arc(...points[0], context.lineWidth / 2, 0, 2 * Math.PI);
+      context.fill();
+    } else {
+      points.slice(from).forEach((point, index) => index ? context.lineTo(...point) : context.moveTo(...point));
+      context.stroke();
+    }
+  }
+
+  ring(event) {
+    if (!this.marker) {
+      this.marker = document.createElement("i");
+      this.marker.className = "digits-ring";
+      this.pad.append(this.marker);
+    }
+    const rubber = event && (this.pen ? this.stroke.tool : this.state.tool) === "eraser";
+    this.marker.hidden = !rubber;
+    if (!rubber) return;
+    const [x, y] = this.place(event);
+    Object.assign(this.marker.style, { left: `${100 * x / SIZE}%`, top: `${100 * y / SIZE}%`, width: `${100 * this.state.eraser / SIZE}%` });
+  }
+
+  // --- To the kernel and back -----------------------------------------------------------------------------------------
+
+  report(name, ...values) {
+    this.queue.push([name, ...values]);
+    this.lastAction = name === "ping" ? this.lastAction : Date.now();
+    this.flush(!["move", "up"].includes(name));
+  }
+
+  flush(now = false) {
+    if (!this.queue.length) return;
+    const behind = this.sent.length && Date.now() - this.sent[0].at > BEHIND;
+    const wait = this.lastSent + (behind ? BUSY : FRAME) - performance.now();
+    if (!now && wait > 0) {
+      this.timer ??= setTimeout(() => { this.timer = null; this.flush(); }, wait);
+      return;
+    }
+    seq += 1;
+    this.lastSent = performance.now();
+    this.sent.push({ seq, at: Date.now() });
+    const key = JSON.stringify({ seq, ops: this.queue.splice(0) });
+    this.canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  }
+
+  read() {
+    const element = this.root.querySelector(".digits-state");
+    if (!element || element === this.seen) return;
+    this.seen = element;
+    this.state = JSON.parse(element.dataset.state);
+    this.sent = this.sent.filter(message => message.seq > this.state.seq);
+    if (!this.sent.length) { this.lost(false); this.root.dataset.ready = "true"; }
+    const drawn = this.ink.filter(stroke => stroke.last <= this.state.seq);
+    if (drawn.length) setTimeout(() => {
+      this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
+      this.repaint();
+    }, LINGER);
+    this.mirror();
+  }
+
+  mirror() {
+    const { state, root } = this, find = name => root.querySelector(".digits-" + name);
+    root.classList.toggle("digits-has-ink", state.ink || this.ink.length > 0);
+    root.classList.toggle("digits-has-photo", state.photo && !this.ink.length);
+    root.classList.toggle("digits-erasing", state.tool === "eraser");
+    for (const name of ["undo", "redo"]) find(name)?.setAttribute("aria-disabled", !state[name]);
+    find("eraser")?.setAttribute("aria-pressed", state.tool === "eraser");
+    find("why")?.setAttribute("aria-pressed", state.why);
+    for (const name of ["brush", "threshold", "model"]) {
+      const control = find(name);
+      if (control && document.activeElement !== control && control.value !== String(state[name])) control.value = state[name];
+    }
+  }
+
+  check() {
+    const now = Date.now(), oldest = this.sent[0];
+    if (oldest && now - oldest.at > LOST) this.lost(true);
+    const awake = document.visibilityState === "visible" && now - this.lastAction < AWAKE;
+    if (awake && !oldest && performance.now() - this.lastSent > PING) this.report("ping");
+  }
+
+  lost(yes) {
+    if (yes === Boolean(this.banner)) return;
+    this.root.classList.toggle("digits-is-lost", yes);
+    if (!yes) { this.banner.remove(); this.banner = null; return; }
+    this.banner = document.createElement("div");
+    this.banner.className = "digits-lost";
+    this.banner.setAttribute("role", "alert");
+    this.banner.innerHTML = "<p><strong>The reader has stopped.</strong> The program behind this page does not answer any more, "
+      + "so nothing that you draw is read. Reload the page to get a new one.</p><button type=button class=digits-reload>Reload</button>";
+    this.banner.lastChild.onclick = () => location.reload();
+    this.root.prepend(this.banner);
+  }
+
+  // --- Controls ---------------------------------------------------------------------------------------------------------
+
+  click(event) {
+    const button = event.target.closest("[data-do], [data-toggle]");
+    if (!button || !this.root.contains(button) || button.getAttribute("aria-disabled") === "true") return;
+    if (button.dataset.toggle) this.toggle(button.dataset.toggle); else this.act(JSON.parse(button.dataset.do));
+  }
+
+  toggle(name) {
+    if (name === "why") this.report("why", !this.state.why);
+    else this.report("tool", this.state.tool === "eraser" ? "pen" : "eraser");
+  }
+
+  act(operation) {
+    if (["clear", "undo", "redo", "example"].includes(operation[0])) {
+      if (this.pen) this.end();
+      this.ink = [];
+      this.repaint();
+      if (operation[0] === "clear") this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
+    }
+    this.report(...operation);
+  }
+
+  input(event) {
+    const control = event.target;
+    if (control.type === "file") {
+      if (event.type === "change") { this.upload(control.files[0]); control.value = ""; }
+    } else if (control.dataset.set && (event.type === "input" || control.tagName === "SELECT")) {
+      if (control.tagName === "SELECT" && event.type === "input") return;
+      this.set(control);
+    }
+  }
+
+  set(control) {
+    const name = control.dataset.set, number = control.type === "range";
+    const output = control.parentElement.querySelector("output");
+    if (output) output.textContent = `${Math.round(100 * control.value)}%`;
+    this.queue = this.queue.filter(operation => operation[0] !== name);
+    this.queue.push([name, number ? Number(control.value) : control.value]);
+    this.lastAction = Date.now();
+    this.flush(!number);
+  }
+
+  key(event) {
+    this.pad.classList.remove("digits-by-pointer");
+    const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
+    if (event.altKey || (command && !["z", "y"].includes(key))) return false;
+    const name = command && key === "z" && event.shiftKey ? "redo" : { z: "undo", y: "redo", c: "clear", e: "eraser", w: "why" }[key];
+    const button = name && this.root.querySelector(".digits-" + name);
+    if (button) button.click();
+    else if ("[]".includes(key)) {
+      const brush = this.root.querySelector(".digits-brush");
+      brush.value = Number(brush.value) + (key === "[" ? -2 : 2);
+      this.set(brush);
+    } else return false;
+    return true;
+  }
+
+  // --- Files ------------------------------------------------------------------------------------------------------------
+
+  async upload(file) {
+    if (!file) return;
+    const input = this.root.querySelector(".digits-upload input"), limit = Number(input.dataset.limit);
+    const note = this.root.querySelector(".digits-upload-note"), progress = this.root.querySelector(".digits-progress");
+    const megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
+    if (file.size > limit) {
+      note.textContent = `${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`;
+      return;
+    }
+    note.textContent = `Sending ${file.name} …`;
+    Object.assign(progress, { hidden: false, max: Math.max(file.size, 1), value: 0 });
+    try {
+      for (let offset = 0; offset === 0 || offset < file.size; offset += PIECE) {
+        const piece = await base64(file.slice(offset, offset + PIECE));
+        this.report("file", file.name.slice(0, 200), file.size, offset, piece);
+        while (this.sent.length > 3 && !this.banner) await new Promise(done => setTimeout(done, 20)); // never a long queue
+        progress.value = offset + PIECE;
+      }
+      note.textContent = "";
+    } catch {
+      note.textContent = `${file.name} cannot be read by this browser.`;
+    }
+    progress.hidden = true;
+  }
+}
+
+const base64 = blob => new Promise((done, failed) => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+  reader.onerror = failed;
+  reader.readAsDataURL(blob);
+});
+
+// --- For all apps on the page -------------------------------------------------------------------------------------------
+
+listen(window, "keydown", event => {
+  const target = event.target;
+  if (!event.isTrusted || target.closest?.("input:not([type=range]), select, textarea, [contenteditable]")) return;
+  const inside = [...apps.values()].find(app => app.root.contains(target));
+  const app = inside ?? (target === document.body && document.body.dataset.voila ? [...apps.values()][0] : null);
+  if (!app?.key(event)) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}, { capture: true });
+
+listen(document, "paste", event => {
+  const file = [...event.clipboardData?.files ?? []][0];
+  const app = [...apps.values()].find(one => one.root.contains(event.target)) ?? [...apps.values()][0];
+  if (file && app) app.upload(file);
+});
+
+let speech;
+function announce(root) {
+  const text = root.querySelector(".digits-answer")?.dataset.say ?? "", line = root.querySelector(".digits-live");
+  clearTimeout(speech);
+  speech = setTimeout(() => { if (line && line.textContent !== text) line.textContent = text; }, QUIET);
+}
+
+const observer = new MutationObserver(records => {
+  for (const canvas of document.querySelectorAll(".digits-app .digits-pad canvas:first-of-type")) {
+    const root = canvas.closest(".digits-app");
+    if (!apps.has(root) && !canvas.classList.contains("digits-overlay")) apps.set(root, new App(root));
+  }
+  for (const [root, app] of apps) {
+    if (!root.isConnected) { app.stop(); apps.delete(root); continue; }
+    app.read();
+    if (records.some(record => record.target.closest?.(".digits-result"))) {
+      announce(root);
+      keepFocus(root);
+    }
+  }
+});
+observer.observe(document.documentElement, { childList: true, subtree: true });
+
+let focused = null; // a button inside the answer is made anew with every answer: keep the keyboard on it
+listen(document, "focusin", event => { focused = event.target.closest?.(".digits-part")?.dataset.do ?? null; });
+function keepFocus(root) {
+  if (focused && document.activeElement === document.body)
+    [...root.querySelectorAll(".digits-part")].find(part => part.dataset.do === focused)?.focus();
+}
+
+window.digitsApp = { apps, stop() { observer.disconnect(); stopper.abort(); for (const app of apps.values()) app.stop(); } };
+})();

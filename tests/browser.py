@@ -1,0 +1,205 @@
+"""A real Chromium and a real server for tests: found, started and stopped here."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, Playwright
+
+from digits import paths
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PLACES = ("/usr/bin/chromium", "chromium", "google-chrome", "google-chrome-stable", "chrome")
+READY = ".digits-app[data-ready=true]"
+
+
+def executable() -> str | None:
+    """The browser that ``DIGITS_CHROMIUM`` names or the system has; None for Playwright's own."""
+    return os.environ.get("DIGITS_CHROMIUM") or next(filter(None, map(shutil.which, PLACES)), None)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """A fresh headless Chromium; without one the test is skipped, or fails where ``CI`` says that there must be one."""
+    try:
+        return playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+    except Error as error:
+        reason = f"No Chromium could be started ({error.message.splitlines()[0]}). Set DIGITS_CHROMIUM to one."
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+class Server:
+    """A Voila (or JupyterLab) that serves the app on a free port of this machine."""
+
+    def __init__(self, command: Sequence[str], port: int, path: str, log: Path, environment: dict[str, str]):
+        self.url, self.log = f"http://127.0.0.1:{port}{path}", log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=paths.PROJECT, env={**os.environ, **environment},
+                                            stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def wait(self, seconds: float = 90) -> "Server":
+        """Until it answers; RuntimeError with its log when it does not."""
+        until(lambda: answers(self.url) or self.process.poll() is not None, seconds, "the server's first answer")
+        if self.process.poll() is not None:
+            raise RuntimeError(f"The server ended:\n{self.log.read_text()[-3000:]}")
+        return self
+
+    def stop(self) -> None:
+        """End it with its kernels."""
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def kernels(self) -> list[int]:
+        """The process ids of its kernels."""
+        import psutil
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child.pid for child in children if any("ipykernel" in word for word in child.cmdline())]
+
+
+@contextlib.contextmanager
+def voila(*options: str, **environment: str) -> Iterator[Server]:
+    """The app as ``voila notebooks/05_draw.ipynb`` serves it from the project's root."""
+    port, folder = free_port(), tempfile.mkdtemp()
+    command = [sys.executable, "-m", "voila", "notebooks/05_draw.ipynb", "--no-browser", f"--port={port}", *options]
+    server = Server(command, port, "/", Path(folder) / "log", {"DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite",
+                                                              **environment})
+    try:
+        # waiting for the front page would take a kernel out of the pool
+        until(lambda: listens(port) or server.process.poll() is not None, 90, "the server")
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lab(**environment: str) -> Iterator[Server]:
+    """JupyterLab with a copy of the notebooks, so that what it saves changes nothing here."""
+    port, folder = free_port(), tempfile.mkdtemp()
+    shutil.copytree(paths.NOTEBOOKS, Path(folder) / "notebooks")
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", f"--ServerApp.root_dir={folder}",
+               "--IdentityProvider.token=", "--allow-root", "--LabApp.news_url=None",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    server = Server(command, port, "/lab/tree/notebooks/05_draw.ipynb", Path(folder) / "log", environment)
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def answers(url: str) -> bool:
+    """Whether a page comes."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> object:
+    """Wait for a true value and return it; TimeoutError when it does not come."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"waited {seconds} s for {what}")
+
+
+# --- What a visitor does --------------------------------------------------------------------------------------------
+
+def visit(page: Page, server: Server, ready: str = READY) -> Page:
+    """Open the app and wait until it can be used."""
+    page.goto(server.url)
+    page.wait_for_selector(ready, timeout=60_000)
+    return page
+
+
+def on_pad(page: Page, stroke: Sequence) -> list[tuple[float, float]]:
+    """Points on a canvas of 280 pixels as points of the page."""
+    pad = page.locator(".digits-pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    return [(box["x"] + float(x) * box["width"] / 280, box["y"] + float(y) * box["height"] / 280) for x, y in stroke]
+
+
+def draw(page: Page, strokes: Sequence) -> None:
+    """Draw with the mouse; ``strokes`` are points on a canvas of 280 pixels."""
+    for stroke in strokes:
+        first, *rest = on_pad(page, stroke)
+        page.mouse.move(*first)
+        page.mouse.down()
+        for point in rest:
+            page.mouse.move(*point)
+        page.mouse.up()
+
+
+def answer(page: Page) -> dict[str, str]:
+    """The attributes of the answer."""
+    return page.locator(".digits-answer").evaluate("element => ({...element.dataset})")
+
+
+def settled(page: Page, points: int) -> dict[str, str]:
+    """The answer once it is based on ``points`` points."""
+    page.wait_for_selector(f'.digits-answer[data-points="{points}"]', state="attached", timeout=10_000)
+    return answer(page)
+
+
+def draw_at_once(page: Page, strokes: Sequence, kind: str = "pen") -> None:
+    """Draw with pointer events made by a script: fast, and with coordinates between the screen's pixels."""
+    page.evaluate("""([strokes, kind]) => {
+        const pad = document.querySelector(".digits-pad canvas"), box = pad.getBoundingClientRect();
+        const send = (type, [x, y]) => pad.dispatchEvent(new PointerEvent(type, {bubbles: true, cancelable: true,
+            pointerId: 77, pointerType: kind, isPrimary: true, button: type === "pointermove" ? -1 : 0,
+            buttons: type === "pointerup" ? 0 : 1,
+            clientX: box.left + x * box.width / 280, clientY: box.top + y * box.height / 280}));
+        for (const stroke of strokes) {
+            send("pointerdown", stroke[0]);
+            for (const point of stroke.slice(1)) send("pointermove", point);
+            send("pointerup", stroke[stroke.length - 1]);
+        }
+    }""", [[[[float(x), float(y)] for x, y in stroke] for stroke in strokes], kind])
+
+
+def clear(page: Page) -> None:
+    """Empty the pad."""
+    page.click(".digits-clear")
+    settled(page, 0)
+
+
+def until_state(page: Page, name: str, value: object) -> None:
+    """Wait until the kernel says that a control stands so."""
+    page.wait_for_function("""([name, value]) => {
+        const state = document.querySelector(".digits-state");
+        return JSON.parse(state.dataset.state)[name] === value;
+    }""", arg=[name, value])

@@ -1,0 +1,656 @@
+"""The app in a real browser, behind a real server, as a visitor has it."""
+
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import time
+import urllib.request
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import sync_playwright
+
+import browser
+from digits.examples import EXAMPLES
+from digits.recognizer import Recognizer
+
+EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
+SEVEN = [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]]
+HEAVY = ("tensorflow", "sklearn", "scipy", "matplotlib", "pandas", "cv2", "sqlalchemy")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        opened = browser.launch(playwright)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    database = tmp_path_factory.mktemp("feedback") / "feedback.sqlite3"
+    with browser.voila(DIGITS_FEEDBACK_URL=f"sqlite:///{database}") as running:
+        running.database = database
+        yield running
+
+
+@pytest.fixture(scope="module")
+def visit(chromium, server):
+    """Opens the app for another visitor; keywords are those of a browser context."""
+    contexts = []
+
+    def open_page(**options):
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1400, "height": 900}, **options}))
+        page = contexts[-1].new_page()
+        page.seen = SimpleNamespace(requests=[], errors=[])
+        page.on("request", lambda request: page.seen.requests.append(request.url))
+        page.on("pageerror", lambda error: page.seen.errors.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and page.seen.errors.append(line.text))
+        return browser.visit(page, server)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def shared(visit):
+    """One visitor for all tests that leave the page as they found it."""
+    return visit()
+
+
+@pytest.fixture
+def page(shared):
+    yield shared
+    if shared.locator(".digits-eraser[aria-pressed=true]").count():
+        shared.click(".digits-eraser")
+    browser.clear(shared)
+    assert not shared.seen.errors
+
+
+def points(strokes):
+    return sum(map(len, strokes))
+
+
+def draw(page, strokes):
+    """Draw with the mouse and return the answer."""
+    browser.draw(page, strokes)
+    return browser.settled(page, points(strokes))
+
+
+def has_ink(page, canvas="canvas:first-of-type"):
+    """Whether the first canvas of the pad (the kernel's) or another shows anything."""
+    return page.locator(f".digits-pad > {canvas}").evaluate(
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 == 3 && v > 100)")
+
+
+def reported(page, name):
+    """What the kernel says of a control."""
+    return json.loads(page.locator(".digits-state").get_attribute("data-state"))[name]
+
+
+def kernel_of(page):
+    """The process id of the page's own kernel."""
+    identity = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
+    return next(one.pid for one in psutil.process_iter(["cmdline"]) if identity in " ".join(one.info["cmdline"] or ()))
+
+
+# --- The first three seconds ----------------------------------------------------------------------------------------
+
+def test_the_page_explains_itself_and_asks_nobody_but_its_server(visit, server):
+    page = visit()
+    assert page.title() == "Draw a digit" and page.locator("h1").inner_text() == "Draw a digit"
+    assert page.get_attribute("html", "lang") == "en"
+    assert browser.answer(page)["reason"] == "blank" and browser.answer(page)["digit"] == ""
+    assert page.locator(".digits-bars li").count() == 10
+    ours = (server.url, server.url.replace("http", "ws"), "data:", "blob:")
+    foreign = [url for url in page.seen.requests if not url.startswith(ours)]
+    assert not foreign and not page.seen.errors
+
+
+def test_the_kernel_is_small_and_knows_no_tensorflow(visit):
+    page = visit()
+    for _ in range(3):
+        draw(page, SEVEN)
+        browser.clear(page)
+    page.wait_for_timeout(1500)  # the models are measured when the page has been there for a second
+    process = psutil.Process(kernel_of(page))
+    loaded = " ".join(mapped.path for mapped in process.memory_maps())
+    assert not [name for name in HEAVY if f"/{name}/" in loaded]
+    assert process.memory_info().rss < 120e6
+
+
+def test_the_answer_names_its_run_and_model(page):
+    recognizer = Recognizer.load()
+    facts = page.locator("footer dl").inner_text()
+    assert recognizer.run in facts and recognizer.sha256[:12] in facts and "Commit" in facts
+
+
+# --- Drawing --------------------------------------------------------------------------------------------------------
+
+def test_a_mouse_draws_and_the_answer_changes_under_way(page):
+    first, *rest = browser.on_pad(page, SEVEN[0])
+    page.mouse.move(*first)
+    page.mouse.down()
+    page.mouse.move(*rest[0])
+    browser.settled(page, 2)
+    for point in rest[1:]:
+        page.mouse.move(*point)
+    shown = browser.settled(page, 5)
+    page.mouse.up()
+    wanted = Recognizer.load().predict_strokes([np.array(stroke, float) for stroke in SEVEN])
+    assert shown["digit"] == shown["text"] == str(wanted.digit) and shown["accepted"] == str(wanted.accepted).lower()
+    assert float(shown["confidence"]) == pytest.approx(wanted.confidence, abs=0.05)
+    browser.until(lambda: has_ink(page), 2, "ink on the kernel's canvas")
+
+
+def test_ink_does_not_wait_for_the_kernel(visit):
+    page = visit()
+    kernel = kernel_of(page)
+    os.kill(kernel, signal.SIGSTOP)
+    try:
+        browser.draw(page, SEVEN)
+        assert has_ink(page, ".digits-overlay") and not has_ink(page)
+    finally:
+        os.kill(kernel, signal.SIGCONT)
+    browser.settled(page, 5)
+    page.wait_for_timeout(500)
+    assert has_ink(page) and not has_ink(page, ".digits-overlay")
+
+
+def test_leaving_the_pad_and_releasing_outside_ends_the_stroke(page):
+    inside, outside, back = browser.on_pad(page, [(140, 100), (140, -40), (140, 140)])
+    page.mouse.move(*inside)
+    page.mouse.down()
+    page.mouse.move(*outside)
+    page.mouse.up()
+    page.mouse.move(*back)
+    assert browser.settled(page, 2)["points"] == "2"
+    page.wait_for_timeout(300)
+    assert browser.answer(page)["points"] == "2"
+
+
+def test_only_the_main_button_draws(page):
+    page.mouse.move(*browser.on_pad(page, [(100, 100)])[0])
+    page.mouse.down(button="right")
+    page.mouse.move(*browser.on_pad(page, [(150, 150)])[0])
+    page.mouse.up(button="right")
+    page.wait_for_timeout(200)
+    assert browser.answer(page)["points"] == "0"
+
+
+def touch(session, kind, *positions):
+    fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in positions]
+    session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+
+def test_a_finger_draws_and_a_second_one_does_not_disturb(visit):
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, device_scale_factor=3)
+    session = page.context.new_cdp_session(page)
+    path = browser.on_pad(page, [(80 + 20 * k, 60) for k in range(7)] + [(195 - 7 * k, 80 + 18 * k) for k in range(8)])
+    palm = browser.on_pad(page, [(30, 250)])[0]
+    touch(session, "touchStart", (1, path[0]))
+    for number, point in enumerate(path[1:], 1):
+        if number == 5:
+            touch(session, "touchStart", (1, path[4]), (2, palm))
+        touch(session, "touchMove", (1, point), *[(2, palm)] * (number >= 5))
+    touch(session, "touchEnd")
+    browser.until_state(page, "undo", True)
+    page.wait_for_timeout(300)
+    shown = browser.answer(page)
+    assert shown["text"] == "7" and 10 <= int(shown["points"]) <= len(path) + 1
+    assert page.evaluate("scrollY") == 0 and not page.seen.errors
+
+
+def test_a_finger_that_is_taken_away_ends_the_stroke(visit):
+    page = visit(has_touch=True)
+    session = page.context.new_cdp_session(page)
+    path = browser.on_pad(page, [(100, 100), (120, 120), (140, 140)])
+    touch(session, "touchStart", (1, path[0]))
+    touch(session, "touchMove", (1, path[1]))
+    touch(session, "touchCancel")
+    browser.settled(page, 2)
+    page.wait_for_timeout(200)
+    assert not page.evaluate("Boolean([...digitsApp.apps.values()][0].pen)")
+
+
+def test_a_pen_draws_and_its_other_end_erases(page):
+    session = page.context.new_cdp_session(page)
+    path = browser.on_pad(page, SEVEN[0])
+    kinds = ["mousePressed", *["mouseMoved"] * 4, "mouseReleased"]
+    for kind, (x, y) in zip(kinds, [*path, path[-1]], strict=True):
+        session.send("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1,
+                                                  "buttons": int(kind != "mouseReleased"), "pointerType": "pen"})
+    assert browser.settled(page, 5)["text"] == "7"
+    page.evaluate("""() => {
+        const pad = document.querySelector(".digits-pad canvas"), box = pad.getBoundingClientRect();
+        for (const type of ["pointerdown", "pointerup"])
+            pad.dispatchEvent(new PointerEvent(type, {bubbles: true, pointerType: "pen", button: 5, buttons: 32,
+                clientX: box.left + box.width / 2, clientY: box.top + 60 / 280 * box.height}));
+    }""")
+    page.wait_for_function("document.querySelector('.digits-answer').dataset.points != 5")
+    assert reported(page, "tool") == "pen"
+
+
+def test_undo_redo_eraser_clear_by_button_and_by_key(page):
+    draw(page, EXAMPLE["7-crossed"])
+    total, first = points(EXAMPLE["7-crossed"]), len(EXAMPLE["7-crossed"][0])
+    page.click(".digits-undo")
+    browser.settled(page, first)
+    page.keyboard.press("y")
+    browser.settled(page, total)
+    page.keyboard.press("Control+z")
+    browser.settled(page, first)
+    page.keyboard.press("Control+Shift+z")
+    browser.settled(page, total)
+    page.keyboard.press("e")
+    page.wait_for_selector(".digits-eraser[aria-pressed=true]")
+    browser.draw(page, [[(60, 130), (240, 130)]])
+    page.wait_for_function(f"document.querySelector('.digits-answer').dataset.points < {total}")
+    page.keyboard.press("z")
+    browser.settled(page, total)
+    page.keyboard.press("c")
+    browser.settled(page, 0)
+    assert not has_ink(page)
+    page.click(".digits-undo")
+    browser.settled(page, total)
+
+
+def test_the_brush_changes_the_look_and_not_the_answer(page):
+    before = draw(page, SEVEN)
+    for _ in range(5):
+        page.keyboard.press("]")
+    browser.until_state(page, "brush", 30)
+    assert browser.answer(page)["confidence"] == before["confidence"]
+    page.locator(".digits-brush").fill("20")
+    browser.until_state(page, "brush", 20)
+
+
+def test_a_resize_in_the_middle_of_a_stroke(visit):
+    page = visit(device_scale_factor=2)
+    page.mouse.move(*browser.on_pad(page, [(140, 40)])[0])
+    page.mouse.down()
+    page.mouse.move(*browser.on_pad(page, [(140, 120)])[0])
+    browser.settled(page, 2)
+    page.set_viewport_size({"width": 500, "height": 800})
+    page.wait_for_timeout(200)
+    page.mouse.move(*browser.on_pad(page, [(140, 240)])[0])
+    page.mouse.up()
+    browser.settled(page, 3)
+    width = page.locator(".digits-overlay").evaluate("c => [c.width, c.getBoundingClientRect().width]")
+    assert width[0] == pytest.approx(2 * width[1], abs=2)
+    assert browser.answer(page)["text"] == "1"
+
+
+def test_the_wheel_scrolls_the_page_over_the_pad(page):
+    page.mouse.move(*browser.on_pad(page, [(140, 140)])[0])
+    page.mouse.wheel(0, 120)
+    page.wait_for_function("scrollY > 0")
+    page.evaluate("scrollTo(0, 0)")
+
+
+def test_forged_messages_are_refused_and_do_no_harm(page):
+    for text in ("{", '{"seq": 1, "ops": [["move", null, 1e400]]}', "x" * 500_000):
+        page.locator(".digits-pad canvas").first.evaluate(
+            "(canvas, key) => canvas.dispatchEvent(new KeyboardEvent('keydown', {key}))", text)
+    page.wait_for_selector(".digits-message.digits-error")
+    assert draw(page, SEVEN)["text"] == "7"
+    assert not page.locator(".digits-message").count()
+
+
+# --- The truth ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["scribble", "star"])
+def test_what_is_no_digit_is_not_taken_for_one(page, name):
+    browser.draw_at_once(page, EXAMPLE[name])
+    shown = browser.settled(page, points(EXAMPLE[name]))
+    assert shown["accepted"] == "false" and shown["reason"] in ("not a digit", "unsure") and shown["digit"]
+    assert re.search("not", page.locator(".digits-verdict").inner_text(), re.IGNORECASE)
+
+
+def test_the_threshold_says_what_it_means_and_withholds(page):
+    draw(page, SEVEN)
+    slider = page.locator(".digits-threshold")
+    before = slider.input_value()
+    slider.fill("0.99")
+    browser.until_state(page, "threshold", 0.99)
+    shown = browser.answer(page)
+    assert (shown["reason"] == "unsure") == (float(shown["confidence"]) < 0.99)
+    assert "digits drawn by people" in page.locator(".digits-meaning").inner_text()
+    slider.fill(before)
+    browser.until_state(page, "threshold", float(before))
+
+
+def test_why_is_shown_with_a_legend_in_words(page):
+    draw(page, SEVEN)
+    page.click(".digits-why")
+    page.wait_for_selector(".digits-map svg rect.digits-for")
+    legend = page.locator(".digits-map").inner_text()
+    assert "speaks for 7" in legend and "hatched" in legend
+    page.click(".digits-why")
+    page.wait_for_selector(".digits-map", state="detached")
+
+
+def test_a_number_is_read_and_each_digit_can_be_looked_at(page):
+    browser.draw_at_once(page, EXAMPLE["2026"])
+    shown = browser.settled(page, points(EXAMPLE["2026"]))
+    assert shown["text"] == "2026" and page.locator(".digits-box").count() == 4
+    page.locator(".digits-part").nth(1).click()
+    page.wait_for_selector('.digits-answer[data-digit="0"]')
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector('.digits-part[aria-pressed=true]:nth-child(3)')
+    assert page.evaluate("document.activeElement.className").startswith("digits-part")
+
+
+@pytest.mark.parametrize("name", [one.name for one in EXAMPLES if len(one.expected or "") == 1 < len(one.strokes)])
+def test_a_digit_of_several_strokes_stays_one(page, name):
+    browser.draw_at_once(page, EXAMPLE[name])
+    assert len(browser.settled(page, points(EXAMPLE[name]))["text"]) == 1
+
+
+def test_models_can_be_chosen(page):
+    draw(page, SEVEN)
+    page.wait_for_selector("text=/ms here/", state="attached")  # measured when the page has been there for a second
+    for name in page.locator(".digits-model option").evaluate_all("options => options.map(option => option.value)"):
+        page.locator(".digits-model").select_option(name)
+        browser.until_state(page, "model", name)
+        assert re.search(r"\d+ kB · [\d.]+ ms", page.locator(".digits-model option:checked").inner_text())
+        assert browser.answer(page)["text"] == "7"
+    page.locator(".digits-model").select_option("float32")
+
+
+# --- Examples and pictures ------------------------------------------------------------------------------------------
+
+def test_examples_are_drawn_stroke_by_stroke_by_keyboard_too(page):
+    assert page.locator(".digits-example").count() >= 20
+    total = points(EXAMPLE["5-hooked"])
+    page.locator("[data-do*='\"5-hooked\"']").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("""total => {
+        const points = Number(document.querySelector(".digits-answer").dataset.points);
+        return 0 < points && points < total;
+    }""", arg=total)
+    assert browser.settled(page, total)["text"] == "5"
+    page.click(".digits-undo")
+    browser.settled(page, 0)
+
+
+def photo(text="407", size=(900, 500), kind="PNG"):
+    """A picture of examples written on paper, as a file."""
+    picture = Image.new("RGB", size, (222, 214, 196))
+    brush = ImageDraw.Draw(picture)
+    for place, digit in enumerate(text):
+        for stroke in EXAMPLE[digit]:
+            path = [(60 + 280 * place + 0.9 * x, 90 + 1.1 * y) for x, y in stroke.tolist()]
+            brush.line(path, fill=(35, 40, 80), width=13, joint="curve")
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def choose(page, name, content):
+    """Choose a file for the upload."""
+    page.set_input_files(".digits-upload input", {"name": name, "mimeType": "image/*", "buffer": content})
+
+
+def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
+    choose(page, "row.jpg", photo(kind="JPEG"))
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
+    page.wait_for_selector(".digits-preview")
+    for event, holder in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        browser.clear(page)
+        page.wait_for_selector('.digits-answer[data-source=drawing]')
+        page.locator(".digits-app").evaluate("""(root, [event, holder, bytes]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "one.png", {type: "image/png"}));
+            const made = event === "drop" ? new DragEvent(event, {dataTransfer: data, bubbles: true, cancelable: true})
+                : new ClipboardEvent(event, {clipboardData: data, bubbles: true});
+            root.dispatchEvent(made);
+        }""", [event, holder, list(photo("3"))])
+        page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
+    assert draw(page, SEVEN)["source"] == "drawing"
+    page.wait_for_selector(".digits-preview", state="hidden")
+
+
+@pytest.mark.parametrize("content, words", [(b"", "empty"), (b"\x89PNG\r\n\x1a\n" + b"x" * 300, "damaged"),
+                                            (b"hello", "picture"), (b"\xff\xd8" + bytes(12_500_000), "at most")])
+def test_what_cannot_be_read_is_refused_in_words(page, content, words):
+    choose(page, "file.png", content)
+    page.wait_for_function("""words => [".digits-message", ".digits-upload-note"].some(
+        name => document.querySelector(name)?.textContent.includes(words))""", arg=words)
+
+
+def test_a_large_picture_arrives_whole(page):
+    noise = np.random.default_rng(1).integers(0, 30, (2600, 3600, 1), np.uint8)
+    paper = np.asarray(Image.open(io.BytesIO(photo())).resize((3600, 2600)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.minimum(paper, 225) + noise).save(buffer, "PNG", compress_level=1)
+    assert 8e6 < buffer.tell() < 12e6
+    choose(page, "large.png", buffer.getvalue())
+    page.wait_for_selector('.digits-answer[data-source=photo]', timeout=30_000)
+    assert browser.answer(page)["text"] == "407"
+
+
+# --- Feedback -------------------------------------------------------------------------------------------------------
+
+def stored(server):
+    with sqlite3.connect(server.database) as connection:
+        return connection.execute(
+            "select verdict, label, digit, strokes, crop, model_sha256 from feedback_1").fetchall()
+
+
+def test_feedback_is_kept_after_consent_and_never_before(visit, server):
+    page = visit()
+    draw(page, SEVEN)
+    page.click(".digits-right")
+    page.wait_for_selector(".digits-consent")
+    assert "Kept" in page.locator(".digits-consent").inner_text()
+    assert not server.database.exists()
+    page.click(".digits-decline")
+    page.wait_for_selector("text=Nothing was kept")
+    assert not server.database.exists()
+    page.click(".digits-wrong[data-label='1']")
+    page.click(".digits-agree")
+    page.wait_for_selector("text=It is kept")
+    page.click(".digits-right")
+    page.wait_for_function("document.querySelector('.digits-message')")
+    browser.until(lambda: len(stored(server)) == 2, 5, "the second verdict")
+    (verdict, label, digit, strokes, crop, sha256), second = stored(server)
+    assert (verdict, label, digit, crop) == ("wrong", 1, 7, None) and len(json.loads(strokes)[0]) == 5
+    assert second[:3] == ("right", 7, 7) and sha256 == Recognizer.load().sha256
+
+
+def test_a_damaged_database_never_stops_drawing(chromium, tmp_path):
+    database = tmp_path / "damaged.sqlite3"
+    database.write_bytes(b"this is no database" * 100)
+    with browser.voila(DIGITS_FEEDBACK_URL=f"sqlite:///{database}") as server:
+        page = browser.visit(chromium.new_page(), server)
+        draw(page, SEVEN)
+        page.click(".digits-right")
+        page.click(".digits-agree")
+        page.wait_for_selector(".digits-message.digits-error")
+        browser.clear(page)
+        assert draw(page, SEVEN)["text"] == "7"
+        page.close()
+
+
+# --- Others, and what goes wrong ------------------------------------------------------------------------------------
+
+def test_two_visitors_never_see_each_other(visit):
+    one, other = visit(), visit()
+    assert kernel_of(one) != kernel_of(other)
+    assert draw(one, SEVEN)["text"] == "7"
+    browser.draw_at_once(other, EXAMPLE["3"])
+    assert browser.settled(other, points(EXAMPLE["3"]))["text"] == "3"
+    assert browser.answer(one)["text"] == "7"
+    browser.clear(one)
+    assert browser.answer(other)["text"] == "3" and has_ink(other) and not has_ink(one)
+
+
+def test_a_dead_kernel_is_said_and_a_reload_helps(visit):
+    page = visit()
+    draw(page, SEVEN)
+    os.kill(kernel_of(page), signal.SIGKILL)
+    page.wait_for_selector(".digits-lost", timeout=20_000)
+    assert page.locator(".digits-lost").get_attribute("role") == "alert"
+    page.click(".digits-reload")
+    page.wait_for_selector(browser.READY + ":not(.digits-is-lost)", timeout=60_000)
+    assert draw(page, SEVEN)["text"] == "7"
+
+
+def test_a_slow_kernel_is_not_taken_for_dead_forever(visit):
+    page = visit()
+    kernel = kernel_of(page)
+    os.kill(kernel, signal.SIGSTOP)
+    try:
+        page.wait_for_selector(".digits-lost", timeout=20_000)
+    finally:
+        os.kill(kernel, signal.SIGCONT)
+    page.wait_for_selector(".digits-lost", state="detached")
+    assert draw(page, SEVEN)["text"] == "7"
+
+
+def test_a_closed_page_frees_its_kernel(visit):
+    page = visit()
+    kernel = kernel_of(page)
+    page.goto("about:blank")
+    browser.until(lambda: not psutil.pid_exists(kernel), 15, "the kernel's end")
+
+
+def test_the_server_takes_no_theme_or_template_from_strangers(server):
+    evil = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
+    for name in ("theme", "template"):
+        with urllib.request.urlopen(f"{server.url}?voila-{name}={evil}&{name}={evil}", timeout=60) as reply:
+            assert b"<script>alert(1)" not in reply.read()
+            assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
+
+
+# --- Everyone -------------------------------------------------------------------------------------------------------
+
+CONTRAST = """() => {
+    const parse = c => { const v = c.match(/[\\d.]+/g).map(Number); return [v[0], v[1], v[2], v[3] ?? 1]; };
+    const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = e => {
+        for (; e; e = e.parentElement) {
+            const c = parse(getComputedStyle(e).backgroundColor);
+            if (c[3] > 0.9) return c;
+        }
+        return [255, 255, 255];
+    };
+    const bad = [];
+    for (const e of document.querySelectorAll(".digits-app *")) {
+        const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+        const s = getComputedStyle(e), box = e.getBoundingClientRect();
+        if (!own || !box.width || s.visibility === "hidden") continue;
+        if (e.closest("[aria-hidden=true], .digits-hidden, [aria-disabled=true]")) continue;
+        const a = light(parse(s.color)), b = light(behind(e));
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        const large = parseFloat(s.fontSize) >= 24 || (parseFloat(s.fontSize) >= 18.7 && s.fontWeight >= 700);
+        if (ratio < (large ? 3 : 4.5)) bad.push([e.className, e.textContent.slice(0, 30), ratio.toFixed(2)]);
+    }
+    return bad;
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(visit, width, scheme):
+    page = visit(viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 500)
+    browser.draw_at_once(page, EXAMPLE["2026"])
+    browser.settled(page, points(EXAMPLE["2026"]))
+    page.click(".digits-why")
+    page.wait_for_selector(".digits-map")
+    page.wait_for_timeout(400)  # colours change smoothly
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []
+    pad, answer = page.locator(".digits-pad").bounding_box(), page.locator(".digits-answer").bounding_box()
+    assert pad["width"] == pytest.approx(pad["height"], abs=1)
+    if width == 360:
+        assert answer["y"] > pad["y"] + pad["height"] and pad["width"] > 300 and answer["y"] < 640
+    else:
+        assert answer["x"] > pad["x"] + pad["width"]
+    small = page.evaluate("""() => [...document.querySelectorAll(".digits-app :is(button, select), .digits-upload")]
+        .filter(e => e.offsetWidth && (e.offsetHeight < 36 || e.offsetWidth < 24)).map(e => e.className)""")
+    assert not small
+    dark = page.evaluate("getComputedStyle(document.querySelector('.digits-app')).backgroundColor")
+    assert (dark == "rgb(16, 19, 23)") == (scheme == "dark")
+    page.context.close()
+
+
+def test_everything_has_a_name_and_the_answer_is_read_out(page):
+    nameless = page.evaluate("""() => [...document.querySelectorAll(".digits-app :is(button, input, select, img)")]
+        .filter(e => !(e.ariaLabel || e.alt || e.textContent.trim() || e.closest("label")?.textContent.trim()))
+        .map(e => e.outerHTML)""")
+    assert not nameless
+    line = page.locator("[role=status][aria-live=polite].digits-live")
+    draw(page, SEVEN)
+    page.wait_for_function("/^7, .*sure/.test(document.querySelector('.digits-live').textContent)")
+    assert line.count() == 1
+
+
+def test_the_keyboard_reaches_everything_and_is_never_trapped(page):
+    page.locator("h1").click()
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        focus = page.evaluate_handle("document.activeElement")
+        reached.update(focus.evaluate("element => [element.className, element.parentElement.className]"))
+    wanted = {"undo", "eraser", "clear", "brush", "right", "wrong", "example", "why", "threshold", "upload", "model"}
+    assert not [name for name in wanted if not any(f"digits-{name}" in one for one in reached)]
+
+
+def test_less_motion_is_granted(visit):
+    page = visit(reduced_motion="reduce")
+    page.click("[data-do*='\"2-loop\"']")
+    start = time.monotonic()
+    browser.settled(page, points(EXAMPLE["2-loop"]))
+    assert time.monotonic() - start < 0.9
+
+
+# --- Other people's digits, and JupyterLab --------------------------------------------------------------------------
+
+def test_two_hundred_pen_digits_get_the_answers_of_the_library(page):
+    from digits import data
+    try:
+        digits = data.load_pen_digits("tes")
+    except data.PenDigitsMissing as missing:
+        pytest.skip(str(missing))
+    recognizer, differing = Recognizer.load(), []
+    for index in np.random.default_rng(1).permutation(len(digits))[:200]:
+        strokes = [stroke * (280 / 500) for stroke in digits[index].strokes]
+        wanted = recognizer.predict_strokes(strokes)
+        browser.clear(page)
+        browser.draw_at_once(page, strokes)
+        shown = browser.settled(page, points(strokes))
+        same = (shown["digit"], shown["text"], shown["accepted"], shown["reason"]) == (
+            str(wanted.digit), str(wanted.digit), str(wanted.accepted).lower(), wanted.reason)
+        if not same:
+            differing.append((int(index), wanted.digit, round(wanted.confidence, 3), shown))
+    assert not differing
+
+
+def test_the_notebook_works_in_jupyterlab(chromium):
+    with browser.lab() as server:
+        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+        page.goto(server.url)
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        page.wait_for_timeout(2000)  # commands are there before they work
+        page.click("text=Run >> nth=0")
+        page.click("text=Run All Cells")
+        page.wait_for_selector(browser.READY, timeout=60_000)
+        page.locator(".digits-pad").scroll_into_view_if_needed()
+        cells = page.locator(".jp-Cell").count()
+        assert draw(page, SEVEN)["text"] == "7"
+        page.keyboard.press("z")
+        browser.settled(page, 0)
+        assert page.locator(".jp-Cell").count() == cells
+        page.close()
