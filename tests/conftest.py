@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -50,6 +51,11 @@ def write_notebook(path: Path, title: str, parameters: str, cells: list[str]) ->
     nbformat.write(nbformat.v4.new_notebook(cells=content, metadata={"kernelspec": kernel}), path)
 
 
+def _hear_ctrl_c() -> None:
+    """In a child: undo what a shell does to its background jobs, and so perhaps to these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Bench:
     """A place to run tiny notebooks: their folder, the outputs, an empty home, and the runner as a process."""
 
@@ -73,7 +79,7 @@ class Bench:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start and return at once."""
         return subprocess.Popen(self.command(*arguments), env=self.environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, start_new_session=True)
+                                stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=_hear_ctrl_c)
 
     def record(self, name: str = "latest") -> dict:
         """A run's ``run.json``."""

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from digits import ink, segmentation
+from digits.calibration import energy
+from digits.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from digits.recognizer import Recognizer
@@ -34,7 +36,8 @@ PEN_TOLERANCE = 3.0  # pixels of a digit 200 pixels large: so much thicker or th
 MOST_CHANGE = 8.0  # pixels, likewise: a pen is not corrected by more on each side
 NARROWEST_PAIR = 0.8  # of a digit's height: what is narrower is not two digits that touch
 MOST_CUTS = 8
-CUT_COST = 2.0  # in units of segmentation's scores: what parting ink in two must gain
+CUT_COST = 0.5  # what parting ink in two must gain, in units of the scores below
+TOO_WIDE, TOO_LOW, DOUBT = 2.0, 8.0, 12.0  # per height beyond one, per height below 0.85, per height of doubtful ink
 THINNEST = 0.4  # of a digit's height: two digits that touch are parted where no more ink than this is in a column
 TURNS = dict(enumerate((None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
                         Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270,
@@ -63,7 +66,20 @@ class _Piece(NamedTuple):
     ink: np.ndarray  # (bottom - top, right - left) float32 in [0, 1], nothing but this piece's ink
 
 
-Sure = Callable[[np.ndarray], float]  # a digit in MNIST's form to the recognizer's confidence
+class _Judge:
+    """What a recognizer thinks of ink that may be one whole digit."""
+
+    def __init__(self, recognizer: "Recognizer"):
+        self.recognizer = recognizer
+        drawn = [ink.strokes_to_image(example.strokes) for example in EXAMPLES if len(example.expected or "") == 1]
+        self.usual = float(np.median(energy(recognizer.model.logits(np.array(drawn)))))
+
+    def confidence(self, piece: _Piece) -> float:
+        return float(self.recognizer.predict_normalized(_mnist_form(piece)[None])[0].max())
+
+    def doubt(self, piece: _Piece) -> float:
+        """How far its energy is below that of digits that were drawn clearly, 0 to 1: two that touch are like none."""
+        return float(np.clip(1 - energy(self.recognizer.model.logits(_mnist_form(piece)[None]))[0] / self.usual, 0, 1))
 
 
 def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:
@@ -76,17 +92,13 @@ def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" =
     """
     picture = _decode(content, name)
     strength = _ink_strength(np.asarray(picture.convert("RGB"), np.float32) / 255)
-    found = _find_digits(strength, _confidence_of(recognizer))
+    found = _find_digits(strength, recognizer and _Judge(recognizer))
     if not found:
         raise PhotoError("No ink was found in this picture. Write with a dark pen on plain paper, fill most of the picture "
                          "with the digits, and avoid strong shadows.")
     if len(found) > MOST_DIGITS:
         raise PhotoError(f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you mean.")
     return Photo([_mnist_form(piece) for piece in found], *_preview(picture, [piece.box for piece in found]))
-
-
-def _confidence_of(recognizer: "Recognizer | None") -> Sure | None:
-    return recognizer and (lambda image: float(recognizer.predict_normalized(image[None])[0].max()))
 
 
 # The file
@@ -244,35 +256,35 @@ def _is_light_ink(grey: np.ndarray, paper: np.ndarray) -> bool:
 # The digits
 
 
-def _find_digits(strength: np.ndarray, sure: Sure | None) -> list[_Piece]:
+def _find_digits(strength: np.ndarray, judge: _Judge | None) -> list[_Piece]:
     """The digits in reading order."""
     pieces = _pieces(strength, _without_rules(strength > 0.5))
     if len(pieces) > MOST_PIECES:
         raise PhotoError("There is too much in this picture besides digits. Crop it to them, or write on plain paper.")
     return [digit for line in _lines(np.array([piece.box for piece in pieces])) for digit in
-            _digits_of([pieces[k] for k in line], sure)]
+            _digits_of([pieces[k] for k in line], judge)]
 
 
-def _digits_of(line: list[_Piece], sure: Sure | None) -> list[_Piece]:
+def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
     """The digits of one written line: what touches is parted, then what belongs together is joined."""
     height = segmentation.row_height(np.array([piece.box for piece in line]))
-    parted = [part for piece in line for part in _part(piece, height, sure)]
+    parted = [part for piece in line for part in _part(piece, height, judge)]
 
     def confidence(group: list[int]) -> float:
-        return sure(_mnist_form(_join([parted[k] for k in group])))
+        return judge.confidence(_join([parted[k] for k in group]))
 
-    groups = segmentation.group_boxes(np.array([piece.box for piece in parted]), sure and confidence)
+    groups = segmentation.group_boxes(np.array([piece.box for piece in parted]), judge and confidence)
     return [_join([parted[k] for k in group]) for group in groups]
 
 
-def _part(piece: _Piece, height: float, sure: Sure | None) -> list[_Piece]:
+def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
     """A piece that may be several digits which touch, parted at thin columns where that makes better digits."""
     columns = [0, *_thin_columns(piece.ink, height), piece.ink.shape[1]]
     best, start, parts = [0.0] + [-np.inf] * (len(columns) - 1), [0] * len(columns), {}
     for j in range(1, len(columns)):
         for i in range(j):
             part = parts[i, j] = _trimmed(piece, columns[i], columns[j])
-            score = best[i] + _whole_digit_score(part, height, sure) - CUT_COST * bool(i)
+            score = best[i] + _whole_digit_score(part, height, judge) - CUT_COST * bool(i)
             if score > best[j]:
                 best[j], start[j] = score, i
     found, j = [], len(columns) - 1
@@ -282,12 +294,11 @@ def _part(piece: _Piece, height: float, sure: Sure | None) -> list[_Piece]:
     return found[::-1]
 
 
-def _whole_digit_score(piece: _Piece, height: float, sure: Sure | None) -> float:
-    """As in ``segmentation``: what its width and the recognizer say against a piece being one whole digit."""
-    wide = segmentation.WEIGHTS[0] * max(piece.ink.shape[1] / height - 1, 0)
-    if sure is None or piece.ink.shape[1] > segmentation.WIDEST * height:
-        return wide
-    return wide + segmentation.confidence_score(sure(_mnist_form(piece)))
+def _whole_digit_score(piece: _Piece, height: float, judge: "_Judge | None") -> float:
+    """What speaks against a piece being one whole digit: it is wide, it is low, the recognizer does not know it."""
+    tall, wide = np.array(piece.ink.shape) / height
+    geometry = TOO_WIDE * max(wide - 1, 0) + TOO_LOW * max(0.85 - tall, 0)
+    return -geometry - (DOUBT * wide * judge.doubt(piece) if judge else 0.0)
 
 
 def _thin_columns(ink_: np.ndarray, height: float) -> list[int]:
@@ -295,9 +306,7 @@ def _thin_columns(ink_: np.ndarray, height: float) -> list[int]:
     if ink_.shape[1] < NARROWEST_PAIR * height:
         return []
     inked = ink_ > 0.5
-    runs = (np.diff(inked.astype(np.int8), axis=0, prepend=0) == 1).sum(0)
     profile = np.convolve(inked.sum(0), np.ones(3) / 3, "same")
-    profile[runs > 1] = np.inf  # through a loop, not between two digits
     margin, columns = max(round(0.2 * height), 1), []
     for column in np.argsort(profile, kind="stable"):
         inside = margin <= column < len(profile) - margin

@@ -198,7 +198,8 @@ def row_height(boxes: np.ndarray) -> float:
             runs.append(box)
     runs = np.array(runs)
     heights, widths = runs[:, 3] - runs[:, 1], runs[:, 2] - runs[:, 0]
-    return float(max(np.median(heights[heights >= heights.max() / 2]), np.median(widths) / 6, 1.0))  # a flat line is no row of digits
+    # A flat line is no row of digits: its width bounds the height from below.
+    return float(max(np.median(heights[heights >= heights.max() / 2]), np.median(widths) / 6, 1.0))
 
 
 def _pieces(strokes: Sequence[np.ndarray], size: int) -> list[_Piece]:

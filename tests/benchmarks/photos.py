@@ -146,7 +146,8 @@ def make(digits: list, kind: str, rng: np.random.Generator) -> Picture:
     if kind == "desk":
         image = page_on_desk(image, rng)
     chalk, blue, pencil = np.array([0.88, 0.9, 0.86]), np.array([0.12, 0.16, 0.5]), np.array([0.42, 0.42, 0.43])
-    colour = chalk if kind == "board" else (np.array([0.08, 0.08, 0.1]), blue, pencil, np.array([0.6, 0.1, 0.12]))[rng.integers(4)]
+    pens = (np.array([0.08, 0.08, 0.1]), blue, pencil, np.array([0.6, 0.1, 0.12]))
+    colour = chalk if kind == "board" else pens[rng.integers(4)]
     coverage = layer(shape, strokes, pen)[..., None] * (1 - 0.12 * np.abs(clouds(shape, rng, 2)))[..., None]
     image = image * (1 - coverage) + colour.astype(np.float32) * coverage
     rotation = rng.uniform(-10, 10)
@@ -166,7 +167,8 @@ def photos(split: str, n: int, seed: int) -> list[Picture]:
     for k in range(n):
         rng = np.random.default_rng([seed, k])
         own = writers[names[rng.integers(len(names))]]
-        pictures.append(make([own[i] for i in rng.integers(len(own), size=1 + (k + k // len(PAPERS)) % 5)], PAPERS[k % len(PAPERS)], rng))
+        row = rng.integers(len(own), size=1 + (k + k // len(PAPERS)) % 5)
+        pictures.append(make([own[i] for i in row], PAPERS[k % len(PAPERS)], rng))
     return pictures
 
 

@@ -113,7 +113,8 @@ def measure(recognizer: Recognizer, rows: list[Row], key) -> dict:
                       for k in range(len(row.text))]
             alone = "".join(str(recognizer.predict_strokes(group).digit) for group in groups)
             bound[key(row)].append(alone == row.text)
-    return {str(k): {"exact": proportion(sum(exact[k]), len(exact[k])), "right_number_of_digits": proportion(sum(counted[k]), len(counted[k])),
+    return {str(k): {"exact": proportion(sum(exact[k]), len(exact[k])),
+                     "right_number_of_digits": proportion(sum(counted[k]), len(counted[k])),
                      **({"read_one_by_one": proportion(sum(bound[k]), len(bound[k]))} if bound[k] else {}),
                      "milliseconds_median": 1000 * float(np.median(seconds[k])),
                      "milliseconds_p95": 1000 * float(np.quantile(seconds[k], 0.95))} for k in sorted(exact)}
