@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from digits import ink
+from digits.segmentation import even_steps
 
 CELL = (100, 140)  # width and height of the grid that the points below lie on
 STEP = 4.0  # pixels between the points of a finished stroke: what a moving mouse reports
@@ -102,13 +103,6 @@ def _smooth(points: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
-def even(path: np.ndarray, step: float) -> np.ndarray:
-    """The same path with a point every ``step`` pixels."""
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
-    places = np.linspace(0, along[-1], int(along[-1] / step) + 2)
-    return np.column_stack([np.interp(places, along, path[:, axis]) for axis in (0, 1)])
-
-
 def tremble(path: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """A hand's version of ``path`` (n, 2): slow drifts of about ``strength`` pixels with random phases, never jagged."""
     along = np.arange(len(path)) * STEP
@@ -128,7 +122,7 @@ def draw(glyph: str, centre: tuple[float, float], height: float, seed: int, trem
     for points in GLYPHS[glyph]:
         path = (curve(points) - np.array(CELL) / 2) * (scale * stretch, scale)
         path[:, 0] -= slant * path[:, 1]
-        strokes.append(tremble(even(path + centre, STEP), rng, tremor * min(height / 200, 1)))
+        strokes.append(tremble(even_steps(path + centre, STEP), rng, tremor * min(height / 200, 1)))
     return strokes
 
 

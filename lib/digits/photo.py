@@ -6,7 +6,7 @@ is imported where it is used, so that an app whose visitors upload nothing never
 """
 
 import io
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -85,10 +85,10 @@ class _Judge:
 def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:
     """Find the digits in a picture: one digit, or a row or several rows of them.
 
-    content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 50 million pixels. Dark ink on
-    light or light on dark. name: the file's name, for a better message only. recognizer: asked which pieces of ink make
-    a digit and where digits that touch part; without it their geometry decides. PhotoError when the file is too large,
-    damaged or no picture, and when there is no ink in it.
+    content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25 million pixels (JPEG
+    50 million), dark ink on light or light on dark. name: the file's name, for a better message only. recognizer: asked
+    which pieces of ink make a digit and where digits that touch part; without it their geometry decides. PhotoError
+    when the file is too large, damaged or no picture, and when there is no ink in it.
     """
     picture = _decode(content, name)
     strength = _ink_strength(np.asarray(picture.convert("RGB"), np.float32) / 255)
@@ -112,12 +112,14 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise PhotoError(f"The file has {len(content) / 1e6:.0f} MB; {LARGEST_FILE // 1_000_000} MB is the limit. "
                          "Crop it, or save it smaller.")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            _check_size(picture)
-            return _upright(picture)
+        with warnings.catch_warnings():  # Pillow's, on damaged metadata: not for the page
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                _check_size(picture)
+                return _upright(picture)
     except PhotoError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise PhotoError("This picture has far too many pixels. Crop it, or save it smaller.") from None
     except Image.UnidentifiedImageError:
         raise PhotoError(_no_picture(bytes(content[:32]), str(name).lower())) from None
@@ -280,21 +282,13 @@ def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
 def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
     """A piece that may be several digits which touch, parted at thin columns where that makes better digits."""
     columns = [0, *_thin_columns(piece.ink, height), piece.ink.shape[1]]
-    best, start, parts = [0.0] + [-np.inf] * (len(columns) - 1), [0] * len(columns), {}
-    for j in range(1, len(columns)):
-        for i in range(j):
-            part = parts[i, j] = _trimmed(piece, columns[i], columns[j])
-            score = best[i] + _whole_digit_score(part, height, judge) - CUT_COST * bool(i)
-            if score > best[j]:
-                best[j], start[j] = score, i
-    found, j = [], len(columns) - 1
-    while j:
-        found.append(parts[start[j], j])
-        j = start[j]
-    return found[::-1]
+    spans = [(i, j) for j in range(1, len(columns)) for i in range(j)]
+    parts = {(i, j): _trimmed(piece, columns[i], columns[j]) for i, j in spans}
+    scored = ((i, j, _whole_digit_score(parts[i, j], height, judge) - CUT_COST * bool(i)) for i, j in spans)
+    return [parts[span] for span in segmentation.best_partition(len(columns) - 1, scored)[1]]
 
 
-def _whole_digit_score(piece: _Piece, height: float, judge: "_Judge | None") -> float:
+def _whole_digit_score(piece: _Piece, height: float, judge: _Judge | None) -> float:
     """What speaks against a piece being one whole digit: it is wide, it is low, the recognizer does not know it."""
     tall, wide = np.array(piece.ink.shape) / height
     geometry = TOO_WIDE * max(wide - 1, 0) + TOO_LOW * max(0.85 - tall, 0)
@@ -473,5 +467,5 @@ def _preview(picture: Image.Image, boxes: list[tuple[int, int, int, int]]) -> tu
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), outline=PREVIEW_COLOUR, width=thickness)
         draw.text((left, max(top - 2, 0)), str(number), fill=PREVIEW_COLOUR, font=font, anchor="lb")
     buffer = io.BytesIO()
-    preview.save(buffer, "PNG")
+    preview.save(buffer, "PNG", compress_level=1)  # noise hardly shrinks; a fifth of the time
     return scaled, buffer.getvalue()

@@ -6,7 +6,7 @@ LeCun et al. 1998, section V). The weights are those of a log-linear model over 
 ``tests/benchmarks/rows.py`` on rows and single digits of the training writers of the pen digits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,9 +22,11 @@ WIDEST = 2.0  # of the row's height: several strokes that are wider together are
 MOST_STROKES = 6  # that one digit is made of
 MOST_PARTS = 24  # strokes on the pad; with more it is a drawing, and read as one
 SPECK = 0.08  # of the row's height: a stroke smaller than this, far from any other, is no digit
-WEIGHTS = np.array([-13.3, -1.1, -19.0, -19.9, 10.4])  # of ``features``
-CONFIDENCE_WEIGHT = 3.5  # of the logarithm of the recognizer's confidence
-CUT_COST = 6.0  # what cutting a stroke in two must gain
+WEIGHTS = np.array([-12.6, -1.6, -18.6, -19.6, 10.2])  # of ``features``
+CONFIDENCE_WEIGHT = 2.8  # of the logarithm of the recognizer's confidence
+REFUSED_WEIGHT = -1.2  # of its answer "not a digit"
+HOPELESS = 12.0  # geometry that is worse than that of single strokes by this much is not shown to the recognizer
+CUT_COST = 3.0  # what cutting a stroke in two must gain
 CUTS = ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0))  # ways to share the stretch between two joined digits
 NARROWEST_PAIR = 0.7  # of its height: a stroke through two digits is wider
 LEAST_SHARE = 0.5  # of its height, that each of the digits which a stroke runs through has
@@ -73,7 +75,7 @@ def group_boxes(boxes: np.ndarray, confidence: Callable[[list[int]], float] | No
     boxes: (n, 4) left, top, right, bottom in pixels. confidence: how sure the recognizer is that the pieces with these
     indices are one digit, in [0, 1]; without it geometry decides alone.
     """
-    row = _Row(np.asarray(boxes, float).reshape(-1, 2, 2))
+    row = _Row(np.asarray(boxes, float).reshape(-1, 2, 2), most=len(boxes))
 
     def evidence(i: int, j: int) -> float:
         return confidence_score(confidence(row.order[i:j])) if confidence else 0.0
@@ -115,28 +117,36 @@ class _Reader:
 
     def __init__(self, recognizer: "Recognizer", size: int):
         self.recognizer, self.size = recognizer, size
+        self._known: dict[tuple[int, ...], tuple[list[np.ndarray], Prediction]] = {}  # by the strokes' identity
 
     def read(self, pieces: list[_Piece]) -> _Scored:
         row = _Row([piece.points for piece in pieces])
-        answers = {}
 
         def evidence(i: int, j: int) -> float:
-            answers[i, j] = self.recognizer.predict_strokes(row.strokes[i:j], self.size)
-            return confidence_score(answers[i, j].confidence)
+            answer = self._answer(row.strokes[i:j])
+            return confidence_score(answer.confidence) + REFUSED_WEIGHT * (answer.reason == "not a digit")
 
         groups = row.best_partition(evidence)
-        parts = tuple(Part(row.box(i, j), tuple(row.strokes[i:j]), answers[i, j]) for i, j in groups)
+        parts = tuple(Part(row.box(i, j), tuple(row.strokes[i:j]), self._answer(row.strokes[i:j])) for i, j in groups)
         text = "".join(str(part.prediction.digit) for part in parts if part.prediction.digit is not None)
         return _Scored(row.score, Reading(text, parts))
+
+    def _answer(self, strokes: list[np.ndarray]) -> "Prediction":
+        key = tuple(map(id, strokes))
+        if key not in self._known:  # the strokes are kept too, so that no other array can get their identity
+            self._known[key] = strokes, self.recognizer.predict_strokes(strokes, self.size)
+        return self._known[key][1]
 
 
 class _Row:
     """Strokes in order from left to right, and the dynamic programme over them."""
 
-    def __init__(self, strokes: Sequence[np.ndarray]):
+    def __init__(self, strokes: Sequence[np.ndarray], most: int = MOST_PARTS):
+        self.most = most
         boxes = np.array([[*points.min(0), *points.max(0)] for points in strokes]).reshape(-1, 4)
         self.height = row_height(boxes)
-        kept = [k for k in range(len(boxes)) if not _is_speck(boxes, k, self.height)]
+        kept = [k for k in range(len(boxes)) if len(boxes) > most or not _is_speck(boxes, k, self.height)]
+        kept = kept or list(range(len(boxes)))  # nothing but dots
         self.order = sorted(kept, key=lambda k: boxes[k, 0] + boxes[k, 2])
         self.boxes = boxes[self.order]
         self.strokes = [strokes[k] for k in self.order]
@@ -145,31 +155,48 @@ class _Row:
     def box(self, i: int, j: int) -> Box:
         return (*map(float, self.boxes[i:j, :2].min(0)), *map(float, self.boxes[i:j, 2:].max(0)))
 
-    def candidates(self) -> list[tuple[int, int]]:
-        """Groups [i, j) of neighbours that could be one digit, by their right ends."""
+    def candidates(self) -> list[tuple[int, int, float]]:
+        """Groups [i, j) of neighbours that could be one digit with their score by geometry, by their right ends."""
         n = len(self.boxes)
-        if n > MOST_PARTS:
-            return [(0, n)]
-        return [(i, j) for j in range(1, n + 1) for i in range(max(j - MOST_STROKES, 0), j) if self._possible(i, j)]
+        if n > self.most:
+            return [(0, n, 0.0)]
+        alone = np.concatenate([[0.0], np.cumsum([self._geometry(k, k + 1) for k in range(n)])])
+        found = []
+        for j in range(1, n + 1):
+            for i in range(max(j - MOST_STROKES, 0), j):
+                score = self._geometry(i, j)
+                if j - i == 1 or score > alone[j] - alone[i] - HOPELESS and self._possible(i, j):
+                    found.append((i, j, score))
+        return found
+
+    def _geometry(self, i: int, j: int) -> float:
+        return float(WEIGHTS @ features(self.boxes, self.height, i, j))
 
     def _possible(self, i: int, j: int) -> bool:
-        if j - i == 1:
-            return True
         left, _, right, _ = self.box(i, j)
         return right - left < WIDEST * self.height and max(_gaps(self.boxes[i:j])) < FARTHEST * self.height
 
     def best_partition(self, evidence: Callable[[int, int], float]) -> list[tuple[int, int]]:
         """The groups [i, j) with the highest sum of geometry and ``evidence(i, j)``."""
-        best, start = [0.0] + [-np.inf] * len(self.boxes), [0] * (len(self.boxes) + 1)
-        for i, j in self.candidates():
-            score = best[i] + WEIGHTS @ features(self.boxes, self.height, i, j) + evidence(i, j)
-            if score > best[j]:
-                best[j], start[j] = score, i
-        self.score, groups, j = best[-1], [], len(self.boxes)
-        while j:
-            groups.append((start[j], j))
-            j = start[j]
-        return groups[::-1]
+        scored = ((i, j, geometry + evidence(i, j)) for i, j, geometry in self.candidates())
+        self.score, groups = best_partition(len(self.boxes), scored)
+        return groups
+
+
+def best_partition(n: int, scored: Iterable[tuple[int, int, float]]) -> tuple[float, list[tuple[int, int]]]:
+    """The highest sum of scores over ways to part 0 ... n - 1 into groups [i, j), and its groups.
+
+    scored: (i, j, score) of each possible group, sorted by j. Every i from 0 to n - 1 must be reachable.
+    """
+    best, start = [0.0] + [-np.inf] * n, [0] * (n + 1)
+    for i, j, score in scored:
+        if best[i] + score > best[j]:
+            best[j], start[j] = best[i] + score, i
+    groups, j = [], n
+    while j:
+        groups.append((start[j], j))
+        j = start[j]
+    return best[n], groups[::-1]
 
 
 def features(boxes: np.ndarray, height: float, i: int, j: int) -> np.ndarray:
@@ -200,6 +227,13 @@ def row_height(boxes: np.ndarray) -> float:
     heights, widths = runs[:, 3] - runs[:, 1], runs[:, 2] - runs[:, 0]
     # A flat line is no row of digits: its width bounds the height from below.
     return float(max(np.median(heights[heights >= heights.max() / 2]), np.median(widths) / 6, 1.0))
+
+
+def even_steps(points: np.ndarray, step: float, most: int = 2000) -> np.ndarray:
+    """The same path (n, 2) with a point every ``step`` pixels, from its first point to its last; at most ``most`` points."""
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    places = np.linspace(0, along[-1], min(int(along[-1] / step) + 2, most))
+    return np.column_stack([np.interp(places, along, points[:, axis]) for axis in (0, 1)])
 
 
 def _pieces(strokes: Sequence[np.ndarray], size: int) -> list[_Piece]:
@@ -241,7 +275,7 @@ def _cut(points: np.ndarray, left: float, right: float) -> list[np.ndarray]:
     extent = np.ptp(points, axis=0)
     if len(points) < 8 or extent[0] < NARROWEST_PAIR * extent[1]:
         return [points]
-    path = _even(points, max(extent) / 100)
+    path = even_steps(points, max(extent) / 100)
     if path[0, 0] > path[-1, 0]:
         path = path[::-1]
     passages = [(a, b) for a, b in _passages(path[:, 0]) if _tall(path[:a + 1], extent) and _tall(path[b:], extent)]
@@ -249,13 +283,6 @@ def _cut(points: np.ndarray, left: float, right: float) -> list[np.ndarray]:
     ends = [round(a + (b - a) * left) + 1 for a, b in passages] + [len(path)]
     parts = [path[start:end] for start, end in zip(starts, ends, strict=True)]
     return parts if len(parts) > 1 and all(_tall(part, extent) for part in parts) else [points]
-
-
-def _even(points: np.ndarray, step: float) -> np.ndarray:
-    """The same path with a point every ``step`` pixels."""
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    places = np.linspace(0, along[-1], int(along[-1] / step) + 2)
-    return np.column_stack([np.interp(places, along, points[:, axis]) for axis in (0, 1)])
 
 
 def _passages(x: np.ndarray) -> list[tuple[int, int]]:

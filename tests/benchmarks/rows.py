@@ -133,13 +133,14 @@ def report(recognizer: Recognizer, split: str, n: int, seed: int) -> dict:
 
 
 def lattice(recognizer: Recognizer, row: Row) -> tuple[np.ndarray, int] | None:
-    """Features of every partition (m, 6) and which of them is right; None when there is nothing to choose."""
+    """Features of every partition (m, 7) and which of them is right; None when there is nothing to choose."""
     pen = segmentation._Row([np.asarray(stroke, float) for stroke in row.strokes])
     owners = [row.owners[k] for k in pen.order]
     values = {}
-    for i, j in pen.candidates():
-        confidence = recognizer.predict_strokes(pen.strokes[i:j]).confidence
-        values[i, j] = np.r_[segmentation.features(pen.boxes, pen.height, i, j), np.log(max(confidence, 0.1))]
+    for i, j, _ in pen.candidates():
+        answer = recognizer.predict_strokes(pen.strokes[i:j])
+        values[i, j] = np.r_[segmentation.features(pen.boxes, pen.height, i, j), np.log(max(answer.confidence, 0.1)),
+                             answer.reason == "not a digit"]
     partitions = list(_partitions(values, len(owners)))
     right = [k for k, groups in enumerate(partitions)
              if all(len(set(owners[i:j])) == 1 for i, j in groups) and len(groups) == len(set(owners))]
@@ -159,7 +160,8 @@ def _partitions(values: dict, n: int, start: int = 0):
 
 
 def fit(recognizer: Recognizer, rows: list[Row], ridge: float = 0.02) -> np.ndarray:
-    """Weights (6,) by maximum conditional likelihood of the right partition."""
+    """Weights (7,) by maximum conditional likelihood of the right partition."""
+    segmentation.HOPELESS = np.inf  # nothing is left out that today's weights would not choose
     cases = [case for row in rows if len(row.strokes) > 1 and (case := lattice(recognizer, row))]
     print(f"{len(cases):,} rows with a choice")
 
@@ -173,7 +175,7 @@ def fit(recognizer: Recognizer, rows: list[Row], ridge: float = 0.02) -> np.ndar
             gradient = gradient - features[right] + chances @ features / chances.sum()
         return value, gradient
 
-    return minimize(loss, np.zeros(6), jac=True, method="L-BFGS-B").x
+    return minimize(loss, np.zeros(7), jac=True, method="L-BFGS-B").x
 
 
 def main() -> None:
