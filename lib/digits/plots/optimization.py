@@ -32,8 +32,10 @@ def accuracy_against_multiplies(ax: Axes, table: pd.DataFrame) -> Axes:
     for i, (name, row) in enumerate(rows.iterrows()):
         x, y = row["multiplies"] / 1e6, 100 * row["accuracy"]
         ax.errorbar(x, y, spread[:, [i]], fmt=MARKERS[i], color=PALETTE[i], markersize=7, capsize=3)
-        ax.annotate(f"{TITLES.get(name, name)}\n{row['parameters'] / 1000:,.0f}k parameters", (x, y), (9, 0),
-                    textcoords="offset points", va="center", fontsize=8.5)
+        crowded = ((rows["multiplies"] > row["multiplies"]) & (rows["multiplies"] < 3 * row["multiplies"])).any()
+        ax.annotate(f"{TITLES.get(name, name)}\n{row['parameters'] / 1000:,.0f}k parameters", (x, y),
+                    (-9, 0) if crowded else (9, 0), textcoords="offset points", va="center",
+                    ha="right" if crowded else "left", fontsize=8.5)  # away from the next point to the right
     least, most = rows["multiplies"].min() / 1e6, rows["multiplies"].max() / 1e6
     ax.set(xscale="log", xlabel="multiplies for one image (millions)", ylabel="validation accuracy (%)",
            xlim=(least / 1.5, most * 3.5))  # room for the last label
