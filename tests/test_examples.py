@@ -62,8 +62,8 @@ def test_curves_pass_through_their_points_and_keep_corners():
 
 
 def test_most_of_what_is_no_digit_is_withheld(recognizer):
-    """Measured, not wished: a letter A is drawn like a 4, a heart like a 0."""
+    """Not all of it: a letter A is drawn like a 4, a heart like a 0."""
     others = [example for example in EXAMPLES if example.expected is None]
     withheld = [not all(part.prediction.accepted for part in segmentation.read(recognizer, example.strokes).parts)
                 for example in others]
-    assert sum(withheld) >= 2
+    assert sum(withheld) > len(others) / 2

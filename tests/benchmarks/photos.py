@@ -156,7 +156,7 @@ def make(digits: list, kind: str, rng: np.random.Generator) -> Picture:
     if max(shape) > 1200 and format in ("BMP", "TIFF", "PNG"):
         format = "JPEG"  # as cameras do: the others would be too large to upload
     content = encode(image, format, orientation, quality)
-    traits = {"size": shape, "format": format, "orientation": orientation, "rotation": rotation, "pen": pen / high}
+    traits = {"size": shape, "format": format, "orientation": orientation, "rotation": rotation, "pen": float(pen / high)}
     return Picture(content, row.text, kind, traits)
 
 
