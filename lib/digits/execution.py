@@ -46,8 +46,11 @@ class _Client(PapermillNotebookClient):
             self.shutdown_kernel = "immediate"  # a stopped run does not wait for a cell to end
             raise
 
+    def execute_cell(self, cell, cell_index, *arguments, **options):
+        self.cell_index = cell_index  # known before the cell runs: one that kills its kernel sends no message
+        return super().execute_cell(cell, cell_index, *arguments, **options)
+
     def process_message(self, message, cell, cell_index):
-        self.cell_index = cell_index
         data = message["content"].get("data", {})
         if "digits-progress" in data.get("text/html", ""):
             self._show(data.get("text/plain", ""))
