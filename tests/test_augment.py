@@ -55,8 +55,8 @@ def test_shift_moves_at_most_as_told():
 
 
 def test_stroke_width_thickens_and_thins():
-    assert augment.stroke_width(ZERO, 1).sum() > 1.3 * ZERO.sum()
-    thin = augment.stroke_width(ZERO, -1)
+    same, thick, thin = augment.stroke_width(np.stack([ZERO] * 3), np.array([0, 1, -1]))
+    assert np.array_equal(same, ZERO) and thick.sum() > 1.3 * ZERO.sum()
     assert 0.2 * ZERO.sum() < thin.sum() < 0.9 * ZERO.sum()
 
 
@@ -67,6 +67,19 @@ def test_styles_change_only_the_digits_that_have_one():
         assert styled.shape == (28, 28) and np.abs(styled - image).sum() > 5
         assert ink.bounding_box(styled) == ink.bounding_box(ink.normalize(styled))  # fitted as every ink is
     assert augment.style(SEVEN, 3, rng) is SEVEN
+
+
+def test_images_of_a_batch_do_not_touch_each_other():
+    mixed = np.zeros((16, 28, 28, 1), np.float32)
+    mixed[::2] = 1  # full of ink, and blanks between them
+    out = augment.augment(mixed, np.random.default_rng(0), replace(NONE, shift=9.0, elastic=2.0, stroke_width=1.0))
+    assert (out[1::2] == 0).all() and (out[::2].sum((1, 2, 3)) > 200).all()
+
+
+def test_ink_that_is_no_digit_gets_no_style():
+    everything = replace(NONE, styles=1.0)
+    out = augment.augment(IMAGES, np.random.default_rng(0), everything, np.full(len(IMAGES), -1))
+    np.testing.assert_allclose(out, IMAGES, atol=1e-6)
 
 
 def test_styles_bear_a_blank_image():

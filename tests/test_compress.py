@@ -35,7 +35,7 @@ def new_model(name="compact", seed=1, **options):
 def model(data):
     x, y = data
     net = new_model(width=16)
-    training.fit(net, x, y, (x, y), config(2))
+    training.fit(net, x, y, (x, y), config(5))
     return net
 
 

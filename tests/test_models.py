@@ -6,8 +6,7 @@ import pytest
 from digits import models, training
 from digits.augment import Augmentation
 from digits.backend import keras
-from digits.calibration import softmax
-from digits.evaluation import negative_log_likelihood
+from digits.calibration import energy, softmax
 from digits.training import TrainingConfig
 
 
@@ -86,10 +85,11 @@ def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
     config = TrainingConfig(epochs=8, patience=2, seed=5)
     history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, checkpoint=tmp_path / "best.keras",
                            callbacks=[Ruin()])
-    assert len(history) == 4 and history["val_loss"].idxmin() == 1  # EarlyStopping ended it
+    best = history["val_accuracy"][::-1].idxmax()
+    assert len(history) == best + 3 and best < 2 and history["val_accuracy"].iloc[-1] < 0.9  # EarlyStopping ended it
     for kept in (model, models.load(tmp_path / "best.keras")):
-        probabilities = kept.predict(x[1000:], batch_size=1000, verbose=0)
-        assert negative_log_likelihood(probabilities, y[1000:].argmax(1)) == pytest.approx(history["val_loss"].min(), rel=1e-3)
+        logits = models.logits_model(kept).predict(x[1000:], batch_size=1000, verbose=0)
+        assert training.background_loss(y[1000:], logits).numpy().mean() == pytest.approx(history["val_loss"][best], rel=1e-3)
 
 
 def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():
@@ -104,3 +104,33 @@ def test_too_few_images_are_refused(toy):
     x, y = toy
     with pytest.raises(ValueError, match="fewer than one batch"):
         training.fit(models.build("lenet5"), x[:10], y[:10], (x, y), TrainingConfig())
+
+
+def test_background_loss_is_cross_entropy_over_eleven_classes():
+    """Ten logits and a fixed zero; a row of zeros is ink that is no digit."""
+    logits = np.random.default_rng(0).normal(0, 3, (5, 10)).astype(np.float32)
+    y = np.eye(10, dtype=np.float32)[[3, 1, 4, 1, 5]]
+    y[4] = 0
+    eleven = np.column_stack([logits, np.zeros(5)])
+    expected = -np.log(np.exp(eleven) / np.exp(eleven).sum(1, keepdims=True))[np.arange(5), [3, 1, 4, 1, 10]]
+    np.testing.assert_allclose(training.background_loss(y, logits).numpy(), expected, rtol=1e-5)
+
+
+def test_accuracy_counts_refused_non_digits_as_right():
+    logits = np.full((4, 10), -9.0, np.float32)
+    logits[0, 3] = logits[1, 4] = logits[2, 5] = 9
+    y = np.zeros((4, 10), np.float32)
+    y[0, 3] = y[1, 3] = 1  # a digit read right, one read wrong, a non-digit taken for a digit, one refused
+    assert training.accuracy(y, logits).numpy().tolist() == [1, 0, 0, 1]
+
+
+def test_a_network_learns_to_refuse_what_it_is_shown_as_no_digit(toy):
+    training.set_seed(1)
+    x, y = toy
+    noise = np.random.default_rng(0).random((400, 28, 28, 1)).astype(np.float32)
+    model = models.build("lenet5")
+    training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), TrainingConfig(epochs=3, batch_size=32),
+                 non_digits=noise[:200])
+    net = models.logits_model(model)
+    refused, kept = (energy(net.predict(some, verbose=0)) for some in (noise[200:], x[1000:]))
+    assert (refused < 0).mean() > 0.95 and (kept > 0).mean() > 0.95

@@ -219,11 +219,14 @@ class Prune(keras.callbacks.Callback):
 
 
 def prune(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-          config: training.TrainingConfig, sparsity: float, augmentation: Augmentation | None = None) -> pd.DataFrame:
+          config: training.TrainingConfig, sparsity: float, augmentation: Augmentation | None = None,
+          non_digits: np.ndarray | None = None) -> pd.DataFrame:
     """Prune a trained ``model`` in place to ``sparsity`` while it goes on learning; return its history as ``fit`` does.
 
-    The first epoch prunes, the others recover: ``config.epochs`` should be at least 2.
+    The first epoch prunes, the others recover: ``config.epochs`` should be at least 2. Without ``non_digits`` it forgets
+    how to refuse.
     """
     steps = len(x) // config.batch_size
     callback = Prune(sparsity, steps=max(steps * 3 // 4, 1))
-    return training.fit(model, x, y, validation_data, config, augmentation, callbacks=[callback])
+    return training.fit(model, x, y, validation_data, config, augmentation, callbacks=[callback],
+                        non_digits=non_digits)

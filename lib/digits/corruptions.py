@@ -132,8 +132,39 @@ def _grid(rng):
     return upright + level
 
 
+def _check_mark(rng):
+    knee, reach = rng.uniform((85, 170), (115, 215)), rng.uniform(80, 120)
+    return [np.array([knee - rng.uniform((30, 35), (55, 60)), knee, knee + (reach, -reach * rng.uniform(0.9, 1.4))])]
+
+
+def _house(rng):
+    left, right, eaves, floor = 70, rng.uniform(190, 215), rng.uniform(110, 135), 240
+    walls = np.array([[left, eaves], [left, floor], [right, floor], [right, eaves], [left, eaves]])
+    roof = np.array([[left, eaves], [(left + right) / 2, rng.uniform(35, 65)], [right, eaves]])
+    door = np.array([[120, floor], [120, 190], [150, 190], [150, floor]])
+    return [stroke + rng.normal(0, 4, stroke.shape) for stroke in (walls, roof, door)]
+
+
+def _stick_figure(rng):
+    turn, radius = np.linspace(0, 2 * np.pi, 40), rng.uniform(18, 28)
+    head = np.column_stack([140 + radius * np.cos(turn), 60 + radius * np.sin(turn)])
+    body = np.array([[140, 60 + radius], [140, 170]])
+    arms = np.array([[rng.uniform(80, 100), rng.uniform(100, 140)], [140, 115], [rng.uniform(180, 200), rng.uniform(100, 140)]])
+    legs = np.array([[rng.uniform(90, 110), 245], [140, 170], [rng.uniform(170, 190), 245]])
+    return [head, body, arms, legs]
+
+
+def _moon(rng):
+    turn = np.linspace(-1.5, 1.5, 40)
+    outer = np.column_stack([90 + 120 * np.cos(turn), 140 + 100 * np.sin(turn)])
+    inner = outer * (rng.uniform(0.3, 0.6), 1) + (90 * 0.5, 0)
+    return [np.concatenate([outer, inner[::-1], outer[:1]])]
+
+
 NON_DIGITS = {"dot": _dot, "flat line": _flat_line, "cross": _cross, "zigzag": _zigzag, "spiral": _spiral,
-              "scribble": _scribble, "grid": _grid}
+              "scribble": _scribble, "grid": _grid, "check mark": _check_mark, "house": _house,
+              "stick figure": _stick_figure, "moon": _moon}
+NEVER_SHOWN = ("check mark", "house", "stick figure", "moon")  # nothing like these is among ``digits.negatives``
 
 
 def non_digits(each: int, seed: int) -> dict[str, list[list[np.ndarray]]]:
@@ -141,3 +172,18 @@ def non_digits(each: int, seed: int) -> dict[str, list[list[np.ndarray]]]:
     rng = np.random.default_rng(seed)
     return {kind: [[np.asarray(stroke, np.float32) for stroke in draw(rng)] for _ in range(each)]
             for kind, draw in NON_DIGITS.items()}
+
+
+def side_by_side(drawings: list[list[np.ndarray]], each: int, seed: int) -> list[list[np.ndarray]]:
+    """``each`` pairs of ``drawings``, strokes (n, 2) of single digits, next to each other on the canvas as if they were one."""
+    rng, pairs = np.random.default_rng(seed), []
+    for _ in range(each):
+        strokes, left = [], 20.0
+        for i in rng.integers(len(drawings), size=2):
+            points = np.concatenate(drawings[i])
+            low, high = points.min(0), points.max(0)
+            scale = 110 / max((high - low).max(), 1)
+            strokes += [(stroke - low) * scale + (left, 80) for stroke in drawings[i]]
+            left += (high[0] - low[0]) * scale + 15
+        pairs.append(strokes)
+    return pairs

@@ -10,10 +10,10 @@ layers = keras.layers
 INPUT_SHAPE, CLASSES = (28, 28, 1), 10
 
 
-def _block(filters: int, size: int = 3, strides: int = 1, activation: str = "relu") -> list:
-    """Convolution without bias, batch normalisation (Ioffe and Szegedy 2015), activation."""
+def _block(filters: int, size: int = 3, strides: int = 1) -> list:
+    """Convolution without bias, batch normalisation (Ioffe and Szegedy 2015), ReLU."""
     return [layers.Conv2D(filters, size, strides, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9), layers.Activation(activation)]
+            layers.BatchNormalization(momentum=0.9), layers.Activation("relu")]
 
 
 def _compact(width: int = 40, dropout: float = 0.2) -> list:

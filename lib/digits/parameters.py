@@ -21,9 +21,9 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
                    "baseline_train_size": 4_000, "pen_size": 300},
         "02_training": {"epochs": 5, "batch_size": 32},
         "03_evaluation": {"robustness_size": 200, "non_digits_each": 5},
-        "04_optimization": {"architecture_train_size": 4_000, "architecture_epochs": 3, "augmentation_seeds": 1,
+        "04_optimization": {"architecture_train_size": 3_000, "architecture_epochs": 2, "augmentation_seeds": 1,
                             "search_trials": 3, "search_train_size": 2_000, "search_epochs": 3,
-                            "calibration_images": 100, "pruning_train_size": 4_000, "pruning_epochs": 2,
+                            "calibration_images": 100, "pruning_train_size": 3_000, "pruning_epochs": 2,
                             "latency_runs": 200},
     },
     "standard": {},
@@ -33,7 +33,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "03_evaluation": {"robustness_size": 10_000, "non_digits_each": 200},
         "04_optimization": {"architecture_train_size": 55_000, "architecture_epochs": 10, "augmentation_seeds": 3,
                             "search_trials": 40, "search_train_size": 20_000, "search_epochs": 5,
-                            "pruning_epochs": 6, "latency_runs": 5_000},
+                            "pruning_train_size": 0, "pruning_epochs": 6, "latency_runs": 5_000},
     },
 }
 

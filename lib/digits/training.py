@@ -10,20 +10,22 @@ import pandas as pd
 
 from digits.augment import Augmentation, augment
 from digits.backend import keras, tf
+from digits.models import logits_model
 from digits.show import progress
+
+NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a network is trained. Every value is recorded with the run."""
 
-    epochs: int = 24  # upper limit; the schedule is laid out over it
+    epochs: int = 18  # upper limit; the schedule is laid out over it
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
-    label_smoothing: float = 0.0  # fraction of a label spread over all classes
-    patience: int = 8  # epochs without a better validation loss before EarlyStopping ends the training
+    patience: int = 8  # epochs without a better validation accuracy before EarlyStopping ends the training
     seed: int = 1  # weights, order, augmentation, dropout
 
 
@@ -41,17 +43,34 @@ def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.L
         warmup_target=config.learning_rate, warmup_steps=warmup)
 
 
+def background_loss(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy (b,) over eleven classes: ten logits (b, 10) and a fixed zero for "none of the ten".
+
+    y: (b, 10) one-hot, or all zeros for ink that is no digit. Adding a number to all logits changes no softmax, so that
+    ten outputs suffice for a background class (Dhamija et al. 2018): the energy, log-sum-exp of the ten, becomes the
+    logarithm of the odds that there is a digit at all.
+    """
+    everything = tf.pad(logits, [[0, 0], [0, 1]])
+    return tf.reduce_logsumexp(everything, axis=-1) - tf.reduce_sum(y * logits, axis=-1)
+
+
+def accuracy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1.0 (b,) where the digit is read right, or where ink that is no digit has odds below one of being one."""
+    digit = tf.equal(tf.argmax(y, -1), tf.argmax(logits, -1))
+    none = tf.reduce_logsumexp(logits, axis=-1) < 0
+    return tf.cast(tf.where(tf.reduce_any(y > 0, axis=-1), digit, none), tf.float32)
+
+
 def compile_model(model: keras.Model, config: TrainingConfig, steps: int) -> None:
-    """Adam with decoupled weight decay and categorical cross-entropy; ``steps``: of the whole training."""
+    """Adam with decoupled weight decay and ``background_loss`` on a model of logits; ``steps``: of the whole training."""
     model.compile(
         optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"])
+        loss=background_loss, metrics=[accuracy])
 
 
 def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
             ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled, augmented batches of images (b, 28, 28, 1) and one-hot labels (b, 10), epoch after epoch without end.
+    """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), epoch after epoch without end.
 
     Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on what ran before.
     The last, smaller batch of an epoch is left out.
@@ -63,7 +82,8 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
         for start in range(0, len(x) - config.batch_size + 1, config.batch_size):
             chosen = order[start:start + config.batch_size]
             images, labels = x[chosen], y[chosen]
-            yield (augment(images, rng, augmentation, labels.argmax(1)) if augmentation else images), labels
+            styles = np.where(labels.any(1), labels.argmax(1), -1)
+            yield (augment(images, rng, augmentation, styles) if augmentation else images), labels
         epoch += 1
 
 
@@ -108,26 +128,37 @@ class _Recorder(keras.callbacks.Callback):
 
 def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
         config: TrainingConfig, augmentation: Augmentation | None = None, checkpoint: Path | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] = ()) -> pd.DataFrame:
-    """Train ``model`` in place; return its history; leave it with the weights of its best validation loss.
+        callbacks: Sequence[keras.callbacks.Callback] = (), non_digits: np.ndarray | None = None) -> pd.DataFrame:
+    """Train ``model`` in place; return its history; leave it with the weights of its best validation accuracy.
+
+    Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs more, but less surely,
+    which the temperature mends later anyway.
 
     x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same of other images, never the
-    test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None.
+    test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None; non_digits: (m, 28, 28, 1),
+    shown with the others in every epoch, to be read as none of the ten (``background_loss``).
     The history has a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     ValueError when there are fewer images than one batch.
     """
+    if non_digits is not None and len(non_digits):
+        x, y = np.concatenate([x, non_digits]), np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
     steps = len(x) // config.batch_size
     if not steps:
         raise ValueError(f"{len(x)} training images are fewer than one batch of {config.batch_size}.")
-    compile_model(model, config, steps * config.epochs)
+    trained = logits_model(model)  # shares the weights
+    compile_model(trained, config, steps * config.epochs)
     recorder = _Recorder(model.name, config.epochs, steps)
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)
+    stopping = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience,
+                                             restore_best_weights=True)
+    stopping.min_delta = -1e-6  # of equally accurate epochs the last: its learning rate was lowest
     watching = [recorder, stopping, *callbacks]
     if checkpoint:
-        watching.append(keras.callbacks.ModelCheckpoint(checkpoint, "val_loss", save_best_only=True))
-    history = model.fit(as_dataset(x, y, config, augmentation), epochs=config.epochs, steps_per_epoch=steps,
-                        validation_data=validation_data, validation_batch_size=1000, callbacks=watching, shuffle=False,
-                        verbose=0)
+        watching.append(keras.callbacks.ModelCheckpoint(checkpoint, "val_accuracy", mode="max", save_best_only=True))
+    history = trained.fit(as_dataset(x, y, config, augmentation), epochs=config.epochs, steps_per_epoch=steps,
+                          validation_data=validation_data, validation_batch_size=1000, callbacks=watching,
+                          shuffle=False, verbose=0)
+    if checkpoint:
+        model.save(checkpoint)  # with its softmax; the callback's file, without it, was for a training that is cut off
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)

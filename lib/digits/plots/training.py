@@ -51,7 +51,7 @@ def learning_rate(ax: Axes, rates: np.ndarray, steps_per_epoch: int) -> Axes:
 
 def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
     """Training and validation curve of ``column`` ("loss" or "accuracy") with the epoch that was kept marked."""
-    best = history.loc[history["val_loss"].idxmin()]
+    best = history.loc[history["val_accuracy"][::-1].idxmax()]
     ax.plot(history["epoch"], history[column], "o--", markersize=3, color=MUTED, label="training (augmented)")
     ax.plot(history["epoch"], history[f"val_{column}"], "o-", markersize=3, color=ACCENT, label="validation")
     ax.plot(best["epoch"], best[f"val_{column}"], "D", markersize=8, markerfacecolor="none", color=BAD,
@@ -74,3 +74,21 @@ def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
             limit = np.abs(kernel[..., 0, i]).max()
             ax.imshow(kernel[..., 0, i], cmap="PuOr", vmin=-limit, vmax=limit)
     return figure
+
+
+def refusal_curve(ax: Axes, energies: dict[str, np.ndarray], threshold: float) -> Axes:
+    """Share of non-digits refused against share of digits kept, one curve for each group of digits.
+
+    energies: name to (n,), among them "non-digits"; threshold: the one in use, a dot on every curve.
+    """
+    strange = energies["non-digits"]
+    groups = [name for name in energies if name != "non-digits"]
+    for name, color, marker in zip(groups, (ACCENT, BAD), "os", strict=False):
+        steps = np.unique(np.quantile(np.concatenate([energies[name], strange]), np.linspace(0, 1, 400)))
+        kept = np.array([(energies[name] >= step).mean() for step in steps])
+        refused = np.array([(strange < step).mean() for step in steps])
+        ax.plot(100 * refused, 100 * kept, color=color, label=name)
+        ax.plot(100 * (strange < threshold).mean(), 100 * (energies[name] >= threshold).mean(), marker, color=color)
+    ax.set(xlabel="non-digits refused (%)", ylabel="digits kept (%)", xlim=(60, 100.5), ylim=(90, 100.3))
+    ax.legend(loc="lower left")
+    return ax
