@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from datetime import UTC
 import numpy as np
 import pytest
 
-from digits import feedback, ink, paths
+from digits import evaluation, feedback, ink, paths, runs
 from digits.feedback import FeedbackError, Store
 
 STROKES = [np.array([(60.0, 60), (200, 60), (120, 230)])]
@@ -309,6 +310,64 @@ def test_export_is_training_data(store, outputs):
     assert sorted(path.name for path in outputs.glob("*.npz*")) == ["export.npz"]
     with pytest.raises(FeedbackError):
         store.export_npz(outputs / "no" / "such" / "folder.npz")
+
+
+# In the report
+
+
+@pytest.fixture
+def section(outputs, capsys):
+    """Runs the notebook's own cells about feedback; returns what it records and what it shows."""
+    cells = json.loads((paths.NOTEBOOKS / "03_evaluation.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    chosen = [source for source in sources if re.search(r"^(given = |if given)", source)]
+    assert len(chosen) == 3
+
+    def run_cells(url=""):
+        run = runs.open_run("mine", "03_evaluation")
+        names = {"run": run, "feedback": feedback, "feedback_url": url, "say": print, "evaluation": evaluation, "np": np}
+        exec("\n".join(chosen), names)
+        return run.metrics["03_evaluation"]["feedback"], capsys.readouterr().out
+    return run_cells
+
+
+def test_the_report_without_feedback_says_so_and_makes_nothing(section, outputs):
+    recorded, shown = section()
+    assert recorded == {"n": 0} and "Nobody has given feedback" in shown and "Table" not in shown
+    elsewhere = outputs / "elsewhere.sqlite3"
+    assert section(f"sqlite:///{elsewhere}")[0] == {"n": 0}
+    assert not file_of(outputs).exists() and not elsewhere.exists()
+
+
+def test_the_report_counts_what_visitors_said(section, store):
+    for changes in ({}, {}, {"label": 4}, {"label": None}, {"verdict": "right", "label": None}):
+        add(store, **changes)
+    add(store, accepted=False, reason="unsure", verdict="right", label=None)
+    recorded, shown = section()
+    assert (recorded["n"], recorded["right"]["count"], recorded["accepted"]["n"], recorded["corrected"]) == (6, 2, 5, 3)
+    assert "33.3% (2 of 6; 95% interval 9.7% to 70.0%)" in shown and "20.0% (1 of 5;" in shown
+    assert "Table 3.1" in shown and "Table 3.2" in shown and re.search(r"7 +1 +2\n.* 4 +1 +1", shown)
+
+
+def test_the_report_of_verdicts_without_a_correction(section, store):
+    add(store, accepted=False, reason="unsure", verdict="right", label=None)
+    recorded, shown = section()
+    assert recorded["corrected"] == 0 and "none of them was accepted" in shown and "Table 3.2" not in shown
+
+
+def test_the_report_survives_any_database(section, store, outputs):
+    add(store)
+    with sqlite3.connect(file_of(outputs)) as connection:
+        connection.execute(f"update {feedback.TABLE} set label = 99")
+    connection.close()
+    assert "could not be read" in section()[1]
+    file_of(outputs).write_bytes(b"x" * 5000)
+    recorded, shown = section()
+    assert recorded["n"] == 0 and "damaged" in recorded["problem"] and "could not be read" in shown
+    secret = "postgresql+psycopg://me:secret@127.0.0.1:1/none"
+    for url in (secret, "nonsense", f"sqlite:///{outputs}"):
+        recorded, shown = section(url)
+        assert recorded["n"] == 0 and "could not be read" in shown and "secret" not in shown
 
 
 def test_command_line(outputs, capsys):

@@ -371,7 +371,7 @@ def publishable(tmp_path, monkeypatch):
     for name in ("data/X.npy", "figures/a.png", "notebooks/01_eda.ipynb", "models/m.tflite", "report.html",
                  "metrics.json"):
         (place.final / name).parent.mkdir(parents=True, exist_ok=True)
-        (place.final / name).write_text(name)
+        (place.final / name).write_text("{}" if name.endswith(".json") else name)
     record = {"status": "finished", "profile": "standard", "settings": [], "stages": [], "dataset": {"name": "mnist"},
               "code": {"commit": "c" * 40, "dirty": False}, "files": listing(place.final)}
     write_json(place.final / "run.json", record)
@@ -398,6 +398,13 @@ def test_only_a_clean_standard_mnist_run_is_published(publishable, change):
     with pytest.raises(RunError, match="cannot be published"):
         publication.publish("good")
     assert not (place.outputs / "reference").exists()
+
+
+def test_a_run_that_reports_on_private_feedback_is_not_published(publishable):
+    place, record = publishable
+    write_json(place.final / "metrics.json", {"03_evaluation": {"feedback": {"n": 3}}})
+    with pytest.raises(RunError, match="3 verdicts of visitors"):
+        publication.publish("good")
 
 
 # What is written down

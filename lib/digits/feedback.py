@@ -158,10 +158,10 @@ class Store:
         columns = [_table().c[name] for name in ("verdict", "label", "digit", "accepted")]
         with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
             rows = connection.execute(select(*columns)).all()
-        confusion = np.zeros((10, 10), int)
-        for row in rows:
-            if row.verdict == "wrong" and row.label is not None:
-                confusion[row.label, row.digit] += 1
+            confusion = np.zeros((10, 10), int)
+            for row in rows:
+                if row.verdict == "wrong" and row.label is not None:
+                    confusion[row.label, row.digit] += 1
         accepted = [row.verdict == "right" for row in rows if row.accepted]
         return {"n": len(rows), "right": proportion(sum(row.verdict == "right" for row in rows), len(rows)),
                 "accepted": proportion(sum(accepted), len(accepted)),
@@ -207,10 +207,43 @@ def describe(url: str | None = None) -> str:
 
 def collected(url: str | None = None) -> Store | None:
     """The store when there is one that holds something, else None; makes nothing. FeedbackError as in ``Store.open``."""
-    if _url(url) == _default_url() and not _default_path().exists():
+    file = re.fullmatch(r"sqlite:///([^?]+)", _url(url))
+    if file and not Path(file[1]).exists():
         return None
     store = Store.open(url)
     return store if store.summary()["n"] else None
+
+
+def reported(url: str | None = None) -> dict:
+    """``Store.summary`` for a report, which no database can break: ``n`` is 0 when there is nothing, and ``problem``
+    says why in words when there may be something that cannot be read."""
+    try:
+        store = collected(url)
+        return store.summary() if store else {"n": 0}
+    except (FeedbackError, OSError) as error:
+        return {"n": 0, "problem": str(error) if isinstance(error, FeedbackError) else f"It cannot be read: {_plain(error)}."}
+
+
+def sentence(summary: dict) -> str:
+    """What ``reported`` found, in Markdown."""
+    from digits.evaluation import share_text
+
+    if not summary["n"]:
+        return f"**The feedback could not be read.** {summary['problem']}" if "problem" in summary else (
+            "Nobody has given feedback yet, so there is nothing to report.")
+    accepted = summary["accepted"]
+    those = f"; of the accepted ones, **{share_text(accepted)}**" if accepted["n"] else "; none of them was accepted"
+    return f"Visitors called **{share_text(summary['right'])}** of the answers right{those}."
+
+
+def shares(summary: dict):
+    """The shares of right answers in a ``Store.summary`` as a data frame: one row for all, one for the accepted."""
+    import pandas as pd
+
+    rows = [{"answers": name, "called right": one["share"], "low": one["interval"][0], "high": one["interval"][1],
+             "right": one["count"], "n": one["n"]}
+            for name, one in (("all", summary["right"]), ("accepted", summary["accepted"]))]
+    return pd.DataFrame(rows)
 
 
 def _default_path() -> Path:
@@ -264,7 +297,7 @@ def _in_words(what: str):
 
     try:
         yield
-    except (SQLAlchemyError, OSError, ImportError, ValueError, KeyError, TypeError) as error:
+    except (SQLAlchemyError, OSError, ImportError, ValueError, LookupError, TypeError) as error:
         cause = getattr(error, "orig", None) or error
         raise FeedbackError(f"{what}: {_plain(cause)}.") from error
 

@@ -31,6 +31,7 @@ def objections(record: dict, place: Place) -> list[str]:
     carried = [stage["notebook"] for stage in record.get("stages", [])
                if stage.get("carried_over", {}).get("code", code) != code]
     files = listing(place.final)
+    visitors = read_json(place.final / "metrics.json").get("03_evaluation", {}).get("feedback", {}).get("n", 0)
     files.pop("run.json", None)
     checks = {
         "it did not finish": record.get("status") != "finished",
@@ -39,6 +40,7 @@ def objections(record: dict, place: Place) -> list[str]:
         f"its data is {dataset.get('name')!r}, not 'mnist'": dataset.get("name") != "mnist",
         "its code is not a commit": code.get("commit") is None or bool(code.get("dirty")),
         f"{', '.join(carried)} ran with other code": bool(carried),
+        f"it reports on {visitors:,} verdicts of visitors, which nobody else has (put outputs/feedback aside)": visitors > 0,
         "its files are not the recorded ones": files != record.get("files"),
     }
     return [reason for reason, applies in checks.items() if applies]
