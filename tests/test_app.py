@@ -165,6 +165,26 @@ def test_ink_does_not_wait_for_the_kernel(visit):
     assert has_ink(page) and not has_ink(page, ".digits-overlay")
 
 
+def test_a_kernel_that_is_behind_gets_fewer_and_longer_messages(visit):
+    page = visit()
+    kernel, path = kernel_of(page), [(60 + 2 * k, 60 + 2 * k) for k in range(80)]
+    os.kill(kernel, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        browser.draw(page, [path])
+        took = time.monotonic() - started
+        waiting = page.evaluate("[...digitsApp.apps.values()][0].sent.length")
+    finally:
+        os.kill(kernel, signal.SIGCONT)
+    assert waiting <= 6 + took / 0.25
+    browser.settled(page, len(path))
+    browser.until(lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") == 0, 5, "an answer to each")
+
+
+def test_the_kernels_are_the_quick_ones(visit):
+    assert "digits.kernel.Kernel" in " ".join(psutil.Process(kernel_of(visit())).cmdline())
+
+
 def test_leaving_the_pad_and_releasing_outside_ends_the_stroke(page):
     inside, outside, back = browser.on_pad(page, [(140, 100), (140, -40), (140, 140)])
     page.mouse.move(*inside)
@@ -608,12 +628,55 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(page):
     assert not [name for name in wanted if not any(f"digits-{name}" in one for one in reached)]
 
 
-def test_less_motion_is_granted(visit):
-    page = visit(reduced_motion="reduce")
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_less_motion_is_granted(visit, motion):
+    page, total = visit(reduced_motion=motion), points(EXAMPLE["2-loop"])
+    page.evaluate("""() => {
+        window.seen = [];
+        new MutationObserver(() => seen.push(Number(document.querySelector(".digits-answer").dataset.points)))
+            .observe(document.querySelector(".digits-result"), {childList: true, subtree: true});
+    }""")
     page.click("[data-do*='\"2-loop\"']")
-    start = time.monotonic()
-    browser.settled(page, points(EXAMPLE["2-loop"]))
-    assert time.monotonic() - start < 0.9
+    browser.settled(page, total)
+    under_way = page.evaluate("total => seen.filter(points => 0 < points && points < total).length", total)
+    assert (under_way == 0) == (motion == "reduce")
+
+
+def in_view(page):
+    """Whether the whole pad can be seen."""
+    return page.locator(".digits-pad").evaluate("""pad => {
+        const box = pad.getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight;
+    }""")
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_what_starts_below_the_pad_brings_it_into_view(visit, motion):
+    page = visit(viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True, reduced_motion=motion)
+    page.evaluate("""() => {
+        window.moves = [];
+        Element.prototype.scrollIntoView = new Proxy(Element.prototype.scrollIntoView, {
+            apply(call, element, [how]) { window.moves.push(how.behavior); return Reflect.apply(call, element, [how]); }});
+    }""")
+    page.locator("[data-do*='\"5-hooked\"']").scroll_into_view_if_needed()
+    assert not in_view(page)
+    page.locator("[data-do*='\"5-hooked\"']").tap()
+    browser.until(lambda: in_view(page), 3, "the pad in view")
+    browser.settled(page, points(EXAMPLE["5-hooked"]))
+    page.locator(".digits-upload").scroll_into_view_if_needed()
+    assert not in_view(page)
+    choose(page, "one.png", photo("3"))
+    browser.until(lambda: in_view(page), 3, "the pad in view")
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
+    assert page.evaluate("moves.every(how => how === (matchMedia('(prefers-reduced-motion: reduce)').matches "
+                         "? 'auto' : 'smooth'))") and page.evaluate("moves.length") >= 2
+
+
+def test_a_pad_in_view_stays_where_it_is(page):
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("[data-do*='\"5-hooked\"']").evaluate("button => button.click()")
+    browser.settled(page, points(EXAMPLE["5-hooked"]))
+    assert page.evaluate("scrollY") == 0
 
 
 # --- Other people's digits, and JupyterLab --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from digits import pad, page, server, why
+from digits import kernel, pad, page, server, why
 from digits.app import App, Upload, UploadError, first_points, meaning
 from digits.reading import Answer, Part, Reader, withheld
 from digits.recognizer import Prediction, Recognizer
@@ -177,7 +177,10 @@ def data(app):
 
 
 def state(app):
-    return json.loads(re.search(r'data-state="([^"]*)"', app._state.value)[1].replace("&quot;", '"'))
+    """What the page was last told: how the controls stand, and the last message that was dealt with."""
+    told = re.search(r'data-state="([^"]*)"', app._state.value)[1].replace("&quot;", '"')
+    numbers = re.findall(r'data-seq="(\d+)"', app._state.value + app.answer.value)
+    return {**json.loads(told), "seq": max(map(int, numbers))}
 
 
 def test_ink_becomes_an_answer(recognizer):
@@ -186,6 +189,23 @@ def test_ink_becomes_an_answer(recognizer):
     assert data(app)["digit"] == data(app)["text"] == str(wanted.digit) == "1" and data(app)["points"] == str(len(ONE))
     assert float(data(app)["confidence"]) == pytest.approx(wanted.confidence, abs=1e-4)
     assert state(app)["seq"] == 1 and state(app)["undo"] and not state(app)["redo"]
+
+
+def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
+    """The answer says which message it is based on; how the controls stand is sent again only when it changed."""
+    async def play():
+        app, sent = App(recognizer), []
+        for name in ("answer", "_state", "_marks"):
+            getattr(app, name).observe(lambda change, name=name: sent.append(name), "value")
+        app.pad._on_key(message(["down", *ONE[0].tolist(), None], seq=1))
+        await asyncio.sleep(0.1)
+        first = list(sent)
+        app.pad._on_key(message(["move", *ONE[1:].ravel().tolist()], seq=2))
+        await asyncio.sleep(0.1)
+        return app, first, sent[len(first):]
+    app, first, then = asyncio.run(play())
+    assert sorted(first) == ["_state", "answer"] and then == ["answer"]
+    assert data(app)["seq"] == "2" and data(app)["points"] == str(len(ONE)) and state(app)["ink"]
 
 
 def test_every_operation_has_its_method():
@@ -340,6 +360,15 @@ def test_names_from_visitors_are_text_on_the_page():
         assert "<script>" not in html and 'alt="Your picture "' not in html
 
 
+@pytest.mark.parametrize("lowest, said", [(0.84, "each at least 84%"), (0.9995, "each over 99.9%")])
+def test_of_several_digits_the_least_sure_is_said(lowest, said):
+    shown = Answer((Part(prediction(lowest)), Part(prediction(0.9999))), points=9)
+    assert page.spoken(shown) == f"3 3, {said} sure."
+    assert said in re.sub("<.*?>", "", page.answer(shown)).replace("  ", " ")
+    alone = Answer(shown.parts[:1], points=9)
+    assert page.spoken(alone) == f"3, {said.removeprefix('each ').removeprefix('at least ')} sure."
+
+
 def test_a_doubtful_answer_says_so_in_words():
     shown = Answer((Part(prediction(0.4), "unsure"),), points=9)
     assert "Not sure" in page.answer(shown) and "best guess 3, 40%" in page.answer(shown)
@@ -402,3 +431,22 @@ def test_the_guard_is_in_place_and_lets_real_frames_through():
     assert server.read_header(frame) == header
     from voila.tornado import kernel_websocket_handler
     assert kernel_websocket_handler.read_header_from_binary_message is server.read_header
+
+
+def test_the_kernel_speaks_only_when_there_is_something_to_say(monkeypatch):
+    flushed, published = [], []
+    monkeypatch.setattr(kernel.OutStream, "__init__", lambda self: None)
+    monkeypatch.setattr(kernel.OutStream, "write", lambda self, string: len(string))
+    monkeypatch.setattr(kernel.OutStream, "flush", lambda self: flushed.append(True))
+    stream = kernel.Stream()
+    stream.flush()
+    assert stream.write("text") == 4 and not flushed
+    stream.flush()
+    stream.flush()
+    assert len(flushed) == 1
+    monkeypatch.setattr(kernel.IPythonKernel, "_publish_status", lambda self, *told: published.append(told[0]))
+    quick = kernel.Kernel.__new__(kernel.Kernel)
+    for kind in ("comm_msg", "execute_request"):
+        for status in ("busy", "idle"):
+            quick._publish_status(status, "shell", {"header": {"msg_type": kind}})
+    assert published == ["idle", "busy", "idle"]

@@ -51,6 +51,7 @@ class App:
         self._speeds: dict[str, str] = {}  # what was measured of each model
         self._read = ()  # the strokes that the answer is based on
         self._seq = 0  # the last message from the page that was dealt with
+        self._controls: dict = {}  # how they stood when the page was last told
         self._ticker = Ticker(self._guarded(self._tick), TICK)
         self._rest = Timer(self._guarded(self._settle), REST)
         self._idle = Timer(self._guarded(self._measure_models), 1.0)
@@ -89,17 +90,21 @@ class App:
         self._show_meaning()
         self._show_state()
 
-    def _show_state(self) -> None:
-        """What the page's script goes by: which messages are dealt with, and how the controls stand."""
+    def _show_state(self, answered: bool = False) -> None:
+        """What the page's script goes by: which messages are dealt with, and how the controls stand. When an answer has
+        just said the former, nothing is sent unless the latter changed."""
         drawing = self.pad.drawing
-        self._state.value = page.state({
-            "seq": self._seq, "ink": bool(drawing.strokes), "photo": self._photo is not None, "brush": drawing.brush,
+        controls = {
+            "ink": bool(drawing.strokes), "photo": self._photo is not None, "brush": drawing.brush,
             "eraser": pad.eraser_width(drawing.brush), "tool": drawing.tool, "undo": drawing.can_undo,
             "redo": drawing.can_redo, "threshold": self.limit, "why": self._wants_why,
-            "model": self.reader.recognizer.name})
+            "model": self.reader.recognizer.name}
+        if not answered or controls != self._controls:
+            self._controls = controls
+            self._state.value = page.state(controls, self._seq)
 
     def _show_answer(self) -> None:
-        self.answer.value = page.answer(self.shown)
+        self.answer.value = page.answer(self.shown, self._seq)
         brush = self.pad.drawing.brush
         self._marks.value = page.preview(*self._photo) if self._photo else page.marks(self.shown, brush)
 
@@ -132,10 +137,11 @@ class App:
         if not self.pad.drawing.is_open:  # until then the page's own ink is enough
             self.pad.draw()
         strokes = self.pad.drawing.strokes
-        if self._photo is None and strokes is not self._read:
+        due = self._photo is None and strokes is not self._read
+        if due:
             self._answer_is(self.reader.drawing(strokes))
             self._read = strokes
-        self._show_state()
+        self._show_state(answered=due)
 
     def _answer_is(self, answer: Answer) -> None:
         self.shown = answer.judged(self.limit)

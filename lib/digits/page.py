@@ -103,9 +103,9 @@ def toolbar() -> str:
                kind="tools", role="toolbar", aria_label="Pad")
 
 
-def state(values: dict) -> str:
-    """What the script has to know, such as the last message that the kernel has dealt with."""
-    return tag("i", kind="state", hidden=True, data_state=json.dumps(values))
+def state(values: dict, seq: int) -> str:
+    """What the script has to know: how the controls stand, and the last message that the kernel has dealt with."""
+    return tag("i", kind="state", hidden=True, data_seq=seq, data_state=json.dumps(values))
 
 
 def message(text: str, kind: str = "note") -> str:
@@ -127,15 +127,16 @@ def short(share: float) -> str:
     return ">99%" if share > 0.99 else f"{100 * share:.0f}%"
 
 
-def answer(shown: Answer) -> str:
-    """The answer with everything about it: number, confidence, ten bars, what the network sees."""
+def answer(shown: Answer, seq: int = 0) -> str:
+    """The answer with everything about it: number, confidence, ten bars, what the network sees. ``seq`` is the last
+    message that it is based on, so that what changes with every move of the pen travels in one piece."""
     prediction = shown.part.prediction if shown.part else None
     return tag(
         "div", _figure(shown), _verdict(shown), _bars(prediction), _network_view(shown), kind="answer",
         data_digit=shown.part.text if shown.part else "",
         data_confidence=f"{prediction.confidence if prediction else 0:.4f}",
         data_accepted="false" if shown.reason else "true", data_reason=shown.reason, data_points=shown.points,
-        data_text=shown.text, data_source=shown.source, data_say=spoken(shown))
+        data_text=shown.text, data_source=shown.source, data_seq=seq, data_say=spoken(shown))
 
 
 def spoken(shown: Answer) -> str:
@@ -145,7 +146,7 @@ def spoken(shown: Answer) -> str:
     number = " ".join(shown.text)
     if shown.reason:
         return f"{REASONS[shown.reason]}. Best guess {number}."
-    return f"{number}, {percent(min(part.prediction.confidence for part in shown.parts))} sure."
+    return f"{number}, {_at_least(shown)}{_lowest(shown)} sure."
 
 
 def _figure(shown: Answer) -> str:
@@ -170,12 +171,21 @@ def _trust(part: Part) -> str:
     return "doubtful" if part.reason else "sure"
 
 
+def _lowest(shown: Answer) -> str:
+    """The confidence in the part of which the network is least sure."""
+    return percent(min(part.prediction.confidence for part in shown.parts))
+
+
+def _at_least(shown: Answer) -> str:
+    """What goes before it, when it is not the confidence in all of them."""
+    return "" if len(shown.parts) == 1 else "each " if _lowest(shown).startswith("over") else "each at least "
+
+
 def _verdict(shown: Answer) -> str:
     if not shown.text:
         return tag("p", "Your answer appears here while you draw.", kind="verdict")
-    lowest = tag("strong", percent(min(part.prediction.confidence for part in shown.parts)))
     if not shown.reason:
-        return tag("p", f"each {lowest} sure" if len(shown.parts) > 1 else f"{lowest} sure", kind="verdict")
+        return tag("p", _at_least(shown), tag("strong", _lowest(shown)), " sure", kind="verdict")
     least = min(shown.parts, key=lambda part: (not part.reason, part.prediction.confidence))
     guess = f"best guess {least.text}, {percent(least.prediction.confidence)}"
     return tag("p", tag("strong", REASONS[shown.reason], kind="no"), guess, kind="verdict")

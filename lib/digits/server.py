@@ -7,6 +7,8 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from voila.tornado import kernel_websocket_handler
 from voila.tornado.handler import TornadoVoilaHandler
 
+QUICK_KERNEL = ["--IPKernelApp.kernel_class=digits.kernel.Kernel", "--IPKernelApp.outstream_class=digits.kernel.Stream"]
+
 _read_header = kernel_websocket_handler.read_header_from_binary_message
 _prepare = TornadoVoilaHandler.prepare
 
@@ -38,7 +40,11 @@ def install() -> None:
 
 
 class KernelManager(AsyncMappingKernelManager):
-    """One kernel for each visitor. What Voila adds to it (a pool) it adds itself."""
+    """One kernel for each visitor, of the kind in ``digits.kernel``. What Voila adds to it (a pool) it adds itself."""
+
+    async def start_kernel(self, **options) -> str:
+        """Start one; ``options`` as in jupyter_server."""
+        return await super().start_kernel(**{"extra_arguments": QUICK_KERNEL, **options})
 
 
 install()

@@ -7,6 +7,7 @@ Run it on a quiet machine. Browser, server, kernels and simulated visitors share
 
 import argparse
 import asyncio
+import bisect
 import json
 import os
 import re
@@ -25,12 +26,16 @@ from tornado.websocket import websocket_connect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits import provenance  # noqa: E402
+from digits import page, provenance  # noqa: E402
 from digits.recognizer import Recognizer, available  # noqa: E402
 
 RATE = 60  # moves a second, as a screen reports them
 PATIENCE = 2.0  # seconds after which a move counts as not answered
 PATH = [(140 + 90 * np.cos(t), 140 + 100 * np.sin(t)) for t in np.linspace(0, 2 * np.pi, 61)]  # a slow zero
+
+# How the page's script paces what it sends.
+FRAME, WINDOW, BUSY = (int(re.search(rf"\b{name} = (\d+)", page.assets())[1]) for name in ("FRAME", "WINDOW", "BUSY"))
+DEALT_WITH = re.compile(rb'data-seq=\\"(\d+)')  # in a message as it comes
 
 INK = """async ([path, rate]) => {
     const pad = document.querySelector(".digits-pad canvas"), shown = document.querySelector(".digits-overlay");
@@ -180,11 +185,17 @@ def inference(recognizer: Recognizer) -> dict:
 # --- Many visitors ----------------------------------------------------------------------------------------------------
 
 class Visitor:
-    """A page without a browser: it asks for the page, connects to its kernel, draws, and waits for answers."""
+    """A page without a browser: it asks for the page, connects to its kernel, draws, and waits for answers.
+
+    It sends as the page's script does: what the pen did since the last message goes together, moves wait while
+    ``WINDOW`` messages are unanswered, but never longer than ``BUSY``. A drawn zero is wiped before the next.
+    """
 
     def __init__(self, url: str):
         self.url, self.session = url, uuid.uuid4().hex
-        self.sent, self.answered = [], []
+        self.moves: list[list] = []  # when the pen moved, and the number of the message that said so
+        self.answers: list[tuple[int, float]] = []  # the last message that an answer is based on, and when it came
+        self.queue, self.waiting, self.seq, self.last_sent, self.timer = [], [], 0, 0.0, None
 
     async def arrive(self) -> "Visitor":
         """Get a kernel and know its widgets."""
@@ -195,73 +206,98 @@ class Visitor:
             f"{self.url.replace('http', 'ws')}api/kernels/{kernel}/channels?session_id={self.session}",
             subprotocols=["v1.kernel.websocket.jupyter.org"], max_message_size=1 << 26)
         control = uuid.uuid4().hex
-        await self._send("comm_open", {"comm_id": control, "target_name": "jupyter.widget.control", "data": {}},
-                         {"version": "1.0.0"})
-        await self._send("comm_msg", {"comm_id": control, "data": {"method": "request_states"}})
+        self._send("comm_open", {"comm_id": control, "target_name": "jupyter.widget.control", "data": {}},
+                   {"version": "1.0.0"})
+        self._send("comm_msg", {"comm_id": control, "data": {"method": "request_states"}})
         while True:
-            message = await self._receive()
-            data = message.get("content", {}).get("data", {})
+            _, parts = deserialize_msg_from_ws_v1(await self.socket.read_message())
+            data = json.loads(parts[3]).get("data", {})
             if data.get("method") == "update_states":
                 break
-        models = data["states"]
-        self.canvas = next(key for key, model in models.items() if model["model_name"] == "CanvasModel")
-        self.answer = next(key for key, model in models.items() if "data-points" in str(model["state"].get("value")))
-        await self._event(event="client_ready")
+        self.canvas = next(key for key, model in data["states"].items() if model["model_name"] == "CanvasModel")
+        self._event(event="client_ready")
         self.listener = asyncio.ensure_future(self._listen())
         return self
 
     async def draw(self, seconds: float) -> None:
         """Draw zeros at 60 moves a second."""
-        began, number = time.perf_counter(), 0
-        while number < seconds * RATE:
+        began = time.perf_counter()
+        for number in range(round(seconds * RATE)):
             x, y = PATH[number % len(PATH)]
-            operation = ["down", x, y, None] if number % len(PATH) == 0 else ["move", x, y]
-            self.sent.append(time.perf_counter())
-            await self._report([operation])
-            number += 1
-            await asyncio.sleep(max(began + number / RATE - time.perf_counter(), 0))
+            self.moves.append([time.perf_counter(), None])
+            if number % len(PATH) == 0:
+                self.queue += [["up"], ["clear"], ["down", x, y, None]]
+                self._flush(now=True)
+            else:
+                self.queue.append(["move", x, y])
+                self._flush()
+            await asyncio.sleep(max(began + (number + 1) / RATE - time.perf_counter(), 0))
         await asyncio.sleep(PATIENCE)
         self.listener.cancel()
         self.socket.close()
 
     def latencies(self) -> list[float | None]:
         """For each move, the milliseconds until an answer was based on it; None when none came in time."""
-        waits = [1000 * (answer - sent) for sent, answer in zip(self.sent, self.answered, strict=False)]
-        waits += [None] * (len(self.sent) - len(waits))
+        numbers = [number for number, _ in self.answers]
+        waits = []
+        for moved, number in self.moves:
+            index = bisect.bisect_left(numbers, number) if number else len(numbers)
+            waits.append(1000 * (self.answers[index][1] - moved) if index < len(numbers) else None)
         return [wait if wait is not None and wait <= 1000 * PATIENCE else None for wait in waits]
 
-    async def _report(self, operations: list) -> None:
-        key = json.dumps({"seq": len(self.sent), "ops": operations})
-        await self._event(event="key_down", key=key, shift_key=False, ctrl_key=False, meta_key=False)
+    def _flush(self, now: bool = False) -> None:
+        if self.timer:
+            self.timer.cancel()
+        wait = self.last_sent + (FRAME if len(self.waiting) < WINDOW else BUSY) / 1000 - time.perf_counter()
+        if self.queue and (now or wait <= 0):
+            self.seq, self.last_sent = self.seq + 1, time.perf_counter()
+            for move in reversed(self.moves):
+                if move[1]:
+                    break
+                move[1] = self.seq
+            self.waiting.append(self.seq)
+            key, self.queue = json.dumps({"seq": self.seq, "ops": self.queue}), []
+            self._event(event="key_down", key=key, shift_key=False, ctrl_key=False, meta_key=False)
+        elif self.queue:
+            self.timer = asyncio.get_running_loop().call_later(wait, self._flush)
 
-    async def _event(self, **content) -> None:
-        await self._send("comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}})
+    def _event(self, **content) -> None:
+        self._send("comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}})
 
-    async def _send(self, kind: str, content: dict, metadata: dict | None = None) -> None:
+    def _send(self, kind: str, content: dict, metadata: dict | None = None) -> None:
         header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": self.session, "username": "",
                   "version": "5.3", "date": "2026-01-01T00:00:00Z"}
         parts = [json.dumps(part).encode() for part in (header, {}, metadata or {}, content)]
-        await self.socket.write_message(serialize_msg_to_ws_v1(parts, "shell"), binary=True)
-
-    async def _receive(self) -> dict:
-        frame = await self.socket.read_message()
-        _, parts = deserialize_msg_from_ws_v1(frame)
-        return {"header": json.loads(parts[0]), "content": json.loads(parts[3])}
+        self.socket.write_message(serialize_msg_to_ws_v1(parts, "shell"), binary=True)
 
     async def _listen(self) -> None:
-        while True:
-            content = (await self._receive())["content"]
-            if content.get("comm_id") == self.answer and (value := content["data"].get("state", {}).get("value")):
-                points, now = int(re.search(r'data-points="(\d+)"', value)[1]), time.perf_counter()
-                self.answered += [now] * (points - len(self.answered))
+        while frame := await self.socket.read_message():
+            if found := DEALT_WITH.search(frame):
+                number = int(found[1])
+                if b"digits-answer" in frame:
+                    self.answers.append((number, time.perf_counter()))
+                self.waiting = [one for one in self.waiting if one > number]
+                self._flush()
 
 
-async def crowd(url: str, visitors: int, seconds: float) -> dict:
+async def crowd(server: browser.Server, visitors: int, seconds: float) -> dict:
     """``visitors`` arrive one after the other and then draw at once."""
-    people = [await Visitor(url).arrive() for _ in range(visitors)]
+    people = [await Visitor(server.url).arrive() for _ in range(visitors)]
     await asyncio.sleep(2 + visitors / 4)  # the pool fills again
+    process = psutil.Process(server.process.pid)
+    programs = {"kernels": process.children(recursive=True), "server": [process], "visitors": [psutil.Process()]}
+    before = {name: cpu_seconds(some) for name, some in programs.items()}
     await asyncio.gather(*(one.draw(seconds) for one in people))
-    return {"visitors": visitors, **summary([wait for one in people for wait in one.latencies()])}
+    waits = [wait for one in people for wait in one.latencies()]
+    used = {name: round(1000 * (cpu_seconds(some) - before[name]) / len(waits), 2) for name, some in programs.items()}
+    messages = sum(one.seq for one in people)
+    return {"visitors": visitors, **summary(waits), "moves_a_message": round(len(waits) / messages, 1),
+            "cpu_ms_a_move": used}
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """What they have used so far."""
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
 def main() -> None:
@@ -290,7 +326,7 @@ def main() -> None:
     for visitors in (1, 5) if options.quick else (1, 5, 10, 20):
         with browser.voila() as server:
             time.sleep(5)
-            result["at_once"].append(asyncio.run(crowd(server.url, visitors, 3 if options.quick else 10)))
+            result["at_once"].append(asyncio.run(crowd(server, visitors, 3 if options.quick else 10)))
     show(result)
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

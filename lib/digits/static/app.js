@@ -2,21 +2,23 @@
 //
 // The kernel owns the drawing. What the pen does is shown here until the kernel has drawn it too, and goes to the kernel
 // through ipycanvas's key event, whose key may be any text: one JSON message for all that happened since the last one.
-// The kernel answers with the number of the last message that it has dealt with (".digits-state"); when it does not,
-// it is gone, and the page says so.
+// The kernel answers with the number of the last message that it has dealt with (data-seq); when it does not, it is gone,
+// and the page says so. While several messages are unanswered, moves of the pen wait and go together: a busy server gets
+// fewer and longer messages, and every answer is about ink that is as new as it can be.
 (() => {
 "use strict";
 window.digitsApp?.stop(); // the cell was run again
 
 const SIZE = 280; // the unit of all coordinates, as in the kernel
-const FRAME = 15, BUSY = 60; // milliseconds between two messages: usually, and when the kernel is behind
-const BEHIND = 150; // a message is unanswered for so long: the kernel is behind
-const LOST = 4000; // ... and for so long: it is gone
+const FRAME = 15; // milliseconds between two messages at least
+const WINDOW = 3, BUSY = 250; // with so many unanswered ones moves wait, but never longer than so many milliseconds
+const LOST = 4000; // milliseconds: a message is unanswered for so long: the kernel is gone
 const PING = 3000, AWAKE = 600000; // how often to ask whether it is there, and for how long after the last sign of life
 const LINGER = 120; // ink stays here for so long after the kernel has drawn it: the browser needs a moment to show that
 const PIECE = 196608; // bytes of a file in one message
 const QUIET = 900; // without a new answer for so long, it is read out
 
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const stopper = new AbortController();
 const listen = (target, types, handler, options = {}) => {
   for (const type of types.split(" ")) target.addEventListener(type, handler, { signal: stopper.signal, ...options });
@@ -47,7 +49,7 @@ class App {
     this.bind();
     this.fit();
     this.read();
-    this.report("hello", matchMedia("(prefers-reduced-motion: reduce)").matches);
+    this.report("hello", calm.matches);
   }
 
   stop() {
@@ -190,11 +192,11 @@ class App {
   }
 
   flush(now = false) {
+    clearTimeout(this.timer);
     if (!this.queue.length) return;
-    const behind = this.sent.length && Date.now() - this.sent[0].at > BEHIND;
-    const wait = this.lastSent + (behind ? BUSY : FRAME) - performance.now();
+    const wait = this.lastSent + (this.sent.length < WINDOW ? FRAME : BUSY) - performance.now();
     if (!now && wait > 0) {
-      this.timer ??= setTimeout(() => { this.timer = null; this.flush(); }, wait);
+      this.timer = setTimeout(() => this.flush(), wait);
       return;
     }
     seq += 1;
@@ -205,18 +207,20 @@ class App {
   }
 
   read() {
-    const element = this.root.querySelector(".digits-state");
-    if (!element || element === this.seen) return;
-    this.seen = element;
-    this.state = JSON.parse(element.dataset.state);
-    this.sent = this.sent.filter(message => message.seq > this.state.seq);
+    const element = this.root.querySelector(".digits-state"), answer = this.root.querySelector(".digits-answer");
+    if (!element || (element === this.seen && answer === this.seenAnswer)) return;
+    if (element !== this.seen) this.state = JSON.parse(element.dataset.state);
+    [this.seen, this.seenAnswer] = [element, answer];
+    const dealt = Math.max(element.dataset.seq, answer?.dataset.seq ?? 0);
+    this.sent = this.sent.filter(message => message.seq > dealt);
     if (!this.sent.length) { this.lost(false); this.root.dataset.ready = "true"; }
-    const drawn = this.ink.filter(stroke => stroke.last <= this.state.seq);
+    const drawn = this.ink.filter(stroke => stroke.last <= dealt);
     if (drawn.length) setTimeout(() => {
       this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
       this.repaint();
     }, LINGER);
     this.mirror();
+    this.flush();
   }
 
   mirror() {
@@ -227,6 +231,7 @@ class App {
     for (const name of ["undo", "redo"]) find(name)?.setAttribute("aria-disabled", !state[name]);
     find("eraser")?.setAttribute("aria-pressed", state.tool === "eraser");
     find("why")?.setAttribute("aria-pressed", state.why);
+    if (this.sent.length || this.queue.length) return; // what is under way would be taken back for a moment
     for (const name of ["brush", "threshold", "model"]) {
       const control = find(name);
       if (control && document.activeElement !== control && control.value !== String(state[name])) control.value = state[name];
@@ -238,6 +243,13 @@ class App {
     if (oldest && now - oldest.at > LOST) this.lost(true);
     const awake = document.visibilityState === "visible" && now - this.lastAction < AWAKE;
     if (awake && !oldest && performance.now() - this.lastSent > PING) this.report("ping");
+  }
+
+  // Whoever starts something from further down wants to watch it.
+  reveal() {
+    const box = this.pad.getBoundingClientRect();
+    if (box.top < 0 || box.bottom > window.innerHeight)
+      this.pad.scrollIntoView({ block: "start", behavior: calm.matches ? "auto" : "smooth" });
   }
 
   lost(yes) {
@@ -273,6 +285,7 @@ class App {
       this.repaint();
       if (operation[0] === "clear") this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
     }
+    if (operation[0] === "example") this.reveal();
     this.report(...operation);
   }
 
@@ -322,6 +335,7 @@ class App {
       note.textContent = `${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`;
       return;
     }
+    this.reveal();
     note.textContent = `Sending ${file.name} …`;
     Object.assign(progress, { hidden: false, max: Math.max(file.size, 1), value: 0 });
     try {
