@@ -1,0 +1,84 @@
+"""The published training, repeated with other seeds: what of a result is the recipe's, and what is luck.
+
+    DIGITS_DATA=FOLDER python tests/benchmarks/seeds.py --seeds 1 2 3 4 5 --output FILE.json
+
+Each seed trains as 02_training does, fits temperature and thresholds on validation data, exports to LiteRT and is then
+scored once by ``quality.py``. The file is written after every seed; seeds that it holds already are not trained again.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import quality
+
+from digits import augment, calibration, compress, data, evaluation, models, negatives, provenance, training
+from digits.backend import tf
+from digits.recognizer import LiteRTModel, Recognizer
+
+VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
+RISK, REFUSED = 0.001, 0.003  # as in 02_training
+
+
+def train(seed: int, epochs: int) -> dict:
+    """One training as 02_training's, and every figure of ``quality.score``."""
+    mnist = data.load("mnist")
+    teach, judge = data.split(mnist.y_train, **VALIDATION)
+    x, labels = mnist.x_train[teach], mnist.y_train[teach]
+    validation, truth = mnist.x_train[judge], mnist.y_train[judge]
+    training.set_seed(seed)
+    others, _ = negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, labels)
+    model = models.build("compact")
+    history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)),
+                           training.TrainingConfig(seed=seed, epochs=epochs), augment.Augmentation(), non_digits=others)
+    logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
+    temperature, correct = evaluation.fit_temperature(logits, truth), logits.argmax(1) == truth
+    threshold = evaluation.choose_threshold(calibration.softmax(logits, temperature).max(1), correct, RISK)
+    rule = calibration.Calibration(temperature, threshold, float(np.quantile(calibration.energy(logits), REFUSED)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = compress.export_litert(model, Path(folder) / "float32.tflite")
+        scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
+    return {"validation": evaluation.accuracy_summary(truth, logits.argmax(1)), "seconds": float(history["seconds"].sum()),
+            "epochs": len(history), "best_epoch": int(history["epoch"][history["val_accuracy"][::-1].idxmax()]), **scores}
+
+
+def summary(runs: dict[str, dict]) -> dict:
+    """Mean, standard deviation, least and most over the seeds, of what the targets speak of."""
+    figures = {"validation accuracy": lambda one: one["validation"]["accuracy"],
+               "MNIST test accuracy": lambda one: one["mnist"]["accuracy"],
+               "pen accuracy": lambda one: one["pen"]["accuracy"],
+               "calibration error, MNIST": lambda one: one["calibration"]["mnist"],
+               "calibration error, pen": lambda one: one["calibration"]["pen"],
+               "pen digits accepted": lambda one: one["accepted_pen"]["answered"]["share"],
+               "of those right": lambda one: one["accepted_pen"]["right"]["share"],
+               "non-digits not accepted": lambda one: one["not_accepted"]["all"]["share"],
+               "of kinds never shown": lambda one: one["not_accepted"]["never shown"]["share"],
+               "seconds of training": lambda one: one["seconds"]}
+    values = {name: np.array([figure(one) for one in runs.values()]) for name, figure in figures.items()}
+    return {name: {"mean": some.mean(), "std": some.std(ddof=1) if len(some) > 1 else None, "min": some.min(),
+                   "max": some.max(), "n": len(some)} for name, some in values.items()}
+
+
+def main() -> None:
+    """Train what is missing, write after each seed, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--epochs", type=int, default=training.TrainingConfig.epochs)
+    parser.add_argument("--output", type=Path, required=True, help="the figures as JSON; continued when it is there")
+    options = parser.parse_args()
+    result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"runs": {}}
+    for seed in options.seeds:
+        if str(seed) not in result["runs"]:
+            result["runs"][str(seed)] = train(seed, options.epochs)
+        result |= {"epochs": options.epochs, "machine": provenance.machine(), "tensorflow": tf.__version__,
+                   "summary": summary(result["runs"])}
+        options.output.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+    for name, one in summary(result["runs"]).items():
+        spread = "" if one["std"] is None else f" ± {one['std']:.4f}"
+        print(f"{name:26s} {one['mean']:.4f}{spread} ({one['min']:.4f} to {one['max']:.4f}, n = {one['n']})")
+
+
+if __name__ == "__main__":
+    main()
