@@ -524,8 +524,14 @@ def test_download_is_kept_for_keras_and_for_us(server, body, mnist, mirrors, cac
 
 
 def test_progress_is_shown_to_a_person_and_not_to_a_log(server, tmp_path, monkeypatch):
-    url = server.add("mnist.npz", lambda handler: (handler.send(bytes(100_000), 200_000), time.sleep(0.4),
-                                                   handler.wfile.write(bytes(100_000))))  # fmt: skip
+    def half_then_wait(handler):
+        handler.send(bytes(100_000), 200_000)
+        until = time.monotonic() + (5 if screen.isatty() else 0.5)  # seconds for the bar to come
+        while "/200k" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+        handler.wfile.write(bytes(100_000))
+
+    url = server.add("mnist.npz", half_then_wait)
     for person in (True, False):
         screen = io.StringIO()
         screen.isatty = lambda person=person: person

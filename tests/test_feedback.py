@@ -154,7 +154,7 @@ def test_twenty_processes_lose_nothing(outputs):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(300)  # what is asked is that nothing is lost, not how fast a busy machine is
     assert [writer.exitcode for writer in writers] == [0] * 20
     runs = {record["run"] for record in Store.open(url).records()}
     assert runs == {f"{writer}-{k}" for writer in range(20) for k in range(10)}

@@ -157,7 +157,7 @@ def _european_one(image, rng, width):
     left, top, right, bottom = _box(image)
     head_x, foot_x = xs[ys == ys.min()].mean(), xs[ys == ys.max()].mean()
     height = bottom - top
-    length, angle = height * rng.uniform(0.2, 1.05), np.deg2rad(rng.uniform(15, 75))
+    length, angle = height * rng.uniform(0.2, 1.0), np.deg2rad(rng.uniform(15, 65))
     head, tip = np.array([head_x, top]), (head_x - length * np.sin(angle), top + length * np.cos(angle))
     bend = (head + tip) / 2 + rng.normal(0, 0.1 * length, 2)
     out = _line(image, _curve(tip, bend, head), width)
@@ -182,8 +182,18 @@ def _crossed_seven(image, rng, width):
     return _line(image, [(x - half, y + tilt), (x + half, y - tilt)], width)
 
 
+def _squeezed(image, top, height, upper):
+    """The upper half of the ink, ``height`` rows from ``top``, pressed into ``upper`` of its height; the ink moves up."""
+    top, half = int(top), int(height / 2)
+    head = cv2.resize(image[top:top + half], (image.shape[1], max(int(half * upper), 1)), interpolation=cv2.INTER_AREA)
+    return np.concatenate([image[:top], head, image[top + half:], np.zeros((half - len(head), image.shape[1]), np.float32)])
+
+
 def _curled_nine(image, rng, width):
-    """The tail goes on in a curve to the left, as in a g."""
+    """The tail goes on in a curve to the left, as in a g; sometimes under a small head."""
+    if rng.random() < 0.5:
+        _, top, _, bottom = _box(image)
+        image = _squeezed(image, top, bottom - top, rng.uniform(0.4, 0.8))
     ys, xs = np.nonzero(image > 0.3)
     if not len(xs):
         return image
@@ -196,16 +206,18 @@ def _curled_nine(image, rng, width):
 
 
 def _short_four(image, rng, width):
-    """An open 4 whose stem begins lower than its first stroke."""
+    """An open 4 whose stem begins lower than its first stroke, and is short."""
     left, top, right, bottom = (int(side) for side in _box(image))
     row = image[top + (bottom - top) // 5] > 0.3
     starts = np.flatnonzero(np.diff(row.astype(int)) == 1)
     if len(starts) != 2:  # a closed one
         return _narrow(image, rng, width)
     out = image.copy()
-    cut = top + int((bottom - top) * rng.uniform(0.15, 0.42))
+    cut = top + int((bottom - top) * rng.uniform(0.15, 0.5))
     out[:cut, starts[1] - 1:] = 0
     out[cut, starts[1] - 1:] *= 0.5
+    if rng.random() < 0.3:  # which does not reach far down, either
+        out[bottom - int((bottom - top) * rng.uniform(0.1, 0.25)):] = 0
     return _narrow(out, rng, width) if rng.random() < 0.6 else out
 
 

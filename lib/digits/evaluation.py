@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 from sklearn import metrics
 
-from digits.calibration import softmax
+from digits.calibration import Calibration, energy, softmax
 
 CLASSES = np.arange(10)
 _TINY = np.finfo(np.float64).tiny  # the logarithm of a probability that was rounded to 0 stays finite
@@ -50,6 +50,11 @@ class Answers:
     def uncalibrated(self) -> "Answers":
         """The same answers at temperature 1."""
         return replace(self, temperature=1.0)
+
+
+def kept_epoch(history: pd.DataFrame) -> pd.Series:
+    """The row of ``training.fit``'s history whose weights were kept: of the most accurate epochs the last."""
+    return history.loc[history["val_accuracy"][::-1].idxmax()]
 
 
 # --- Accuracy ---------------------------------------------------------------------------------------------------------
@@ -319,6 +324,17 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float, c
     allowed = curve[curve["coverage"] >= coverage]  # never empty: the last row answers everything
     good = allowed[allowed["risk"] <= risk]
     return float(good["threshold"].iloc[-1] if len(good) else allowed["threshold"].iloc[0])
+
+
+def fit_calibration(logits: np.ndarray, labels: np.ndarray, risk: float, refused: float) -> Calibration:
+    """Temperature and acceptance rule from the logits (n, 10) and labels (n,) of validation images.
+
+    risk: tolerated share of wrong answers among those given; refused: share of these digits that may be taken for none.
+    """
+    temperature = fit_temperature(logits, labels)
+    confidence = softmax(logits, temperature).max(axis=1)
+    threshold = choose_threshold(confidence, logits.argmax(axis=1) == labels, risk)
+    return Calibration(temperature, threshold, float(np.quantile(energy(logits), refused)))
 
 
 def acceptance_summary(accepted: np.ndarray, correct: np.ndarray) -> dict:

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from scipy.interpolate import CubicSpline
 from skimage.morphology import skeletonize
 
 from digits import ink
@@ -26,12 +27,8 @@ UNSEEN_FONTS = ("cmr10", "cmss10", "cmtt10", "STIXGeneral", "STIXGeneralItalic")
 # --- Strokes: lists of (n, 2) points on the 280-pixel canvas ----------------------------------------------------------
 
 def _smooth(points: np.ndarray, n: int = 60) -> np.ndarray:
-    """A smooth curve (Catmull-Rom) through ``points`` (m, 2)."""
-    padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    t = np.linspace(0, len(points) - 1.001, n)
-    i, u = t.astype(int), (t % 1)[:, None]
-    a, b, c, d = (padded[i + k] for k in range(4))
-    return 0.5 * (2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3)
+    """A smooth curve through ``points`` (m, 2)."""
+    return CubicSpline(np.arange(len(points)), points)(np.linspace(0, len(points) - 1, n))
 
 
 def _scribble(rng):
@@ -105,8 +102,8 @@ def _polygon(rng):
         angle = np.pi / 2 + np.arange(6) * 4 * np.pi / 5  # a star drawn in one go
         corners = 100 * np.column_stack([np.cos(angle), -np.sin(angle)])
     elif kind == 2:
-        tip = rng.uniform(30, 60)
-        return [_turned(140 + np.array([[-100, 0], [100, 0]]), angle := rng.uniform(0, 360)),
+        tip, angle = rng.uniform(30, 60), rng.uniform(0, 360)
+        return [_turned(140 + np.array([[-100, 0], [100, 0]]), angle),
                 _turned(140 + np.array([[100 - tip, -tip], [100, 0], [100 - tip, tip]]), angle)]
     elif kind == 3:
         t = np.linspace(0, 2 * np.pi, 80)  # a heart
@@ -185,8 +182,9 @@ def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | 
 
 def letter(rng: np.random.Generator, fonts: tuple[str, ...] = FONTS, characters: str = LETTERS) -> np.ndarray:
     """A character as (28, 28): as printed, or as its bare lines written with an even pen; slanted and bent a little."""
-    while (picture := glyph(characters[rng.integers(len(characters))], _fonts(fonts)[rng.integers(len(fonts))])) is None:
-        pass
+    picture = None
+    while picture is None:  # some fonts lack some characters
+        picture = glyph(characters[rng.integers(len(characters))], _fonts(fonts)[rng.integers(len(fonts))])
     if rng.random() < 0.75:
         lines = skeletonize(np.pad(picture, 10) > 127).astype(np.uint8) * 255
         pen = int(rng.integers(5, 15))
@@ -221,8 +219,7 @@ TURNS = {2: (1, 3), 3: (1, 2, 3), 4: (2,), 7: (2,)}  # quarter turns that leave 
 
 def _turned_digit(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A digit turned until it is none: a 3 on its back, a 7 on its head."""
-    while (which := rng.integers(len(images))) is not None and int(labels[which]) not in TURNS:
-        pass
+    which = rng.choice(np.flatnonzero(np.isin(labels, list(TURNS))))
     return ink.normalize(np.rot90(images[which], rng.choice(TURNS[int(labels[which])])).copy())
 
 

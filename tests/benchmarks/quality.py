@@ -77,9 +77,7 @@ def score(recognizer: Recognizer, seed: int) -> dict:
 
 def show(result: dict) -> None:
     """The table."""
-    def share(one):
-        return evaluation.share_text(one)
-
+    share = evaluation.share_text
     rows = [("MNIST test", evaluation.accuracy_text(result["mnist"]), "at least 99.70%"),
             ("pen digits, unseen writers", evaluation.accuracy_text(result["pen"]), "at least 98.5%"),
             ("  expected of other writers", "{:.1%} to {:.1%}".format(*result["pen"]["writers_interval"]), ""),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import quality
 
-from digits import augment, calibration, compress, data, evaluation, models, negatives, provenance, training
+from digits import augment, compress, data, evaluation, models, negatives, provenance, training
 from digits.backend import tf
 from digits.recognizer import LiteRTModel, Recognizer
 
@@ -34,14 +34,12 @@ def train(seed: int, epochs: int) -> dict:
     history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)),
                            training.TrainingConfig(seed=seed, epochs=epochs), augment.Augmentation(), non_digits=others)
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
-    temperature, correct = evaluation.fit_temperature(logits, truth), logits.argmax(1) == truth
-    threshold = evaluation.choose_threshold(calibration.softmax(logits, temperature).max(1), correct, RISK)
-    rule = calibration.Calibration(temperature, threshold, float(np.quantile(calibration.energy(logits), REFUSED)))
+    rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED)
     with tempfile.TemporaryDirectory() as folder:
         path = compress.export_litert(model, Path(folder) / "float32.tflite")
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
     return {"validation": evaluation.accuracy_summary(truth, logits.argmax(1)), "seconds": float(history["seconds"].sum()),
-            "epochs": len(history), "best_epoch": int(history["epoch"][history["val_accuracy"][::-1].idxmax()]), **scores}
+            "epochs": len(history), "best_epoch": int(evaluation.kept_epoch(history)["epoch"]), **scores}
 
 
 def summary(runs: dict[str, dict]) -> dict:

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from digits.evaluation import kept_epoch
 from digits.plots.style import ACCENT, BAD, MUTED, PALETTE, WIDTH, ink
 
 _KINDS = {"Conv2D": PALETTE[0], "Dense": PALETTE[4], "MaxPooling2D": PALETTE[2], "AveragePooling2D": PALETTE[2]}
@@ -51,7 +52,7 @@ def learning_rate(ax: Axes, rates: np.ndarray, steps_per_epoch: int) -> Axes:
 
 def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
     """Training and validation curve of ``column`` ("loss" or "accuracy") with the epoch that was kept marked."""
-    best = history.loc[history["val_accuracy"][::-1].idxmax()]
+    best = kept_epoch(history)
     ax.plot(history["epoch"], history[column], "o--", markersize=3, color=MUTED, label="training (augmented)")
     ax.plot(history["epoch"], history[f"val_{column}"], "o-", markersize=3, color=ACCENT, label="validation")
     ax.plot(best["epoch"], best[f"val_{column}"], "D", markersize=8, markerfacecolor="none", color=BAD,
