@@ -34,11 +34,15 @@ HEADLINES = (
              "Test accuracy on the stand-in, not MNIST"),
     Headline("Pen digits of unseen writers", "{03_evaluation.pen.accuracy:.1%}",
              "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training"),
+    Headline("Right, of the pen digits it answers", "{03_evaluation.pen.selective.right.share:.1%}",
+             "it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says \"not sure\" to the rest"),
+    Headline("Refused, of ink that is no digit", "{03_evaluation.non_digits.refused.share:.1%}",
+             "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
+             "symbols"),
     Headline("Calibration error on the test set", "{03_evaluation.calibration.ece:.2%}",
              "chance alone explains {03_evaluation.calibration.chance:.2%}"),
-    Headline("Parameters", "{02_training.parameters:,}", "{02_training.multiplies:,} multiplies an image"),
     Headline("One image on one thread", "{04_optimization.files.float32.latency_ms_median:.2f} ms",
-             "LiteRT float32, a file of {04_optimization.files.float32.bytes:,} bytes"),
+             "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
 )
 _HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>', re.DOTALL)
 _LINK = re.compile(r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL)  # to files
