@@ -20,7 +20,7 @@ NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: eno
 class TrainingConfig:
     """How a network is trained. Every value is recorded with the run."""
 
-    epochs: int = 18  # upper limit; the schedule is laid out over it
+    epochs: int = 20  # upper limit; the schedule is laid out over it
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
