@@ -103,6 +103,23 @@ def test_proper_scores_at_their_ends():
     assert evaluation.brier_score(perfect, labels[::-1]) == pytest.approx(2)
 
 
+def test_the_right_digit_is_among_the_candidates_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (40_000, 10))
+    labels = np.array([rng.choice(10, p=row) for row in softmax(logits)])
+    limits = [evaluation.conformal_probability(softmax(some), known, 0.9)
+              for some, known in zip(np.split(logits[:20_000], 200), np.split(labels[:20_000], 200), strict=True)]
+    reached = softmax(logits[20_000:])[np.arange(20_000), labels[20_000:]]
+    assert 0.895 < np.mean([(reached >= limit).mean() for limit in limits]) < 0.915  # of 100 each: a little more than asked
+    assert evaluation.conformal_probability(softmax(logits[:8]), labels[:8], 0.9) == 0  # too few to promise anything
+
+
+def test_candidates_are_counted():
+    summary = evaluation.candidates_summary([(7, 1), (3,), (5, 6, 8)], np.array([1, 3, 0]))
+    assert (summary["covered"]["count"], summary["first"]["count"], summary["size"]) == (2, 1, 2.0)
+    assert np.isnan(evaluation.candidates_summary([], np.array([]))["size"])
+
+
 def test_risk_falls_with_coverage_when_confidence_ranks_perfectly():
     confidence = np.array([0.9, 0.8, 0.7, 0.6])
     correct = np.array([True, True, False, False])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -374,6 +375,17 @@ def test_a_doubtful_answer_says_so_in_words():
     assert "Not sure" in page.answer(shown) and "best guess 3, 40%" in page.answer(shown)
     assert page.spoken(shown) == "Not sure. Best guess 3." and 'data-accepted="false"' in page.answer(shown)
     assert 'data-reason="blank"' in page.answer(Answer())
+
+
+@pytest.mark.parametrize(("candidates", "said"), [((3, 8), "3 or 8"), ((3, 8, 5), "3, 8 or 5"), ((3,), ""), ((3, 8, 5, 9), "")])
+def test_a_doubtful_answer_names_what_it_may_be(candidates, said):
+    doubtful = replace(prediction(0.4), candidates=candidates)
+    shown = Answer((Part(doubtful, "unsure"),), points=9)
+    assert page.spoken(shown) == (f"Not sure: {said}. Best guess 3." if said else "Not sure. Best guess 3.")
+    assert (f"{said}, best guess" in page.answer(shown)) == bool(said)
+    for other in (Answer((Part(doubtful),), points=9), Answer((Part(doubtful, "not a digit"),), points=9),
+                  Answer((Part(doubtful, "unsure"), Part(prediction())), points=9)):
+        assert " or " not in page.spoken(other) + re.sub("<.*?>", "", page.answer(other))
 
 
 # --- Time -----------------------------------------------------------------------------------------------------------

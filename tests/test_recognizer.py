@@ -71,6 +71,12 @@ def test_a_withheld_answer_keeps_its_best_guess(recognizer):
     assert never.reason == "not a digit" and never.digit == 7
 
 
+def test_candidates_are_the_best_guess_and_what_is_probable_enough():
+    probabilities = np.array([0.02, 0.3, 0, 0, 0, 0, 0, 0.6, 0.05, 0.03])
+    for limit, expected in ((1.0, (7,)), (0.3, (7, 1)), (0.05, (7, 1, 8)), (0.025, (7, 1, 8, 9))):
+        assert Calibration(candidate_probability=limit).candidates(probabilities) == expected
+
+
 def test_same_answer_alone_and_in_a_batch(recognizer):
     images = np.stack([recognizer.predict_strokes(strokes).image for strokes in (SEVEN, ZERO)])
     batch = recognizer.predict_normalized(images[..., None])

@@ -4,7 +4,7 @@ Everywhere: ``probabilities`` is (n, 10) with rows that sum to 1, ``labels`` is 
 ``confidence`` is (n,) in [0, 1], ``correct`` is (n,) of booleans.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -326,15 +326,38 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float, c
     return float(good["threshold"].iloc[-1] if len(good) else allowed["threshold"].iloc[0])
 
 
-def fit_calibration(logits: np.ndarray, labels: np.ndarray, risk: float, refused: float) -> Calibration:
-    """Temperature and acceptance rule from the logits (n, 10) and labels (n,) of validation images.
+def conformal_probability(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+    """The probability that the right digit of a new image reaches with a chance of at least ``coverage``.
 
-    risk: tolerated share of wrong answers among those given; refused: share of these digits that may be taken for none.
+    Split conformal prediction (Sadinle, Lei and Wasserman 2019) with the correction for finite samples of Angelopoulos
+    and Bates (2021, section 1). It holds for images like these, which the network was not trained on. 0 when there are
+    too few of them.
+    """
+    missed = int((len(labels) + 1) * (1 - coverage) + 1e-9)
+    right = np.sort(probabilities[np.arange(len(labels)), labels])
+    return float(right[missed - 1]) if missed else 0.0
+
+
+def fit_calibration(logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float) -> Calibration:
+    """Temperature, acceptance rule and candidates from the logits (n, 10) and labels (n,) of validation images.
+
+    risk: tolerated share of wrong answers among those given; refused: share of these digits that may be taken for none;
+    coverage: share of digits that shall be among the candidates.
     """
     temperature = fit_temperature(logits, labels)
-    confidence = softmax(logits, temperature).max(axis=1)
-    threshold = choose_threshold(confidence, logits.argmax(axis=1) == labels, risk)
-    return Calibration(temperature, threshold, float(np.quantile(energy(logits), refused)))
+    probabilities = softmax(logits, temperature)
+    threshold = choose_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, risk)
+    return Calibration(temperature, threshold, float(np.quantile(energy(logits), refused)),
+                       conformal_probability(probabilities, labels, coverage))
+
+
+def candidates_summary(candidates: Sequence[Sequence[int]], labels: np.ndarray) -> dict:
+    """Of sets of digits: ``covered`` and ``first``, how often the label is in them and is their first, and ``size``, how
+    many digits they have (mean)."""
+    covered = sum(label in some for some, label in zip(candidates, labels, strict=True))
+    first = sum(label == some[0] for some, label in zip(candidates, labels, strict=True))
+    return {"covered": proportion(covered, len(labels)), "first": proportion(first, len(labels)),
+            "size": float(np.mean([len(some) for some in candidates])) if len(labels) else float("nan")}
 
 
 def acceptance_summary(accepted: np.ndarray, correct: np.ndarray) -> dict:

@@ -21,6 +21,7 @@ from digits.why import Explanation
 
 _STATIC = Path(__file__).parent / "static"
 _VOID = ("img", "input")
+MOST_CANDIDATES = 3  # that are named when the network is not sure; more would help nobody
 REASONS = {"blank": "Nothing to read", "unsure": "Not sure", "not a digit": "Not a digit, I think"}
 
 
@@ -145,7 +146,8 @@ def spoken(shown: Answer) -> str:
         return ""
     number = " ".join(shown.text)
     if shown.reason:
-        return f"{REASONS[shown.reason]}. Best guess {number}."
+        either = _either(shown)
+        return f"{REASONS[shown.reason]}{': ' if either else ''}{either}. Best guess {number}."
     return f"{number}, {_at_least(shown)}{_lowest(shown)} sure."
 
 
@@ -188,7 +190,16 @@ def _verdict(shown: Answer) -> str:
         return tag("p", _at_least(shown), tag("strong", _lowest(shown)), " sure", kind="verdict")
     least = min(shown.parts, key=lambda part: (not part.reason, part.prediction.confidence))
     guess = f"best guess {least.text}, {percent(least.prediction.confidence)}"
-    return tag("p", tag("strong", REASONS[shown.reason], kind="no"), guess, kind="verdict")
+    either = _either(shown)
+    return tag("p", tag("strong", REASONS[shown.reason], kind="no"), f"{either}, {guess}" if either else guess, kind="verdict")
+
+
+def _either(shown: Answer) -> str:
+    """Which digits one doubtful digit may be, "7 or 1"; "" when that says nothing or too much to help."""
+    digits = shown.part.prediction.candidates
+    if len(shown.parts) > 1 or shown.reason != "unsure" or not 2 <= len(digits) <= MOST_CANDIDATES:
+        return ""
+    return f"{', '.join(map(str, digits[:-1]))} or {digits[-1]}"
 
 
 def _bars(prediction: Prediction | None) -> str:

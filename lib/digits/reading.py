@@ -102,15 +102,8 @@ class Reader:
     def pictures(self, images: Sequence[np.ndarray]) -> Answer:
         """The answer for pictures (28, 28) in MNIST's form, in reading order."""
         started = time.perf_counter()
-        parts = tuple(Part(self._predict_normalized(image)) for image in images)
+        parts = tuple(Part(self.recognizer.predict(np.asarray(image))) for image in images)
         return Answer(parts, seconds=time.perf_counter() - started, source="photo")
-
-    def _predict_normalized(self, image: np.ndarray) -> Prediction:
-        calibration = self.recognizer.calibration
-        logits = self.recognizer.model.logits(image)[0]
-        probabilities = calibration.probabilities(logits)
-        digit, reason = int(probabilities.argmax()), calibration.reason(logits)
-        return Prediction(digit, float(probabilities[digit]), probabilities, not reason, reason, np.asarray(image))
 
 
 def _latest(parts: tuple[Part, ...], point: np.ndarray) -> int:

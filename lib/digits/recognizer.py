@@ -32,6 +32,7 @@ class Prediction:
     accepted: bool
     reason: str  # "" when accepted, else "blank", "unsure" or "not a digit"
     image: np.ndarray  # (28, 28) float32 in [0, 1]: what the network got
+    candidates: tuple[int, ...] = ()  # the digits that may be meant, most probable first; none for a blank
 
 
 class LiteRTModel:
@@ -98,23 +99,25 @@ class Recognizer:
 
     def predict_image(self, canvas: np.ndarray) -> Prediction:
         """The answer for one picture, (H, W) uint8 or float in [0, 1], light ink on dark. ValueError otherwise."""
-        return self._predict(ink.normalize(canvas))
+        return self.predict(ink.normalize(canvas))
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
-        prediction = self._predict(ink.strokes_to_image(strokes, size))
+        prediction = self.predict(ink.strokes_to_image(strokes, size))
         if prediction.accepted and ink.extent(strokes) < size / 25:  # enlarged, a dot would look like a fat digit
             return replace(prediction, accepted=False, reason="not a digit")
         return prediction
 
-    def _predict(self, image: np.ndarray) -> Prediction:
+    def predict(self, image: np.ndarray) -> Prediction:
+        """The answer for one picture that is in MNIST's form already, (28, 28) float32 in [0, 1]."""
         if not image.any():
             return Prediction(None, 0.0, np.full(10, 0.1), False, "blank", image)
         logits = self.model.logits(image)[0]
         probabilities = self.calibration.probabilities(logits)
         digit = int(probabilities.argmax())
         reason = self.calibration.reason(logits)
-        return Prediction(digit, float(probabilities[digit]), probabilities, not reason, reason, image)
+        return Prediction(digit, float(probabilities[digit]), probabilities, not reason, reason, image,
+                          self.calibration.candidates(probabilities))
 
 
 def available(run: str) -> list[str]:

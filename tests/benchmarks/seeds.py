@@ -19,7 +19,7 @@ from digits.backend import tf
 from digits.recognizer import LiteRTModel, Recognizer
 
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
-RISK, REFUSED = 0.001, 0.003  # as in 02_training
+RISK, REFUSED, COVERAGE = 0.001, 0.003, 0.999  # as in 02_training
 
 
 def train(seed: int, epochs: int) -> dict:
@@ -34,7 +34,7 @@ def train(seed: int, epochs: int) -> dict:
     history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)),
                            training.TrainingConfig(seed=seed, epochs=epochs), augment.Augmentation(), non_digits=others)
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
-    rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED)
+    rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED, COVERAGE)
     with tempfile.TemporaryDirectory() as folder:
         path = compress.export_litert(model, Path(folder) / "float32.tflite")
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
