@@ -67,6 +67,7 @@ def test_styles_change_only_the_digits_that_have_one():
         assert styled.shape == (28, 28) and np.abs(styled - image).sum() > 5
         assert ink.bounding_box(styled) == ink.bounding_box(ink.normalize(styled))  # fitted as every ink is
     assert augment.style(SEVEN, 3, rng) is SEVEN
+    assert tuple(np.flatnonzero(augment.OFTEN)) == augment.STYLED
 
 
 def test_images_of_a_batch_do_not_touch_each_other():
