@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from digits import console, continuation, folders, parameters, paths, provenance
+from digits import console, continuation, folders, parameters, paths, provenance, quantities
 from digits.folders import Place
 from digits.parameters import Notebook
 from digits.process import Stopped, ignore_signals, kernel_environment, stop_on_signals
@@ -118,7 +118,9 @@ def run_stage(place: Place, record: dict, notebook: Notebook, before: dict) -> d
             execution.clean(target, place.name, place.building.name)
     after = _files(place)
     metrics = read_json(place.building / "metrics.json")
-    stage |= {"status": "finished", "metrics_sha256": sha256_json(metrics.get(notebook.name)),
+    mine = metrics.get(notebook.name)
+    stage |= {"status": "finished", "metrics_sha256": sha256_json(mine),
+              "numbers_sha256": quantities.fingerprint(notebook.name, mine),
               "files": {name: entry for name, entry in after.items() if before.get(name) != entry}}
     write_json(place.building / "run.json", record)
     console.say(f"      done in {console.clock(stage['seconds'])}")

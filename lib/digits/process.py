@@ -26,6 +26,7 @@ def kernel_environment() -> Iterator[None]:
                           DIGITS_OUTPUTS=str(paths.OUTPUTS), IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder,
                           PYDEVD_DISABLE_FILE_VALIDATION="1")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # digits.backend's default, so that run.json records it
         os.environ.pop("MPLBACKEND", None)  # kernels draw inline
         if given := paths.given_data():
             os.environ["DIGITS_DATA"] = str(given)

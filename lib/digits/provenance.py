@@ -15,9 +15,12 @@ from digits import paths
 from digits.records import sha256
 
 CODE = ("lib", "notebooks", "pyproject.toml", "requirements.lock", "run_all.sh")  # what a run's numbers depend on
+_INSTRUCTIONS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
+                 "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 _SETTINGS = re.compile(  # a list of what may be written down: others hold secrets (TF_TOKEN_... is Terraform's)
     r"TF_(CPP|CUDNN|DETERMINISTIC|ENABLE|FORCE|GPU|NUM|USE|XLA)_\w+|(OMP|MKL|OPENBLAS|KERAS|XLA|NUMBA|VECLIB)_\w+"
     r"|CUDA_VISIBLE_DEVICES|PYTHONHASHSEED")
+_MADE = re.compile(r"(^|/)(\.|__pycache__/)|\.egg-info/")  # hidden files and what Python and setuptools make
 _IMAGE = re.compile(r"(;base64,[A-Za-z0-9+/=]+)")
 _CELL = re.compile(r"[^\s\"'<>()]*ipykernel_\d+[/\\]+\d+\.py")
 
@@ -25,7 +28,7 @@ _CELL = re.compile(r"[^\s\"'<>()]*ipykernel_\d+[/\\]+\d+\.py")
 def collect() -> dict[str, Any]:
     """Everything about code, packages and machine that ``run.json`` records."""
     return {
-        "code": code(), "lock_sha256": sha256(paths.LOCK), "python": platform.python_version(),
+        "code": code(), "code_files": code_files(), "lock_sha256": sha256(paths.LOCK), "python": platform.python_version(),
         "packages": packages(), "machine": machine(), "environment": environment(),
     }
 
@@ -43,22 +46,31 @@ def code() -> dict[str, Any]:
     return {"commit": commit.strip(), "dirty": bool(status), "diff_sha256": digest.hexdigest() if status else None}
 
 
+def code_files() -> dict[str, str]:
+    """The SHA-256 of every file of ``CODE`` but the lock, which has a place of its own: {"lib/digits/ink.py": ...}."""
+    found = [path for name in CODE for path in (paths.PROJECT / name, *(paths.PROJECT / name).rglob("*"))]
+    names = {path.relative_to(paths.PROJECT).as_posix(): path for path in found if path.is_file() and path != paths.LOCK}
+    return {name: sha256(names[name]) for name in sorted(names) if not _MADE.search(name)}
+
+
 def packages() -> dict[str, str]:
-    """The installed version of every locked package that is installed."""
+    """The installed version of every locked package that is installed, and of NVIDIA's libraries, an extra."""
     found = {}
     for name in re.findall(r"^([A-Za-z0-9._-]+)==", paths.LOCK.read_text(encoding="utf-8"), re.MULTILINE):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # locked for another system or Python
             continue
-    return found
+    return found | {one.name: one.version for one in metadata.distributions()
+                    if (one.name or "").startswith("nvidia-")}
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, processor, usable cores and memory; None for what the system does not tell."""
+    """Operating system, C library, processor, usable cores, graphics cards and memory; None for what is not told."""
     return {
         "system": platform.system(), "release": platform.release(), "architecture": platform.machine(),
-        "processor": _processor(), "cores": _cores(), "memory_gib": _memory(),
+        "libc": " ".join(platform.libc_ver()).strip() or None, "processor": _processor(),
+        "instructions": _instructions(), "cores": _cores(), "gpus": _gpus(), "memory_gib": _memory(),
     }
 
 
@@ -120,6 +132,22 @@ def _processor() -> str | None:
         return match[1] if match else None
     except (OSError, subprocess.SubprocessError):
         return platform.processor() or None
+
+
+def _instructions() -> list[str] | None:
+    """The processor's vector instructions, by which libraries choose their code and so how they round; Linux only."""
+    try:
+        match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return [name for name in _INSTRUCTIONS if name in match[1].split()] if match else None
+
+
+def _gpus() -> list[str]:
+    """The models of the NVIDIA cards that the driver names; Linux only."""
+    found = [re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
+             for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return [match[1] for match in found if match]
 
 
 def _cores() -> int | None:
