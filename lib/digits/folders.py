@@ -50,8 +50,8 @@ class Place:
 def check_run_name(name: str) -> str:
     """``name`` when a run may be called so; the published run's name and the runner's own suffixes are refused."""
     check_name(name)
-    if name.lower() == paths.REFERENCE.name:
-        raise RunError("'reference' is the published run. Run under another name, then publish that run.")
+    if paths.is_reference(name):
+        raise RunError(f"{name!r} is a published run's name. Run under another name, then publish that run.")
     if name.endswith(SUFFIXES):
         raise RunError(f"{name!r}: names that end with {', '.join(SUFFIXES)} are the runner's own.")
     return name

@@ -1,6 +1,7 @@
 """Where everything lies. Locations and nothing else; every other module asks here."""
 
 import os
+import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]  # the package is installed editable, so this is the checkout
@@ -8,6 +9,16 @@ NOTEBOOKS = PROJECT / "notebooks"
 OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # one folder per run
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
 LOCK = PROJECT / "requirements.lock"
+
+
+def reference(profile: str) -> Path:
+    """The published run of a profile: the standard one is the reference, the others stand beside it."""
+    return REFERENCE if profile == "standard" else REFERENCE.with_name(f"{REFERENCE.name}-{profile}")
+
+
+def is_reference(name: str) -> bool:
+    """True for the folder names that published runs have, and no other run may have."""
+    return re.fullmatch(rf"{REFERENCE.name}(-.*)?", name, re.IGNORECASE) is not None
 
 
 def given_data() -> Path | None:

@@ -1,43 +1,51 @@
-"""Publish a run: copy what readers and the app need of it to outputs/reference/, which is committed."""
+"""Publish a run: copy what readers, the app and comparisons need of it to outputs/reference/, which is committed.
+
+Of a quick run only the record and the numbers are kept, in outputs/reference-quick/: it is there to be compared with.
+"""
 
 import shutil
 
-from digits import console, folders, paths, provenance
+from digits import comparison, console, folders, paths, provenance, tolerances
 from digits.folders import Place
 from digits.records import RunError, listing, read_json, write_json
 
-LEFT_OUT = ("data", "figures", "notebooks")  # large, or in the report already
+LEFT_OUT = ("data", "figures", "notebooks", comparison.FILE)  # large, or in the report already; or about another run
+NUMBERS = ("run.json", "metrics.json")
 
 
-def publish(name: str) -> int:
-    """Copy the finished run ``name`` to ``outputs/reference/``; RunError says why it may not be published."""
+def publish(name: str, profile: str = "standard") -> int:
+    """Copy the finished run ``name`` to its profile's published place; RunError says why it may not be published."""
     place = Place(paths.OUTPUTS, folders.check_run_name(name))
-    target = Place(paths.REFERENCE.parent, paths.REFERENCE.name)
+    published = paths.reference(profile)
+    target = Place(published.parent, published.name)
     with folders.locked(place), folders.locked(target):
         folders.repair(target)
         record = read_json(place.final / "run.json")
-        if reasons := objections(record, place):
+        if reasons := objections(record, place, profile):
             raise RunError(f"{name!r} cannot be published: " + "; ".join(reasons) + ".")
-        shutil.copytree(place.final, target.building, ignore=_leave_out(place))
-        write_json(target.building / "run.json", record | {"published_without": list(LEFT_OUT)})
+        left_out = _left_out(place, profile)
+        shutil.copytree(place.final, target.building, ignore=lambda folder, _: left_out if folder == str(place.final) else ())
+        stated = {"source": "defaults", "numbers": tolerances.default(read_json(place.final / "metrics.json"))}
+        write_json(target.building / "run.json", record | {"published_without": left_out, "tolerances": stated})
         folders.swap(target)
     console.say(f"Published {name!r} as {provenance.tidy(str(target.final))}/.")
     return 0
 
 
-def objections(record: dict, place: Place) -> list[str]:
+def objections(record: dict, place: Place, profile: str) -> list[str]:
     """Why this run may not stand as the published one; [] when it may."""
     code, dataset = record.get("code", {}), record.get("dataset", {})
     carried = [stage["notebook"] for stage in record.get("stages", [])
                if stage.get("carried_over", {}).get("code", code) != code]
     files = listing(place.final)
     visitors = read_json(place.final / "metrics.json").get("03_evaluation", {}).get("feedback", {}).get("n", 0)
-    files.pop("run.json", None)
+    for own in ("run.json", comparison.FILE):
+        files.pop(own, None)
     checks = {
         "it did not finish": record.get("status") != "finished",
-        f"its profile is {record.get('profile')!r}, not 'standard'": record.get("profile") != "standard",
+        f"its profile is {record.get('profile')!r}, not {profile!r}": record.get("profile") != profile,
         f"its parameters were changed ({', '.join(record.get('settings', []))})": bool(record.get("settings")),
-        f"its data is {dataset.get('name')!r}, not 'mnist'": dataset.get("name") != "mnist",
+        f"its data is {dataset.get('name')!r}, not 'mnist'": dataset.get("name") != "mnist" and profile == "standard",
         "its code is not a commit": code.get("commit") is None or bool(code.get("dirty")),
         f"{', '.join(carried)} ran with other code": bool(carried),
         f"it reports on {visitors:,} verdicts of visitors, which nobody else has (put outputs/feedback aside)": visitors > 0,
@@ -46,6 +54,8 @@ def objections(record: dict, place: Place) -> list[str]:
     return [reason for reason, applies in checks.items() if applies]
 
 
-def _leave_out(place: Place):
-    """An ``ignore`` for copytree: the folders that are left out, at the top only."""
-    return lambda folder, _names: LEFT_OUT if folder == str(place.final) else ()
+def _left_out(place: Place, profile: str) -> list[str]:
+    """What is not published of the run's folder."""
+    if profile == "standard":
+        return list(LEFT_OUT)
+    return sorted(path.name for path in place.final.iterdir() if path.name not in NUMBERS)

@@ -133,8 +133,8 @@ def open_run(name: str, notebook: str) -> Run:
     check_name(name)
     if not _NOTEBOOK.fullmatch(notebook):
         raise RunError(f"{notebook!r} is no notebook's name: it looks like '03_evaluation'.")
-    if name.lower() == paths.REFERENCE.name:
-        raise RunError("The published run 'reference' is read-only; choose another run_name.")
+    if paths.is_reference(name):
+        raise RunError(f"The published run {name!r} is read-only; choose another run_name.")
     die_with_runner()
     path = paths.OUTPUTS / name
     path.mkdir(parents=True, exist_ok=True)
