@@ -23,7 +23,7 @@ BRUSHES = 8, 40  # the thinnest and the thickest pen
 MAX_POINTS, MAX_STROKES = 5000, 200  # of a drawing: more than a minute of drawing without a break
 MAX_HISTORY = 100  # steps that can be undone
 MAX_MESSAGE = 400_000  # characters; the longest is one piece of an uploaded file
-MAX_OPERATIONS = 500  # in one message
+MAX_OPERATIONS = 20  # in one message: the page sends a handful, and each may take the time of an answer
 TOOLS = "pen", "eraser"
 COLOUR = "#15181c"  # of the ink, as in app.css; the style sheet inverts it in the dark
 
@@ -175,9 +175,9 @@ def _inside(points: Sequence[tuple[float, float]]) -> np.ndarray:
 
 def _number(low: float, high: float) -> Callable:
     def check(value):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if type(value) not in (int, float) or not abs(value) < math.inf:  # isfinite cannot bear integers of 400 digits
             raise MessageError("not a number")
-        return min(max(value, low), high)
+        return float(min(max(value, low), high))
     return check
 
 
@@ -201,7 +201,9 @@ def _text(longest: int) -> Callable:
     def check(value):
         if not isinstance(value, str) or len(value) > longest:
             raise MessageError(f"not a text of at most {longest} characters")
-        return value
+        if value.isprintable():
+            return value
+        return "".join(c if c.isprintable() else "?" for c in value)  # no half characters, line ends or turns of direction
     return check
 
 
@@ -260,6 +262,17 @@ def _operation(operation: object) -> tuple:
 
 # --- The widget -----------------------------------------------------------------------------------------------------
 
+class _Surface(Canvas):
+    """A canvas that hears nothing but what the page's script has it say."""
+
+    def _handle_frontend_event(self, _, content: object, buffers: object) -> None:
+        event = content.get("event") if isinstance(content, dict) else None
+        if event == "client_ready":
+            self._client_ready_callbacks()
+        elif event == "key_down" and isinstance(content.get("key"), str):
+            self._key_down_callbacks(content["key"])
+
+
 class Pad:
     """An ipycanvas that shows a ``Drawing`` and hands on what the page's script reports.
 
@@ -273,7 +286,7 @@ class Pad:
 
     def __init__(self, receive: Callable, ready: Callable):
         self.drawing = Drawing()
-        self.canvas = Canvas(width=SIZE * SCALE, height=SIZE * SCALE)
+        self.canvas = _Surface(width=SIZE * SCALE, height=SIZE * SCALE)
         self._shown: tuple[np.ndarray, ...] = ()  # the strokes as they were last drawn
         self._receive, self._ready = receive, ready
         self.canvas.on_key_down(self._on_key)
@@ -308,7 +321,7 @@ class Pad:
             self.canvas.line_width = 2 * radius
             self.canvas.stroke_lines(points)
 
-    def _on_key(self, key: str, *_modifiers: bool) -> None:
+    def _on_key(self, key: str) -> None:
         try:
             number, operations = parse(key)
         except MessageError as error:
