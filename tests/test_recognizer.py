@@ -119,11 +119,25 @@ def test_a_damaged_model_is_refused_before_it_is_opened(outputs, damage):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"temperature": 0}', '{"temperature": NaN}', '{"heat": 1}',
-                                     '{"temperature": "hot"}'])
+                                     '{"temperature": "hot"}', "[" * 100_000, '{"temperature": 1' + "0" * 400 + "}"])
 def test_a_damaged_calibration_is_refused(outputs, content):
+    change_record(outputs, models={})  # nothing to compare it with
     (outputs / "latest" / "models" / "calibration.json").write_text(content)
     with pytest.raises(RecognizerError, match="calibration.json cannot be used"):
         Recognizer.load(run="latest")
+
+
+def test_a_calibration_that_is_not_the_recorded_one_is_refused(outputs):
+    path = outputs / "latest" / "models" / "calibration.json"
+    path.write_text(path.read_text().replace(": 0.", ": 0.0"))  # JSON still, and in range
+    with pytest.raises(RecognizerError, match="calibration.json is not the file that this run recorded"):
+        Recognizer.load(run="latest")
+
+
+@pytest.mark.parametrize("record", ["", "[]", "5", '{"models": 5, "dataset": []}', "[" * 100_000, "\0"])
+def test_a_damaged_record_never_stops_the_recognizer(outputs, record):
+    (outputs / "latest" / "run.json").write_text(record)
+    assert Recognizer.load().run == "reference" and Recognizer.load(run="latest").run == "latest"
 
 
 def test_calibration_survives_its_file(tmp_path):

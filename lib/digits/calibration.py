@@ -58,8 +58,8 @@ class Calibration:
     @classmethod
     def read(cls, path: Path) -> "Calibration":
         """From JSON; OSError or ValueError when the file is missing, damaged or out of range."""
-        values = json.loads(path.read_text(encoding="utf-8"))
         try:
+            values = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{name: float(value) for name, value in values.items()})
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(str(error)) from None

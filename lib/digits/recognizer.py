@@ -87,11 +87,11 @@ class Recognizer:
         if not path.is_file():
             there = ", ".join(available(folder.name)) or "none"
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        recorded = _record(folder).get("models", {}).get(path.name)  # none for a notebook run by hand
-        if recorded and recorded != sha256:  # a damaged file can crash the interpreter, so it is never opened
-            raise RecognizerError(f"{_shown(path)} is not the file that this run recorded. Restore it, or run again.")
-        return cls(LiteRTModel(path), _read_calibration(path.with_name("calibration.json")), folder.name, model, sha256)
+        recorded = _dict(_record(folder).get("models"))
+        sha256 = _check_file(path, recorded)  # a damaged file can crash the interpreter, so it is never opened
+        calibration = path.with_name("calibration.json")
+        _check_file(calibration, recorded)
+        return cls(LiteRTModel(path), _read_calibration(calibration), folder.name, model, sha256)
 
     def predict_normalized(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, 10) of images that are in MNIST's form already, (n, 28, 28[, 1]) in [0, 1]."""
@@ -133,11 +133,23 @@ def _run_folder(run: str | None) -> Path:
     if run is None:
         record = _record(paths.OUTPUTS / "latest")
         good = record.get("status") == "finished" and record.get("profile") != "quick"
-        run = "latest" if good and record.get("dataset", {}).get("name") == "mnist" else "reference"
+        run = "latest" if good and _dict(record.get("dataset")).get("name") == "mnist" else "reference"
     folder = _folder(run)
     if not folder.is_dir():
         raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
     return folder
+
+
+def _check_file(path: Path, recorded: dict) -> str:
+    """The SHA-256 of a file; RecognizerError when it cannot be read, or when the run recorded another one (a notebook
+    run by hand records none)."""
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecognizerError(f"{_shown(path)} cannot be used ({error.strerror}). Restore it, or run again.") from None
+    if recorded.get(path.name) not in (None, sha256):
+        raise RecognizerError(f"{_shown(path)} is not the file that this run recorded. Restore it, or run again.")
+    return sha256
 
 
 def _read_calibration(path: Path) -> Calibration:
@@ -150,9 +162,14 @@ def _read_calibration(path: Path) -> Calibration:
 
 def _record(folder: Path) -> dict:
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         return {}
+
+
+def _dict(value: object) -> dict:
+    """What should be an object in JSON; {} when a damaged file holds something else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _shown(path: Path) -> str:
