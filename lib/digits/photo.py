@@ -96,8 +96,6 @@ def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" =
     if not found:
         raise PhotoError("No ink was found in this picture. Write with a dark pen on plain paper, fill most of the picture "
                          "with the digits, and avoid strong shadows.")
-    if len(found) > MOST_DIGITS:
-        raise PhotoError(f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you mean.")
     return Photo([_mnist_form(piece) for piece in found], *_preview(picture, [piece.box for piece in found]))
 
 
@@ -167,6 +165,8 @@ def _orientation(picture: Image.Image) -> int:
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:
     """L, RGB or RGBA; deeper grey is brought to eight bits."""
+    if picture.mode in ("I", "F"):
+        picture.thumbnail((WORK_SIDE, WORK_SIDE))  # four bytes a pixel are worked on below
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
         return Image.fromarray((values // 257 if values.max() > 255 else values).clip(0, 255).astype(np.uint8))
@@ -263,13 +263,22 @@ def _find_digits(strength: np.ndarray, judge: _Judge | None) -> list[_Piece]:
     pieces = _pieces(strength, _without_rules(strength > 0.5))
     if len(pieces) > MOST_PIECES:
         raise PhotoError("There is too much in this picture besides digits. Crop it to them, or write on plain paper.")
-    return [digit for line in _lines(np.array([piece.box for piece in pieces])) for digit in
-            _digits_of([pieces[k] for k in line], judge)]
+    digits: list[_Piece] = []
+    for line in _lines(np.array([piece.box for piece in pieces])):
+        digits += _digits_of([pieces[k] for k in line], judge)
+        _check_count(len(digits))
+    return digits
+
+
+def _check_count(digits: int) -> None:
+    if digits > MOST_DIGITS:
+        raise PhotoError(f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you mean.")
 
 
 def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
     """The digits of one written line: what touches is parted, then what belongs together is joined."""
     height = segmentation.row_height(np.array([piece.box for piece in line]))
+    _check_count(sum(_may_be_several(piece, height) for piece in line))  # to part one takes up to a tenth of a second
     parted = [part for piece in line for part in _part(piece, height, judge)]
 
     def confidence(group: list[int]) -> float:
@@ -281,11 +290,16 @@ def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
 
 def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
     """A piece that may be several digits which touch, parted at thin columns where that makes better digits."""
-    columns = [0, *_thin_columns(piece.ink, height), piece.ink.shape[1]]
+    cuts = _thin_columns(piece.ink, height) if _may_be_several(piece, height) else []
+    columns = [0, *cuts, piece.ink.shape[1]]
     spans = [(i, j) for j in range(1, len(columns)) for i in range(j)]
     parts = {(i, j): _trimmed(piece, columns[i], columns[j]) for i, j in spans}
     scored = ((i, j, _whole_digit_score(parts[i, j], height, judge) - CUT_COST * bool(i)) for i, j in spans)
     return [parts[span] for span in segmentation.best_partition(len(columns) - 1, scored)[1]]
+
+
+def _may_be_several(piece: _Piece, height: float) -> bool:
+    return piece.ink.shape[1] >= NARROWEST_PAIR * height
 
 
 def _whole_digit_score(piece: _Piece, height: float, judge: _Judge | None) -> float:
@@ -296,9 +310,7 @@ def _whole_digit_score(piece: _Piece, height: float, judge: _Judge | None) -> fl
 
 
 def _thin_columns(ink_: np.ndarray, height: float) -> list[int]:
-    """Columns at which digits that touch could be parted, from left to right; none in a piece that is not wide."""
-    if ink_.shape[1] < NARROWEST_PAIR * height:
-        return []
+    """Columns at which digits that touch could be parted, from left to right."""
     inked = ink_ > 0.5
     profile = np.convolve(inked.sum(0), np.ones(3) / 3, "same")
     margin, columns = max(round(0.2 * height), 1), []
