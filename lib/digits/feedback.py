@@ -29,8 +29,8 @@ URL_VARIABLE = "DIGITS_FEEDBACK_URL"
 TABLE = "feedback_1"  # the number is the schema's version: a change makes a new table and leaves this one readable
 MOST_STROKE_BYTES = 100_000  # as JSON
 MOST_POINTS = 20_000
-MOST_RECORDS = 100_000  # then the collection is full, so that nobody fills the disk
-PATIENCE = 15.0  # seconds to wait for other writers
+MOST_RECORDS, MOST_BYTES = 100_000, 1_000_000_000  # then the collection is full, so that nobody fills the disk
+PATIENCE = 15.0  # seconds to wait for other writers, or for a server that does not answer
 REASONS = ("", "unsure", "not a digit", "blank")
 KEPT = ("Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its probabilities, your verdict, the "
         "model's name and hash, the run, the app's version and the time (UTC). Not kept: who you are, your address, your "
@@ -259,20 +259,33 @@ def _url(url: str | None) -> str:
 
 
 def _engine(url: str):
-    from sqlalchemy import create_engine, event
+    from sqlalchemy import create_engine, event, make_url
     from sqlalchemy.pool import NullPool
 
-    sqlite = url.startswith("sqlite")
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": PATIENCE} if sqlite else {})
-    if sqlite:
+    url = make_url(url)
+    engine = create_engine(url, poolclass=NullPool, connect_args=_limits(url))
+    if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _use_wal)
     return engine
+
+
+def _limits(url) -> dict:
+    """How long the database may keep us waiting, for drivers that we know; what the URL says itself counts more."""
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": PATIENCE}
+    if url.drivername not in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        return {}
+    milliseconds = round(1000 * PATIENCE)
+    limits = {"connect_timeout": max(round(PATIENCE), 2), "tcp_user_timeout": milliseconds,
+              "options": f"-c statement_timeout={milliseconds}"}
+    return {name: value for name, value in limits.items() if name not in url.query}
 
 
 def _use_wal(connection, _record) -> None:
     """Readers and one writer at a time do not wait for each other; FULL: what is committed survives a power cut."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
 
 
 @cache
@@ -309,6 +322,9 @@ def _plain(error: BaseException) -> str:
         "malformed": "the file is damaged; it was left as it is", "readonly": "it is read-only", "read-only": "it is read-only",
         "unable to open": "the file cannot be opened or made", "locked": "others kept it busy for too long",
         "disk is full": "the disk is full", "no space": "the disk is full", "permission": "permission is missing",
+        "authentication": "the server does not let this app in", "no module": "its driver is not installed",
+        "timeout": "the server takes too long", "timed out": "the server takes too long",
+        "refused": "the server does not answer", "connection": "the server does not answer",
     }  # fmt: skip
     return next((words for sign, words in known.items() if sign in text), f"{type(error).__name__}")
 
