@@ -4,6 +4,7 @@ One ``App`` for each kernel, so for each visitor; nothing is shared. Voila hides
 said on the page.
 """
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -26,6 +27,7 @@ from digits.ticker import Ticker, Timer
 TICK = 0.025  # seconds between two answers while ink arrives
 REST = 0.3  # seconds without new ink before what is slow (the map of reasons) is computed
 REPLAY = 1.1  # seconds that an example takes to be drawn
+MOST_VERDICTS = 200  # that are kept of one visit, so that nobody fills the collection alone
 VERSION = metadata.version("digits")
 _log = logging.getLogger(__name__)
 
@@ -56,7 +58,9 @@ class App:
         self._rest = Timer(self._guarded(self._settle), REST)
         self._idle = Timer(self._guarded(self._measure_models), 1.0)
         self._replay = Replay(self.pad.drawing, self._changed)
-        self._upload = Upload()
+        self._upload, self._file = Upload(), None
+        self._reading = Timer(self._guarded(self._read_photo), 0.05)
+        self._refused = False  # whether a message from the page was, ever
         self._feedback = Feedback(self)
         self._build()
 
@@ -170,7 +174,9 @@ class App:
 
     def _receive(self, seq: int | None, operations: list[tuple] | Exception) -> None:
         if seq is None:
-            _log.warning("A message from the page was refused: %s", operations)
+            if not self._refused:  # said once: a flood must not fill the log
+                _log.warning("A message from the page was refused: %s", operations)
+            self._refused = True
             self._say("Something arrived that the pad does not understand. Reload the page if it goes on.", "error")
             return
         for name, *arguments in operations:
@@ -284,9 +290,11 @@ class App:
         content = self._upload.add(name, size, offset, piece)
         if content is not None:
             self._say(f"Reading {name} …")
-            Timer(self._guarded(lambda: self._read_photo(content, name)), 0.05).ask()  # after the line above is shown
+            self._file = content, name  # of several that come at once the last one is read
+            self._reading.ask()  # after the line above is shown
 
-    def _read_photo(self, content: bytes, name: str) -> None:
+    def _read_photo(self) -> None:
+        (content, name), self._file = self._file, None
         photo = read_photo(content, name, self.reader.recognizer)
         self._replay.finish()
         self.pad.drawing.replace(())
@@ -352,12 +360,25 @@ class Upload:
     """A file that arrives in pieces, in order, and no larger than it may be."""
 
     def __init__(self, limit: int = LARGEST_FILE):
-        self._limit, self._content, self._expected = limit, bytearray(), ("", 0)
+        self._limit = limit
+        self._forget()
 
     def add(self, name: str, size: int, offset: int, piece: str) -> bytes | None:
         """Take the next piece, Base64; returns the file when it is whole. UploadError when it cannot become one."""
         if offset == 0:
             self._content, self._expected = bytearray(), (name, size)
+        try:
+            self._append(name, size, offset, piece)
+        except UploadError:
+            self._forget()
+            raise
+        if len(self._content) < size:
+            return None
+        content = bytes(self._content)
+        self._forget()
+        return content
+
+    def _append(self, name: str, size: int, offset: int, piece: str) -> None:
         if size > self._limit:
             raise UploadError(f"{name} has {size / 1e6:.1f} MB; at most {self._limit / 1e6:.0f} MB can be read. "
                               "Send a smaller copy or a part of it.")
@@ -369,7 +390,10 @@ class Upload:
             raise UploadError(f"{name} was damaged on its way. Please send it again.") from None
         if len(self._content) > size:
             raise UploadError(f"{name} is longer than it said. Please send it again.")
-        return bytes(self._content) if len(self._content) == size else None
+
+    def _forget(self) -> None:
+        """12 MB are not kept for nothing; what still comes of this file has nothing to join."""
+        self._content, self._expected = bytearray(), None
 
 
 class Feedback:
@@ -378,6 +402,7 @@ class Feedback:
     def __init__(self, app: "App"):
         self.note = HTML()
         self._app, self._store, self._agreed, self._pending = app, None, False, None
+        self._count = 0
 
     def give(self, verdict: str, label: int | None) -> None:
         """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""
@@ -410,11 +435,26 @@ class Feedback:
             self.note.value = ""
 
     def _keep(self) -> None:
-        from digits.feedback import FeedbackError, Store  # SQLAlchemy: 12 MB that many visitors never need
         (verdict, label, part), self._pending = self._pending, None
+        self._count += 1
+        if self._count > MOST_VERDICTS:
+            self.note.value = page.message("That is all that can be kept of one visit. Thank you.")
+            return
+        self.note.value = page.message("Keeping it …")
+        values = {"verdict": verdict, "label": label, **_kept(part), **self._app.origin()}
+        done = asyncio.get_running_loop().run_in_executor(None, self._add, values)
+        done.add_done_callback(self._app._guarded(self._tell))
+
+    def _add(self, values: dict) -> None:
+        """In a thread of its own: a database that is busy or gone must not stop the drawing."""
+        from digits.feedback import Store  # SQLAlchemy: 12 MB that many visitors never need
+        self._store = self._store or Store.open()
+        self._store.add(**values)
+
+    def _tell(self, done: asyncio.Future) -> None:
+        from digits.feedback import FeedbackError
         try:
-            self._store = self._store or Store.open()
-            self._store.add(verdict=verdict, label=label, **_kept(part), **self._app.origin())
+            done.result()
         except FeedbackError as error:
             self.note.value = page.message(str(error), "error")
         else:
@@ -459,7 +499,7 @@ def _run_records(run: str) -> tuple[dict, dict]:
     for name in ("run.json", "metrics.json"):
         try:
             found.append(records.read_json(folder / name))
-        except records.RunError as error:
+        except (records.RunError, OSError, RecursionError) as error:
             _log.warning("%s", error)
             found.append({})
     return found[0], found[1]

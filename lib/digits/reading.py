@@ -4,6 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Reader:
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """As ``Recognizer.predict_strokes``."""
-        key = (size, *(np.asarray(stroke, float).tobytes() for stroke in strokes))
+        key = (size, *(sha256(np.asarray(stroke, float).tobytes()).digest() for stroke in strokes))  # ink may be large
         if key not in self._known:
             self._known[key] = self.recognizer.predict_strokes(strokes, size)
             if len(self._known) > MEMORY:

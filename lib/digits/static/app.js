@@ -187,7 +187,7 @@ class App {
 
   report(name, ...values) {
     this.queue.push([name, ...values]);
-    this.lastAction = name === "ping" ? this.lastAction : Date.now();
+    this.lastAction = name === "ping" ? this.lastAction : performance.now();
     this.flush(!["move", "up"].includes(name));
   }
 
@@ -201,7 +201,7 @@ class App {
     }
     seq += 1;
     this.lastSent = performance.now();
-    this.sent.push({ seq, at: Date.now() });
+    this.sent.push({ seq, at: performance.now() });
     const key = JSON.stringify({ seq, ops: this.queue.splice(0) });
     this.canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
   }
@@ -212,6 +212,7 @@ class App {
     if (element !== this.seen) this.state = JSON.parse(element.dataset.state);
     [this.seen, this.seenAnswer] = [element, answer];
     const dealt = Math.max(element.dataset.seq, answer?.dataset.seq ?? 0);
+    seq = Math.max(seq, dealt); // the clock was put back since the last load
     this.sent = this.sent.filter(message => message.seq > dealt);
     if (!this.sent.length) { this.lost(false); this.root.dataset.ready = "true"; }
     const drawn = this.ink.filter(stroke => stroke.last <= dealt);
@@ -239,10 +240,10 @@ class App {
   }
 
   check() {
-    const now = Date.now(), oldest = this.sent[0];
+    const now = performance.now(), oldest = this.sent[0]; // no clock that anybody can set
     if (oldest && now - oldest.at > LOST) this.lost(true);
     const awake = document.visibilityState === "visible" && now - this.lastAction < AWAKE;
-    if (awake && !oldest && performance.now() - this.lastSent > PING) this.report("ping");
+    if (awake && !oldest && now - this.lastSent > PING) this.report("ping");
   }
 
   // Whoever starts something from further down wants to watch it.
@@ -305,7 +306,7 @@ class App {
     if (output) output.textContent = `${Math.round(100 * control.value)}%`;
     this.queue = this.queue.filter(operation => operation[0] !== name);
     this.queue.push([name, number ? Number(control.value) : control.value]);
-    this.lastAction = Date.now();
+    this.lastAction = performance.now();
     this.flush(!number);
   }
 
