@@ -8,6 +8,7 @@ is imported where it is used, so that an app whose visitors upload nothing never
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,15 +17,17 @@ from PIL import Image, ImageDraw, ImageFont
 from digits import ink, segmentation
 from digits.calibration import energy
 from digits.examples import EXAMPLES
+from digits.quiet import quiet_stderr
 
 if TYPE_CHECKING:
-    from digits.recognizer import Recognizer
+    from digits.recognizer import LiteRTModel, Recognizer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 LARGEST_FILE = 12_000_000  # bytes
 LARGEST_JPEG = 50_000_000  # pixels, known before anything is decoded; a JPEG is decoded reduced,
 LARGEST_OTHER = 25_000_000  # anything else in full
 LONGEST_SIDE = 30_000  # pixels
+NARROWEST = 60  # times as long as wide, at most: a row of forty digits is less
 WORK_SIDE = 1600  # pixels: the longer side of the picture that is searched for ink
 PREVIEW_SIDE = 800
 MOST_DIGITS = 40
@@ -70,9 +73,7 @@ class _Judge:
     """What a recognizer thinks of ink that may be one whole digit."""
 
     def __init__(self, recognizer: "Recognizer"):
-        self.recognizer = recognizer
-        drawn = [ink.strokes_to_image(example.strokes) for example in EXAMPLES if len(example.expected or "") == 1]
-        self.usual = float(np.median(energy(recognizer.model.logits(np.array(drawn)))))
+        self.recognizer, self.usual = recognizer, _usual_energy(recognizer.model)
 
     def confidence(self, piece: _Piece) -> float:
         return float(self.recognizer.predict_normalized(_mnist_form(piece)[None])[0].max())
@@ -80,6 +81,12 @@ class _Judge:
     def doubt(self, piece: _Piece) -> float:
         """How far its energy is below that of digits that were drawn clearly, 0 to 1: two that touch are like none."""
         return float(np.clip(1 - energy(self.recognizer.model.logits(_mnist_form(piece)[None]))[0] / self.usual, 0, 1))
+
+
+@lru_cache(maxsize=4)  # of a model that is in use
+def _usual_energy(model: "LiteRTModel") -> float:
+    drawn = [ink.strokes_to_image(example.strokes) for example in EXAMPLES if len(example.expected or "") == 1]
+    return float(np.median(energy(model.logits(np.array(drawn)))))
 
 
 def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:
@@ -110,7 +117,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise PhotoError(f"The file has {len(content) / 1e6:.0f} MB; {LARGEST_FILE // 1_000_000} MB is the limit. "
                          "Crop it, or save it smaller.")
     try:
-        with warnings.catch_warnings():  # Pillow's, on damaged metadata: not for the page
+        with quiet_stderr(), warnings.catch_warnings():  # libtiff's and Pillow's, on damaged files: not for the page
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 _check_size(picture)
@@ -133,6 +140,8 @@ def _check_size(picture: Image.Image) -> None:
                          "Crop it, or save it smaller.")
     if min(width, height) < 4:
         raise PhotoError("This picture is too small to hold a digit.")
+    if max(width, height) > NARROWEST * min(width, height):
+        raise PhotoError("This picture is too narrow to hold a digit.")
 
 
 def _no_picture(start: bytes, name: str) -> str:
@@ -224,7 +233,7 @@ def _paper(grey: np.ndarray) -> np.ndarray:
         return np.full_like(grey, np.median(border))
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    window = int(min(small.shape) / 2.5) | 1
+    window = max(int(min(small.shape) / 2.5) | 1, 3)
     pad = window // 2
     small = cv2.copyMakeBorder((small * 255).astype(np.uint8), pad, pad, pad, pad, cv2.BORDER_REFLECT)
     blurred = cv2.medianBlur(small, window)[pad:-pad, pad:-pad]
