@@ -30,7 +30,8 @@ SECOND = ["import os, pathlib, time\nfrom digits.records import read_json, write
           "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n(folder / 'models').mkdir(exist_ok=True)",
           "(folder / 'models/m.tflite').write_bytes(bytes(size))\n"
           "metrics = read_json(folder / 'metrics.json')\nwrite_json(folder / 'metrics.json', metrics | "
-          "{'02_training': {'parameters': 71000, 'multiplies': 5}})\ntime.sleep(pause)",
+          "{'02_training': {'parameters': 71000, 'multiplies': 5}, '03_evaluation': {'test': {'accuracy': 0.9,\n"
+          "    'errors': 71000, 'n': 710000, 'interval': [0.8, 1.0]}}})\ntime.sleep(pause)",
           "if fail:\n    raise ValueError('no luck in ' + str(folder))"]
 FIRST_PARAMETERS = ('dataset = "auto"  # which\nused = "mnist"  # what it claims to be\nrate = 0.5  # a float\n'
                     'flag = True  # a switch\nsize = 100  # bytes\npause = 0.0  # seconds\nseed = 1  # a seed')

@@ -190,6 +190,8 @@ def _verdict(shown: Answer) -> str:
         return tag("p", _at_least(shown), tag("strong", _lowest(shown)), " sure", kind="verdict")
     least = min(shown.parts, key=lambda part: (not part.reason, part.prediction.confidence))
     guess = f"best guess {least.text}, {percent(least.prediction.confidence)}"
+    if shown.reason == "not a digit":  # the percentage is a share of the ten digits and would say the opposite
+        guess = f"closest digit: {least.text}"
     either = _either(shown)
     return tag("p", tag("strong", REASONS[shown.reason], kind="no"), f"{either}, {guess}" if either else guess, kind="verdict")
 
