@@ -3,6 +3,8 @@
 ``DIGITS_FUZZ`` says how many files are tried (10,000 unless told), ``DIGITS_FUZZ_SEED`` which ones.
 """
 
+import ast
+import asyncio
 import io
 import json
 import os
@@ -19,11 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jupyter_client import KernelManager
 from PIL import Image
 
-from digits import ink, photo
+from digits import ink, pad, photo
+from digits.app import App
 from digits.examples import EXAMPLES
-from digits.recognizer import Recognizer
+from digits.recognizer import Recognizer, available
+from digits.server import QUICK_KERNEL
 
 COUNT, SEED = int(os.environ.get("DIGITS_FUZZ", 10_000)), int(os.environ.get("DIGITS_FUZZ_SEED", 1))
 SLOWEST = 5.0  # seconds of CPU for one file
@@ -103,7 +108,7 @@ def truncate(rng, content: bytes, _other: bytes) -> bytes:
 
 
 def splice(rng, content: bytes, other: bytes) -> bytes:
-    return content[:rng.integers(1, len(content))] + other[rng.integers(0, len(other)):]
+    return content[:rng.integers(0, len(content))] + other[rng.integers(0, len(other)):]
 
 
 def repeat(rng, content: bytes, _other: bytes) -> bytes:
@@ -118,9 +123,9 @@ def insert(rng, content: bytes, _other: bytes) -> bytes:
 
 def mended_png(rng, content: bytes, _other: bytes) -> bytes:
     """A PNG with a damaged chunk whose checksum is right again, so that the damage gets past it."""
-    if not content.startswith(b"\x89PNG"):
+    chunks = list(png_chunks(content)) if content.startswith(b"\x89PNG") else []
+    if not chunks:
         return flip_bits(rng, content, b"")
-    chunks = list(png_chunks(content))
     index = rng.integers(0, len(chunks))
     kind, body = chunks[index]
     chunks[index] = kind, numbers(rng, body, b"") if len(body) > 4 else rng.bytes(8)
@@ -200,7 +205,8 @@ def crafted() -> Iterator[tuple[str, bytes]]:
     yield "a million chunks", whole[:33] + png_chunk(b"tEXt", b"a\0b") * 700_000 + whole[33:]
     y, x = np.indices((1600, 1600))
     patterns = {
-        "stripes": y % 6 < 2, "dots": (y % 8 < 3) & (x % 8 < 3), "grid": (y % 50 < 3) | (x % 50 < 3), "slope": (x + 9 * y) % 80 < 4,
+        "stripes": y % 6 < 2, "dots": (y % 8 < 3) & (x % 8 < 3), "grid": (y % 50 < 3) | (x % 50 < 3),
+        "slope": (x + 9 * y) % 80 < 4,
         "noise": np.random.default_rng(1).random((1600, 1600)) < 0.5, "waves": waves(20, 9), "long waves": waves(20, 1),
     }  # fmt: skip
     for name, inked in patterns.items():
@@ -318,6 +324,205 @@ def test_the_watch_sees_what_is_written(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True, check=True,
                           cwd=os.path.dirname(__file__))
     assert int(done.stdout) >= 1
+
+
+# --- Messages --------------------------------------------------------------------------------------------------------
+
+HOSTILE = [None, True, -1, 0, 1, 3.5, 10**400, -10**400, 1e308, "", "pen", "\ud800", "\u202egnp.exe", "a\nb",
+           "../../etc/passwd", "<script>alert(1)</script>", "'; DROP TABLE feedback_1; --", "{0.__class__}", "A" * 5000, [],
+           [1, 2], {}, {"x": 1}, "float32", "int8", "5", "right", "AAAA", 2**53, 2**63]  # fmt: skip
+RAW = ['{"seq": 1, "ops": [["brush", NaN]]}', '{"seq": 1, "ops": [["down", Infinity, 1, null]]}', '{"seq": NaN, "ops": []}',
+       '{"seq": 1, "ops": ' + "[" * 50_000, '{"seq": 1, "ops": [["move", ' + "9" * 5000 + ", 1]]}", "\0", "\ud800", "null"]
+
+
+def hostile_messages(rng, count: int) -> Iterator[str]:
+    """Messages in the page's form with values that the page never sends, some of them among honest ones."""
+    names = [*pad.OPERATIONS, "move", "_tick", "__init__", "", 5]
+    for number in range(count):
+        operations = []
+        for _ in range(rng.integers(1, 6)):
+            name = names[rng.integers(0, len(names))]
+            length = rng.integers(0, 6) if name == "move" or rng.random() < 0.1 else len(pad.OPERATIONS.get(name, ()))
+            values = [HOSTILE[k] for k in rng.integers(0, len(HOSTILE), length)]
+            if name == "move" and rng.random() < 0.7:
+                values = rng.normal(140, 300, 2 * rng.integers(1, 60)).tolist()
+            operations.append([name, *values])
+        yield json.dumps({"seq": number, "ops": operations if rng.random() < 0.9 else HOSTILE[rng.integers(0, len(HOSTILE))]})
+        yield json.dumps({"seq": number, "ops": [operations[0]]})
+        if rng.random() < 0.05:
+            yield RAW[rng.integers(0, len(RAW))]
+
+
+def assert_sound(app: App) -> None:
+    """What holds of an app whatever was said to it."""
+    drawing = app.pad.drawing
+    assert drawing.points <= pad.MAX_POINTS and len(drawing.strokes) <= 2 * pad.MAX_STROKES
+    for stroke in drawing.strokes:
+        assert stroke.shape == (len(stroke), 2) and np.isfinite(stroke).all() and 0 <= stroke.min() <= stroke.max() <= pad.SIZE
+    assert type(drawing.brush) is float or drawing.brush == ink.BRUSH
+    assert pad.BRUSHES[0] <= drawing.brush <= pad.BRUSHES[1] and drawing.tool in pad.TOOLS
+    assert 0 <= app.limit <= 1 and app.reader.recognizer.name in available("reference")
+    assert app._wants_why in (True, False) and app.shown.chosen <= max(len(app.shown.parts) - 1, 0)
+    assert len(drawing._past) + len(drawing._future) <= pad.MAX_HISTORY + 1 and len(app._upload._content) <= photo.LARGEST_FILE
+    for widget in (app.answer, app._state, app._marks, app._message, app._map, app._meaning, app._models, app._feedback.note):
+        widget.value.encode()  # half a character would keep the widget from being sent
+        assert "<script>" not in widget.value and len(widget.value) < 2_000_000
+
+
+def test_no_message_makes_an_app_unsound(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("DIGITS_FEEDBACK_URL", f"sqlite:///{tmp_path / 'feedback.sqlite3'}")
+    rng = np.random.default_rng(SEED)
+
+    async def play():
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: escaped.append(context))
+        app = App(Recognizer.load(run="reference"))
+        for number, text in enumerate([*RAW, *hostile_messages(rng, 1500)]):
+            app.pad.canvas._handle_frontend_event(None, {"event": "key_down", "key": text}, [])
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+                app._tick()
+                assert_sound(app)
+        app.pad._on_key(json.dumps({"seq": 1, "ops": [["clear"], ["tool", "pen"], ["down", 140, 40, None],
+                                                      ["move", *[v for y in range(45, 240, 5) for v in (140, y)]], ["up"]]}))
+        await asyncio.sleep(0.3)
+        return app
+    escaped = []
+    app = asyncio.run(play())
+    assert not escaped and app.shown.text == "1" and app._refused
+    assert len(caplog.records) == 1, caplog.records  # the first refusal, and no word of what was refused
+    assert not [path for path in tmp_path.rglob("*") if "feedback" not in path.name]
+
+
+def test_ten_million_points_are_refused_at_once():
+    text = '{"seq": 1, "ops": [["move"' + ", 1.5" * 20_000_000 + "]]}"
+    within = '{"seq": 1, "ops": [["move"' + ",1" * 190_000 + "]]}"
+    for message in (text, within):
+        started = time.process_time()
+        with pytest.raises(pad.MessageError):
+            pad.parse(message)
+        assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("operations", [
+    [["down", 1, 1, None], ["move", *[v for k in range(4900) for v in (280 * (k % 2), k / 18)]],
+     *[["down", 1, 1, "eraser"], ["move", 280, 280]] * 9],
+    [["down", 1, 1, None], ["move", *[v for k in range(4900) for v in (280 * (k % 2), k / 18)]], *[["why", True]] * 18],
+    [["model", name] for name in ("int8", "float16") * 10], [["example", "2026"], ["undo"]] * 10,
+    [["file", "a.png", 3, 0, "AAAA"]] * 20, [["verdict", "right", None], ["consent", True]] * 10,
+], ids=["eraser", "why", "model", "example", "file", "verdict"])  # fmt: skip
+def test_the_longest_messages_take_a_moment(operations):
+    async def play():
+        app = App(Recognizer.load(run="reference"))
+        started = time.process_time()
+        app.pad._on_key(json.dumps({"seq": 1, "ops": operations}))
+        app._tick()
+        return time.process_time() - started
+    assert asyncio.run(play()) < 3
+
+
+def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
+    kept, read_names = [], []
+    monkeypatch.setattr("digits.app.MOST_VERDICTS", 5)
+    monkeypatch.setattr("digits.app.Feedback._add", lambda self, values: kept.append(values))
+    monkeypatch.setattr("digits.app.read_photo", lambda content, name, _: read_names.append(name) or 1 / 0)
+
+    async def play():
+        app = App(Recognizer.load(run="reference"))
+        app.pad._on_key(json.dumps({"seq": 1, "ops": [["down", 140, 40, None], ["move", 140, 240], ["up"], ["consent", True]]}))
+        app._tick()
+        for seq in range(20):
+            app.pad._on_key(json.dumps({"seq": seq, "ops": [["verdict", "right", None], ["file", f"{seq}.png", 3, 0, "AAAA"]]}))
+        await asyncio.sleep(0.3)
+        app.pad._on_key(json.dumps({"seq": 21, "ops": [["verdict", "right", None]]}))
+        return app
+    app = asyncio.run(play())
+    assert "all that can be kept" in app._feedback.note.value and not app._upload._content
+    assert len(kept) == 5 and read_names == ["19.png"]
+
+
+@pytest.mark.parametrize("content", [None, 5, "x", [], {}, {"event": None}, {"event": []}, {"event": "key_down"},
+                                     {"event": "key_down", "key": 5}, {"event": "key_down", "key": []}, {"event": "mouse_down"},
+                                     {"event": "touch_move", "touches": 5}, {"event": "mouse_wheel", "x": "1"}])
+def test_events_that_ipycanvas_would_choke_on_do_nothing(content):
+    heard = []
+    surface = pad.Pad(lambda *told: heard.append(told), lambda: heard.append("ready"))
+    surface.canvas._handle_frontend_event(surface.canvas, content, [])
+    assert not heard
+
+
+# --- Widget traffic --------------------------------------------------------------------------------------------------
+
+START = """
+import ipywidgets
+from digits.app import App
+app = App.open("reference")
+numbers = [app.pad.canvas.model_id, app._message.model_id, app.pad.canvas.layout.model_id]
+before = len(ipywidgets.widgets.widget._instances), app.pad.canvas.width
+"""
+AFTER = """
+assert (len(ipywidgets.widgets.widget._instances), app.pad.canvas.width) == before
+assert app.pad.drawing.points == 2 and app._message.value == "" and not app.pad.canvas.sync_image_data
+"""
+
+
+def forged(canvas: str, html: str, layout: str) -> Iterator[tuple[str, object]]:
+    """Kind and content of what a stranger with a socket would say."""
+    def update(to: str, **state: object) -> tuple[str, dict]:
+        return "comm_msg", {"comm_id": to, "data": {"method": "update", "state": state, "buffer_paths": []}}
+
+    yield update(canvas, width=10**9)
+    yield update(canvas, width="wide", height=None, sync_image_data=True, _dom_classes=[float("1e300")])
+    yield update(html, value="<script>alert(1)</script>")
+    yield update(html, value=5)
+    yield update(layout, display="none", width={"a": []})
+    for data in ({}, None, [], 5, {"method": "update"}, {"method": 5}, {"method": "custom"}, {"method": "none"},
+                 {"method": "custom", "content": None}, {"method": "custom", "content": {"event": "touch_start"}}):
+        yield "comm_msg", {"comm_id": canvas, "data": data}
+    for number in ("nobody", "a\nb", "", None, [], {}, 5):
+        for kind in ("comm_msg", "comm_close", "comm_open"):
+            yield kind, {"comm_id": number, "target_name": "jupyter.widget", "data": {"method": "request_states"}}
+    state = {"_model_module": "@jupyter-widgets/controls", "_model_module_version": "2.0.0", "_model_name": "FileUploadModel",
+             "_view_module": "@jupyter-widgets/controls", "_view_module_version": "2.0.0", "_view_name": "FileUploadView"}
+    for k in range(50):
+        yield "comm_open", {"comm_id": f"new{k}", "target_name": "jupyter.widget", "data": {"state": state}}
+        yield "comm_open", {"comm_id": f"control{k}", "target_name": "jupyter.widget.control", "data": {}}
+    yield "comm_open", {"comm_id": canvas, "target_name": "jupyter.widget.control", "data": {}}
+    for number in (canvas, html, layout):
+        yield "comm_close", {"comm_id": number, "data": {}}
+    yield "comm_msg", 5
+    yield "comm_open", []
+
+
+def test_a_kernel_hears_only_what_the_page_says():
+    """No widget changes, none is made, none is closed, nothing is said back of where the program lies, and the pad works."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(extra_arguments=QUICK_KERNEL, stderr=subprocess.DEVNULL)
+    client = manager.client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(60)
+        reply = client.execute_interactive(START, user_expressions={"numbers": "numbers"}, timeout=60,
+                                           output_hook=lambda _: None)
+        numbers = ast.literal_eval(reply["content"]["user_expressions"]["numbers"]["data"]["text/plain"])
+
+        def say(kind: str, content: object) -> str:
+            message = client.session.msg(kind, json.dumps(content).encode(), metadata={"version": "2.1.0"})
+            client.shell_channel.send(message)
+            return message["msg_id"]
+        for kind, content in forged(*numbers):
+            say(kind, content)
+        message = json.dumps({"seq": 1, "ops": [["down", 140, 40, None], ["move", 140, 240], ["up"]]})
+        event = {"event": "key_down", "key": message}
+        last = say("comm_msg", {"comm_id": numbers[0], "data": {"method": "custom", "content": event}})
+        heard = [client.get_iopub_msg(timeout=60)]
+        while not (heard[-1]["parent_header"].get("msg_id") == last and heard[-1]["content"].get("execution_state") == "idle"):
+            heard.append(client.get_iopub_msg(timeout=60))
+        reply = client.execute_interactive(AFTER, timeout=60, output_hook=heard.append)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    assert not [one["content"] for one in heard if one["header"]["msg_type"] in ("error", "stream")]
 
 
 if __name__ == "__main__":

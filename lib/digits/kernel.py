@@ -13,6 +13,7 @@ kernel, all works without them, only slower.
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -60,7 +61,7 @@ def log_to_the_server() -> None:
     for name in ("Comm", "ipykernel.comm"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # "No such comm: ..."
     try:
-        logging.basicConfig(stream=open(sys.stderr.fileno(), "w", buffering=1, closefd=False))
+        logging.basicConfig(stream=os.fdopen(sys.stderr.fileno(), "w", buffering=1, closefd=False))
     except (io.UnsupportedOperation, OSError):
         logging.basicConfig(stream=sys.__stderr__)
 
