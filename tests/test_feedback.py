@@ -14,15 +14,10 @@ from datetime import UTC
 import numpy as np
 import pytest
 
+import writer
 from digits import evaluation, feedback, ink, paths, runs
 from digits.feedback import FeedbackError, Store
-
-STROKES = [np.array([(60.0, 60), (200, 60), (120, 230)])]
-GIVEN = {
-    "verdict": "wrong", "label": 7, "digit": 1, "confidence": 0.8, "accepted": True, "reason": "",
-    "probabilities": [0, 0.8, 0, 0, 0, 0, 0, 0.2, 0, 0], "model": "float32", "model_sha256": "ab" * 32, "run": "reference",
-    "app_version": "0.1.0",
-}  # fmt: skip
+from writer import GIVEN, STROKES
 
 
 @pytest.fixture(autouse=True)
@@ -140,38 +135,29 @@ def test_the_collection_can_be_full(store, monkeypatch):
 # Many at once, and killed
 
 
-def _write_many(url, writer, n):
-    store = Store.open(url)
-    for k in range(n):
-        store.add(**(GIVEN | {"strokes": STROKES, "run": f"{writer}-{k}"}))
-
-
 def test_twenty_processes_lose_nothing(outputs):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["digits.feedback", "sqlalchemy"])
+    context.set_forkserver_preload(["writer", "sqlalchemy.dialects.sqlite"])
     url = f"sqlite:///{outputs / 'shared.sqlite3'}"
-    writers = [context.Process(target=_write_many, args=(url, k, 10)) for k in range(20)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(300)  # what is asked is that nothing is lost, not how fast a busy machine is
-    assert [writer.exitcode for writer in writers] == [0] * 20
+    processes = [context.Process(target=writer.write, args=(url, k, 10)) for k in range(20)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)  # what is asked is that nothing is lost, not how fast a busy machine is
+    assert [process.exitcode for process in processes] == [0] * 20
     runs = {record["run"] for record in Store.open(url).records()}
-    assert runs == {f"{writer}-{k}" for writer in range(20) for k in range(10)}
+    assert runs == {f"{number}-{k}" for number in range(20) for k in range(10)}
 
 
 def test_what_was_acknowledged_survives_being_killed(outputs):
     url = f"sqlite:///{outputs / 'killed.sqlite3'}"
-    code = ("import sys, numpy as np\nfrom digits.feedback import Store\nfrom tests_given import GIVEN, STROKES\n"
-            "store = Store.open(sys.argv[1])\n"
-            "while True:\n    print(store.add(**GIVEN, strokes=STROKES), flush=True)")
-    (outputs / "tests_given.py").write_text(
-        f"import numpy as np\nGIVEN = {GIVEN!r}\nSTROKES = [np.array({STROKES[0].tolist()})]\n", encoding="utf-8")
-    writer = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True,
-                              env=os.environ | {"PYTHONPATH": str(outputs)})
-    acknowledged = [int(writer.stdout.readline()) for _ in range(20)]
-    writer.send_signal(signal.SIGKILL)
-    acknowledged += [int(line) for line in writer.communicate()[0].split("\n")[:-1]]
+    code = ("import sys\nimport writer\nfrom digits.feedback import Store\nstore = Store.open(sys.argv[1])\n"
+            "while True:\n    print(store.add(**writer.GIVEN, strokes=writer.STROKES), flush=True)")
+    process = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True,
+                               cwd=os.path.dirname(__file__))
+    acknowledged = [int(process.stdout.readline()) for _ in range(20)]
+    process.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in process.communicate()[0].split("\n")[:-1]]
     kept = [record["id"] for record in Store.open(url).records()]
     assert set(acknowledged) <= set(kept) and len(kept) <= len(acknowledged) + 1
 
