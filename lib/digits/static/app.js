@@ -344,9 +344,10 @@ class App {
         const piece = await base64(file.slice(offset, offset + PIECE));
         this.report("file", file.name.slice(0, 200), file.size, offset, piece);
         while (this.sent.length > 3 && !this.banner) await new Promise(done => setTimeout(done, 20)); // never a long queue
+        if (this.banner) break;
         progress.value = offset + PIECE;
       }
-      note.textContent = "";
+      note.textContent = this.banner ? `${file.name} was not sent: the reader has stopped.` : "";
     } catch {
       note.textContent = `${file.name} cannot be read by this browser.`;
     }
