@@ -1,0 +1,139 @@
+"""How much the server takes from how many: its settings, and two ways to say "not so fast"."""
+
+import ipaddress
+import os
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import psutil
+
+VISITOR_MEMORY = 150_000_000  # bytes that a visitor's kernel takes when nobody means harm, with some to spare
+VISITORS_PER_CORE = 10  # drawing at once; see tests/benchmarks/app.py
+LOOPBACK = "127.0.0.0/8", "::1"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says about the server: each field as ``DIGITS_`` and its name in capitals.
+
+    Lists are separated by commas. SettingsError for what cannot be read.
+    """
+
+    public_hosts: tuple[str, ...] = ()  # names that strangers reach the server by; without them it serves this computer
+    proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For and X-Forwarded-Proto are believed
+    max_visitors: int = 0  # kernels in use at once; 0: what memory and cores allow
+    visits_per_minute: int = 30  # new kernels for one address; a school class is one address
+    kernel_memory_mb: int = 768  # of data a kernel may have, 270 of which it has from the start (most of it unused)
+    metrics_from: tuple[str, ...] = LOOPBACK  # networks that may read /metrics
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings in ``environment``."""
+        given = {one.name: environment.get(f"DIGITS_{one.name.upper()}", "").strip() for one in fields(cls)}
+        settings = cls(**{name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text})
+        for name in ("proxies", "metrics_from"):
+            for network in getattr(settings, name):
+                _network(name, network)
+        return settings
+
+    @property
+    def visitors(self) -> int:
+        """How many visitors there may be at once."""
+        fitting = min(memory() // 2 // VISITOR_MEMORY, VISITORS_PER_CORE * (os.cpu_count() or 1))
+        return self.max_visitors or max(fitting, 1)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Every name that a request may be for, in lower case and without a port."""
+        return frozenset(("localhost", "127.0.0.1", "[::1]", *(host.lower() for host in self.public_hosts)))
+
+
+def _value(name: str, text: str, default: object) -> object:
+    if isinstance(default, tuple):
+        return tuple(filter(None, (part.strip() for part in text.split(","))))
+    if not text.isdecimal():
+        raise SettingsError(f"DIGITS_{name.upper()} is {text!r}, which is no whole number.")
+    return int(text)
+
+
+def _network(name: str, text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise SettingsError(f"DIGITS_{name.upper()} names {text!r}, which is no address or network.") from None
+
+
+def memory() -> int:
+    """Bytes that this computer, or the container that we are in, has."""
+    total = psutil.virtual_memory().total
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or "max"
+        return total
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this computer reaches what listens on ``address``, a name or a number."""
+    return address == "localhost" or is_within(address, LOOPBACK)
+
+
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether ``address`` is a number in one of ``networks``."""
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(number in ipaddress.ip_network(network) for network in networks)
+
+
+class Rate:
+    """At most ``limit`` times in ``window`` seconds for each address; an IPv6 customer (/64) counts as one."""
+
+    def __init__(self, limit: int, window: float = 60, clock=time.monotonic):
+        self._limit, self._window, self._clock = limit, window, clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()  # the address that came last stands last
+
+    def wait(self, address: str) -> float:
+        """0, and this time counts; or the seconds until there is room, and it does not."""
+        now = self._clock()
+        self._forget(now - self._window)
+        times = self._times.setdefault(_customer(address), deque())
+        while times and times[0] <= now - self._window:
+            times.popleft()
+        if len(times) >= self._limit:
+            return times[0] + self._window - now
+        times.append(now)
+        self._times.move_to_end(_customer(address))
+        return 0
+
+    def _forget(self, before: float) -> None:
+        while self._times and (first := next(iter(self._times.values()))) and first[-1] <= before:
+            self._times.popitem(last=False)
+
+
+def _customer(address: str) -> str:
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((number, 64), strict=False)) if number.version == 6 else address
+
+
+class Pace:
+    """``rate`` a second, after ``burst`` that may come at once."""
+
+    def __init__(self, rate: float, burst: float, clock=time.monotonic):
+        self._step, self._ahead, self._clock, self._next = 1 / rate, burst / rate, clock, 0.0
+
+    def wait(self) -> float:
+        """Take a turn; the seconds until it comes, 0 for at once."""
+        now = self._clock()
+        self._next = max(self._next, now - self._ahead) + self._step
+        return max(self._next - now, 0)
