@@ -300,7 +300,8 @@ def test_a_proxy_that_is_none_is_not_believed(target):
     with socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.7", 0)) as link:
         link.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n")
         assert link.recv(20).startswith(b"HTTP/1.1 403")
-    assert Web(target.port).ask("/metrics")[0] == 403  # a stranger behind the real one
+    for headers in ({}, {"X-Real-IP": "127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1, 192.0.2.1"}):  # behind the real one
+        assert Web(target.port).ask("/metrics", **headers)[0] == 403
 
 
 def test_other_sites_get_nothing(target, visitor):

@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -226,6 +228,72 @@ def test_health_knows_whether_the_model_can_be_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
     assert not asyncio.run(health.Model().is_good())
+
+
+# --- Visitors ---------------------------------------------------------------------------------------------------------
+
+class Guest:
+    """As much of a page as the manager asks for."""
+
+    def __init__(self, name: str = "somebody"):
+        self.request, self.current_user = SimpleNamespace(remote_ip="192.0.2.1"), SimpleNamespace(username=name)
+
+
+@pytest.fixture
+def manager(monkeypatch):
+    """The manager of a server that has not been started, with room for two."""
+    made = server.KernelManager.__new__(server.KernelManager)
+    made.most_visitors, made._visits, made._arriving, made._rate, made._died = 2, {}, set(), Rate(3), 0
+    made._last_ready, made.ended = time.monotonic(), []
+    async def shutdown_kernel(kernel_id, **_):
+        made.ended.append(kernel_id)
+    monkeypatch.setattr(made, "shutdown_kernel", shutdown_kernel, raising=False)
+    return made
+
+
+def test_a_visitor_counts_once_from_the_door_to_the_end(manager):
+    page = Guest()
+    with manager.arrival(page):
+        assert manager.visitors == 1
+        manager.welcome("k", page)
+        assert manager.visitors == 1
+    assert manager.visitors == 1 and manager.belongs("k", page.current_user)
+    assert not manager.belongs("k", Guest("else").current_user) and not manager.belongs("k", None)
+    assert not manager.belongs("pooled", page.current_user)
+    with pytest.raises(ZeroDivisionError), manager.arrival(page):
+        raise ZeroDivisionError
+    assert manager.visitors == 1
+
+
+def test_one_too_many_is_told_when_to_come_back(manager):
+    with manager.arrival(Guest()), manager.arrival(Guest()), pytest.raises(guard.Refused) as full, manager.arrival(Guest()):
+        pass
+    assert full.value.status_code == 503 and full.value.seconds == server.RETRY
+    with manager.arrival(Guest()):
+        pass
+    with pytest.raises(guard.Refused) as many, manager.arrival(Guest()):
+        pass
+    assert many.value.status_code == 429 and 0 < many.value.seconds <= 60 and manager.visitors == 0
+
+
+def test_a_kernel_without_a_page_is_ended_when_it_has_been_kept_for_long_enough(manager, monkeypatch):
+    for name in ("never came", "went away", "there"):
+        manager.welcome(name, Guest())
+    manager._visits["there"].away_since = None
+    asyncio.run(manager._look_round())
+    assert not manager.ended
+    monkeypatch.setattr(server, "LINGER", -1)
+    asyncio.run(manager._look_round())
+    assert manager.ended == ["never came", "went away"] and list(manager._visits) == ["there"]
+
+
+def test_a_pool_that_never_fills_is_told_to_the_load_balancer(manager, monkeypatch):
+    monkeypatch.setattr(manager, "fill_if_needed", None, raising=False)
+    monkeypatch.setattr(manager, "get_pool_size", lambda _: 2, raising=False)
+    monkeypatch.setattr(manager, "notebook_path", "05_draw.ipynb", raising=False)
+    assert manager.state()["kernels_start"]
+    manager._last_ready -= server.UNREADY + 1
+    assert not manager.state()["kernels_start"]
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux limits another process's memory")

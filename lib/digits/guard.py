@@ -24,7 +24,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 
 from digits import health
 from digits.channel import Channel
-from digits.limits import Settings
+from digits.limits import Settings, is_within
 
 _KERNEL = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _SCRIPT = (Path(__file__).parent / "static" / "app.js").read_text(encoding="utf-8")
@@ -71,16 +71,25 @@ class Listener(HTTPServer):
     def handle_stream(self, stream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
-        if len(self._connections) >= CONNECTIONS or (of_one >= CONNECTIONS_OF_ONE and address[0] not in self._proxies):
+        if len(self._connections) >= CONNECTIONS or (of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)):
             stream.close()
             return
         stream.max_write_buffer_size = MOST_UNSENT
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn):
-        """Take a request; who it is from may be said by a proxy."""
-        self.xheaders = request_conn.context.address[0] in self._proxies
-        return super().start_request(server_conn, request_conn)
+        """Take a request; whom it is from may be said by a proxy, in X-Forwarded-For and X-Forwarded-Proto."""
+        self.xheaders = is_within(request_conn.context.address[0], self._proxies)
+        delegate = super().start_request(server_conn, request_conn)
+        receive = delegate.headers_received
+
+        def headers_received(start_line, headers: HTTPHeaders):
+            for name in ("X-Real-Ip", "X-Scheme"):  # Tornado would prefer these, which a proxy may hand on from a stranger
+                headers.pop(name, None)
+            return receive(start_line, headers)
+
+        delegate.headers_received = headers_received
+        return delegate
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------
@@ -95,10 +104,10 @@ class Refused(web.HTTPError):
 
 
 class Desk:
-    """The kernel manager as Voila sees it while it makes a page: the kernel that it hands out is that visitor's."""
+    """The kernel manager as Voila sees it while it makes a page: the kernel that it hands out is that page's visitor's."""
 
-    def __init__(self, manager, visitor):
-        self._manager, self._visitor = manager, visitor
+    def __init__(self, manager, page: "Page"):
+        self._manager, self._page = manager, page
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._manager, name)
@@ -110,13 +119,13 @@ class Desk:
         except Exception:  # it could not be started; Voila would not start another
             self._manager.refill()
             raise
-        self._manager.welcome(kernel_id, self._visitor)
+        self._manager.welcome(kernel_id, self._page)
         return task, rendered, kernel_id
 
     async def start_kernel(self, **options) -> str:
         """A new kernel."""
         kernel_id = await self._manager.start_kernel(**options)
-        self._manager.welcome(kernel_id, self._visitor)
+        self._manager.welcome(kernel_id, self._page)
         return kernel_id
 
 
@@ -139,8 +148,8 @@ class Page(TornadoVoilaHandler):
         if self.request.headers.get("Sec-Fetch-Dest", "document") != "document":
             raise web.HTTPError(403)  # another site's page asks for it as an image or a script, to take a kernel
         manager = self._desk
-        with manager.arrival(self.request.remote_ip):
-            self._desk = Desk(manager, self.current_user)
+        with manager.arrival(self):
+            self._desk = Desk(manager, self)
             await super().get(path)
 
     def _drop_query(self) -> None:

@@ -77,7 +77,8 @@ class Metrics(RequestHandler):
         """Answer Prometheus."""
         peer = self.request.connection.context.address[0]
         # a proxy on this computer that is not declared as one would make every stranger look local
-        hidden = "X-Forwarded-For" in self.request.headers and peer not in self._proxies
+        forwarded = {"X-Forwarded-For", "Forwarded"} & set(self.request.headers)
+        hidden = forwarded and not limits.is_within(peer, self._proxies)
         if hidden or not limits.is_within(self.request.remote_ip, self._networks):
             self.send_error(403)
             return

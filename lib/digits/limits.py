@@ -27,7 +27,7 @@ class Settings:
     """
 
     public_hosts: tuple[str, ...] = ()  # names that strangers reach the server by; without them it serves this computer
-    proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For and X-Forwarded-Proto are believed
+    proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed
     max_visitors: int = 0  # kernels in use at once; 0: what memory and cores allow
     visits_per_minute: int = 30  # new kernels for one address; a school class is one address
     kernel_memory_mb: int = 768  # of data a kernel may have, 270 of which it has from the start (most of it unused)

@@ -81,7 +81,8 @@ class KernelManager(AsyncMappingKernelManager):
             raise SystemExit(str(error)) from None
         self.most_visitors = self.settings.visitors
         self._visits: dict[str, Visit] = {}
-        self._arriving = 0  # visitors who have no kernel yet
+        self._arriving: set[guard.Page] = set()  # those that have no kernel yet
+        self._died = 0
         self._rate = Rate(self.settings.visits_per_minute)
         self._last_ready = time.monotonic()
         super().__init__(**options)
@@ -97,24 +98,25 @@ class KernelManager(AsyncMappingKernelManager):
     @property
     def visitors(self) -> int:
         """How many there are; kernels of the pool are nobody's yet."""
-        return len(self._visits) + self._arriving
+        return len(self._visits) + len(self._arriving)
 
     @contextlib.contextmanager
-    def arrival(self, address: str) -> Iterator[None]:
-        """A seat for somebody who is getting a kernel; ``guard.Refused`` when there is none."""
+    def arrival(self, page: guard.Page) -> Iterator[None]:
+        """A seat for somebody whose page is being made; ``guard.Refused`` when there is none."""
         if self.visitors >= self.most_visitors:
             raise guard.Refused(503, "full", RETRY)
-        if wait := self._rate.wait(address):
+        if wait := self._rate.wait(page.request.remote_ip):
             raise guard.Refused(429, "rate", wait)
-        self._arriving += 1
+        self._arriving.add(page)
         try:
             yield
         finally:
-            self._arriving -= 1
+            self._arriving.discard(page)
 
-    def welcome(self, kernel_id: str, visitor: User) -> None:
-        """A kernel is a visitor's from now on."""
-        self._visits[kernel_id] = Visit(visitor.username, time.monotonic())
+    def welcome(self, kernel_id: str, page: guard.Page) -> None:
+        """A kernel is a page's visitor's from now on."""
+        self._arriving.discard(page)
+        self._visits[kernel_id] = Visit(page.current_user.username, time.monotonic())
 
     def belongs(self, kernel_id: str, visitor: User | None) -> bool:
         """Whether a kernel is this visitor's."""
@@ -161,6 +163,7 @@ class KernelManager(AsyncMappingKernelManager):
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         health.KERNELS_DIED.inc()
+        self._died += 1
         self.log.warning("Kernel %s died.", kernel_id)
         asyncio.ensure_future(self._end(kernel_id, now=True)).add_done_callback(lambda _: self.refill())
 
@@ -189,7 +192,7 @@ class KernelManager(AsyncMappingKernelManager):
         ready = self._ready()
         pooled = hasattr(self, "fill_if_needed") and self.get_pool_size(self.notebook_path) > 0
         return {"visitors": self.visitors, "most_visitors": self.most_visitors, "pool_ready": ready,
-                "kernels_died": int(health.KERNELS_DIED._value.get()),
+                "kernels_died": self._died,
                 "kernels_start": not pooled or ready > 0 or time.monotonic() - self._last_ready < UNREADY}
 
 

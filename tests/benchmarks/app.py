@@ -205,7 +205,8 @@ class Visitor:
         cookies = "; ".join(cookie.split(";")[0] for cookie in reply.headers.get_list("Set-Cookie"))
         url = f"{self.url.replace('http', 'ws')}api/kernels/{kernel}/channels?session_id={self.session}"
         self.socket = await websocket_connect(
-            HTTPRequest(url, headers={"Cookie": cookies}), subprotocols=["v1.kernel.websocket.jupyter.org"], max_message_size=1 << 26)
+            HTTPRequest(url, headers={"Cookie": cookies}), subprotocols=["v1.kernel.websocket.jupyter.org"],
+            max_message_size=1 << 26)
         control = uuid.uuid4().hex
         self._send("comm_open", {"comm_id": control, "target_name": "jupyter.widget.control", "data": {}},
                    {"version": "1.0.0"})
