@@ -457,7 +457,7 @@ def test_a_flood_of_messages_is_slowed_and_nobody_else_feels_it(target, visitor)
         visitor.event({"event": "key_down", "key": '{"seq": 1, "ops": [["ping"]]}'})
     started = time.monotonic()
     assert target.bystander.read() == "7" and time.monotonic() - started < 3
-    browser.until(lambda: target.metric("digits_messages_delayed_total") > delayed + 100, 10, "messages that wait")
+    browser.until(lambda: target.metric("digits_messages_delayed_total") > delayed + 20, 30, "messages that wait")
 
 
 def test_a_reader_who_does_not_read_costs_no_memory(target, visitor):
