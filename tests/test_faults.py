@@ -455,7 +455,7 @@ def test_a_kernel_killed_in_the_middle_of_an_upload(page):
     kernel = kernel_of(page)
     os.kill(kernel, signal.SIGSTOP)  # so that it cannot be done before it dies
     page.set_input_files(".digits-upload input", {"name": "large.png", "mimeType": "image/png", "buffer": bytes(11_000_000)})
-    page.wait_for_function("[...digitsApp.apps.values()][0].sent.length > 3")
+    browser.until(lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") > 3, 30, "an upload under way")
     os.kill(kernel, signal.SIGKILL)
     page.wait_for_selector(".digits-lost", timeout=20_000)
     page.wait_for_function("document.querySelector('.digits-progress').hidden", timeout=20_000)
