@@ -1,5 +1,7 @@
 """The networks: shapes, counts that can be checked by hand, training that learns and repeats."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,18 @@ def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
     for kept in (model, models.load(tmp_path / "best.keras")):
         logits = models.logits_model(kept).predict(x[1000:], batch_size=1000, verbose=0)
         assert training.background_loss(y[1000:], logits).numpy().mean() == pytest.approx(history["val_loss"][best], rel=1e-3)
+
+
+def test_a_saved_network_has_the_same_bytes_at_any_time(tmp_path):
+    training.set_seed(1)
+    model = models.build("lenet5")
+    for name in ("first", "second"):
+        models.save(model, tmp_path / f"{name}.keras")
+        time.sleep(2.1)  # a zip file counts in steps of two seconds
+    first, second = ((tmp_path / f"{name}.keras").read_bytes() for name in ("first", "second"))
+    assert first == second
+    image = np.zeros((1, 28, 28, 1), np.float32)
+    assert (models.load(tmp_path / "first.keras").predict(image, verbose=0) == model.predict(image, verbose=0)).all()
 
 
 def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():

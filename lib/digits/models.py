@@ -1,5 +1,7 @@
 """Name to Keras model. Each network is a list that reads from top to bottom."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +101,19 @@ def _named(body: list) -> list:
         counts[kind] = counts.get(kind, 0) + 1
         layer.name = f"{kind}_{counts[kind]}"
     return body
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Save ``model`` as ``.keras``, the same bytes for the same weights: without the times that Keras writes into it."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(content["metadata.json"])
+    metadata.pop("date_saved", None)
+    content["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(zipfile.ZipInfo(name), data)  # its date is the first of 1980
 
 
 def load(path: Path) -> keras.Model:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from digits.augment import Augmentation, augment
 from digits.backend import keras, tf
-from digits.models import logits_model
+from digits.models import logits_model, save
 from digits.show import progress
 
 NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
@@ -158,7 +158,7 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
                           validation_data=validation_data, validation_batch_size=1000, callbacks=watching,
                           shuffle=False, verbose=0)
     if checkpoint:
-        model.save(checkpoint)  # with its softmax; the callback's file, without it, was for a training that is cut off
+        save(model, checkpoint)  # with its softmax; the callback's file, without it, was for a training that is cut off
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)
