@@ -136,6 +136,12 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> object:
     raise TimeoutError(f"waited {seconds} s for {what}")
 
 
+def wait(page: Page, expression: str, argument: object = None, seconds: float = 30) -> None:
+    """Wait for a true value of a JavaScript expression or function: Playwright's own way needs eval, which the page's
+    Content-Security-Policy forbids."""
+    until(lambda: page.evaluate(expression, argument), seconds, expression)
+
+
 # --- What a visitor does --------------------------------------------------------------------------------------------
 
 def visit(page: Page, server: Server, ready: str = READY) -> Page:
@@ -199,7 +205,7 @@ def clear(page: Page) -> None:
 
 def until_state(page: Page, name: str, value: object) -> None:
     """Wait until the kernel says that a control stands so."""
-    page.wait_for_function("""([name, value]) => {
+    wait(page, """([name, value]) => {
         const state = document.querySelector(".digits-state");
         return JSON.parse(state.dataset.state)[name] === value;
-    }""", arg=[name, value])
+    }""", [name, value])

@@ -256,7 +256,7 @@ def test_a_pen_draws_and_its_other_end_erases(page):
             pad.dispatchEvent(new PointerEvent(type, {bubbles: true, pointerType: "pen", button: 5, buttons: 32,
                 clientX: box.left + box.width / 2, clientY: box.top + 60 / 280 * box.height}));
     }""")
-    page.wait_for_function("document.querySelector('.digits-answer').dataset.points != 5")
+    browser.wait(page, "document.querySelector('.digits-answer').dataset.points != 5")
     assert reported(page, "tool") == "pen"
 
 
@@ -274,7 +274,7 @@ def test_undo_redo_eraser_clear_by_button_and_by_key(page):
     page.keyboard.press("e")
     page.wait_for_selector(".digits-eraser[aria-pressed=true]")
     browser.draw(page, [[(60, 130), (240, 130)]])
-    page.wait_for_function(f"document.querySelector('.digits-answer').dataset.points < {total}")
+    browser.wait(page, f"document.querySelector('.digits-answer').dataset.points < {total}")
     page.keyboard.press("z")
     browser.settled(page, total)
     page.keyboard.press("c")
@@ -313,7 +313,7 @@ def test_a_resize_in_the_middle_of_a_stroke(visit):
 def test_the_wheel_scrolls_the_page_over_the_pad(page):
     page.mouse.move(*browser.on_pad(page, [(140, 140)])[0])
     page.mouse.wheel(0, 120)
-    page.wait_for_function("scrollY > 0")
+    browser.wait(page, "scrollY > 0")
     page.evaluate("scrollTo(0, 0)")
 
 
@@ -395,10 +395,10 @@ def test_examples_are_drawn_stroke_by_stroke_by_keyboard_too(page):
     total = points(EXAMPLE["5-hooked"])
     page.locator("[data-do*='\"5-hooked\"']").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("""total => {
+    browser.wait(page, """total => {
         const points = Number(document.querySelector(".digits-answer").dataset.points);
         return 0 < points && points < total;
-    }""", arg=total)
+    }""", total)
     assert browser.settled(page, total)["text"] == "5"
     page.click(".digits-undo")
     browser.settled(page, 0)
@@ -445,8 +445,8 @@ def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
                                             (b"hello", "picture"), (b"\xff\xd8" + bytes(12_500_000), "at most")])
 def test_what_cannot_be_read_is_refused_in_words(page, content, words):
     choose(page, "file.png", content)
-    page.wait_for_function("""words => [".digits-message", ".digits-upload-note"].some(
-        name => document.querySelector(name)?.textContent.includes(words))""", arg=words)
+    browser.wait(page, """words => [".digits-message", ".digits-upload-note"].some(
+        name => document.querySelector(name)?.textContent.includes(words))""", words)
 
 
 def test_a_large_picture_arrives_whole(page):
@@ -482,7 +482,7 @@ def test_feedback_is_kept_after_consent_and_never_before(visit, server):
     page.click(".digits-agree")
     page.wait_for_selector("text=It is kept")
     page.click(".digits-right")
-    page.wait_for_function("document.querySelector('.digits-message')")
+    browser.wait(page, "document.querySelector('.digits-message')")
     browser.until(lambda: len(stored(server)) == 2, 5, "the second verdict")
     (verdict, label, digit, strokes, crop, sha256), second = stored(server)
     assert (verdict, label, digit, crop) == ("wrong", 1, 7, None) and len(json.loads(strokes)[0]) == 5
@@ -614,7 +614,7 @@ def test_everything_has_a_name_and_the_answer_is_read_out(page):
     assert not nameless
     line = page.locator("[role=status][aria-live=polite].digits-live")
     draw(page, SEVEN)
-    page.wait_for_function("/^7, .*sure/.test(document.querySelector('.digits-live').textContent)")
+    browser.wait(page, "/^7, .*sure/.test(document.querySelector('.digits-live').textContent)")
     assert line.count() == 1
 
 

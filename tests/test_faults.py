@@ -458,7 +458,7 @@ def test_a_kernel_killed_in_the_middle_of_an_upload(page):
     browser.until(lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") > 3, 30, "an upload under way")
     os.kill(kernel, signal.SIGKILL)
     page.wait_for_selector(".digits-lost", timeout=20_000)
-    page.wait_for_function("document.querySelector('.digits-progress').hidden", timeout=20_000)
+    browser.wait(page, "document.querySelector('.digits-progress').hidden", seconds=20)
     assert "not sent" in page.locator(".digits-upload-note").inner_text()
     reload_and_draw(page)
 
