@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,12 @@ def all_of(url: str) -> list[dict]:
             name: value for name, value in writer.GIVEN.items() if name != "run"}
         np.testing.assert_allclose(record["strokes"][0], writer.STROKES[0])
     return records
+
+
+def play_out(scene):
+    """What the coroutine ``scene`` returns, run in a thread: Playwright keeps an event loop of its own in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, scene).result()
 
 
 # --- Writers that are killed ----------------------------------------------------------------------------------------
@@ -193,7 +200,7 @@ def test_a_model_that_is_lost_while_the_app_runs(tmp_path, monkeypatch):
         tell(app, ["model", "float16"], ["down", *ONE[0], None], ["move", *[value for point in ONE for value in point]], ["up"])
         await asyncio.sleep(0.3)
         return said, app
-    said, app = asyncio.run(play())
+    said, app = play_out(play())
     assert "is no LiteRT model that can be used" in said and app.shown.text == "1"
 
 
@@ -214,7 +221,7 @@ def test_no_timeout_follows_a_clock_that_is_set(jump, monkeypatch):
         tell(app, ["example", "5"])
         await asyncio.sleep(2)
         return app
-    assert asyncio.run(play()).shown.text == "5"
+    assert play_out(play()).shown.text == "5"
 
 
 def test_feedback_keeps_its_order_when_the_clock_is_put_back(tmp_path, monkeypatch):
@@ -374,7 +381,7 @@ def test_a_busy_database_does_not_stop_the_pen(tmp_path, monkeypatch):
     database = tmp_path / "feedback.sqlite3"
     monkeypatch.setenv("DIGITS_FEEDBACK_URL", f"sqlite:///{database}")
     Store.open()
-    other = sqlite3.connect(database, isolation_level=None)
+    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
 
     async def play():
         app = App(Recognizer.load(run="reference"))
@@ -394,7 +401,7 @@ def test_a_busy_database_does_not_stop_the_pen(tmp_path, monkeypatch):
             if "It is kept" in note.value:
                 return
         raise AssertionError(note.value)
-    asyncio.run(play())
+    play_out(play())
     other.close()
     assert len(Store.open().records()) == 1
 

@@ -103,9 +103,12 @@ class _Transfer:
             self.error = error
 
     def _watch(self, thread: threading.Thread) -> None:
-        from tqdm.auto import tqdm
-
-        seen = sys.stderr.isatty() or "ipykernel" in sys.modules  # in a log file a bar is only noise
+        in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+        if in_notebook:  # tqdm.auto would take a process that has only imported ipykernel for a notebook
+            from tqdm.notebook import tqdm
+        else:
+            from tqdm import tqdm
+        seen = in_notebook or sys.stderr.isatty()  # in a log file a bar is only noise
         label = f"{self.path.name} from {urlsplit(self.url).hostname}"
         with tqdm(desc=label, unit="B", unit_scale=True, leave=False, disable=not seen) as bar:
             while thread.is_alive():
