@@ -420,7 +420,7 @@ def _keep_mnist(folder: Path, arrays: dict[str, np.ndarray], cache: Path) -> Non
     """As ``mnist.npz``, where and how Keras's own loader looks for it."""
     archive = folder / "mnist.npz"
     if not archive.exists():
-        np.savez_compressed(archive, **arrays)
+        np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
     with archive.open("rb") as file:
         _write(cache / archive.name, lambda kept: shutil.copyfileobj(file, kept))
 
@@ -591,7 +591,8 @@ def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         if not np.isin(labels, (0, 1)).all() or not (labels.sum(axis=1) == 1).all():
             raise DamagedFile(folder / f"y_{part}.npy", "not one-hot", RUN_EDA)
         arrays += [images, labels]
-    return tuple(arrays)
+    x_train, y_train, x_test, y_test = arrays
+    return x_train, y_train, x_test, y_test
 
 
 def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -57,7 +57,7 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 def longest_sides(images: np.ndarray) -> np.ndarray:
     """Longer side of each image's bounding box of all ink above zero, (n,) in pixels; 0 for a blank image."""
     inked = np.asarray(images).reshape(len(images), *images.shape[1:3]) > 0
-    return np.maximum(*(_extent(inked.any(axis)) for axis in (1, 2)))
+    return np.maximum(*(_extent(np.any(inked, axis)) for axis in (1, 2)))
 
 
 def _extent(occupied: np.ndarray) -> np.ndarray:

@@ -443,8 +443,8 @@ def bootstrap_interval(statistic: Callable[..., float], *arrays: np.ndarray, see
 
 # --- Robustness -------------------------------------------------------------------------------------------------------
 
-def robustness(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray, corruptions,
-               seed: int) -> pd.DataFrame:
+def robustness(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray,
+               corruptions: Sequence, seed: int) -> pd.DataFrame:
     """Accuracy under each corruption at each severity, all on the same images with the same seed.
 
     predict: images (n, 28, 28) to probabilities (n, 10); corruptions: ``digits.corruptions.Corruption`` objects.

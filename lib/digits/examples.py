@@ -85,7 +85,8 @@ def curve(points: list) -> np.ndarray:
 
     Catmull and Rom, A class of local interpolating splines, 1974; uniform, with a free start and end.
     """
-    parts, part = [], []
+    parts: list[np.ndarray] = []
+    part: list = []
     for point in [*points, CORNER]:
         if point is CORNER:
             parts.append(_smooth(np.array(part, float)))

@@ -18,10 +18,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from digits import ink, paths
+
+if TYPE_CHECKING:  # loaded only where they are used: the app starts faster without
+    import pandas as pd
+    from sqlalchemy import Engine
 
 # SQLAlchemy (20 MB, a second) is imported where it is used: an app whose visitors give no feedback never loads it.
 
@@ -93,7 +98,7 @@ class Feedback:
 class Store:
     """The collection. Each call has a connection of its own, so that processes and threads can share a database."""
 
-    def __init__(self, engine, url: str):
+    def __init__(self, engine: "Engine", url: str):
         self._engine, self._url = engine, url
 
     @classmethod
@@ -122,7 +127,7 @@ class Store:
                 connection.execute(CreateTable(_table(), if_not_exists=True))
                 connection.commit()
 
-    def add(self, **values) -> int:
+    def add(self, **values: Any) -> int:
         """Store one ``Feedback``, given by its fields; returns its number once it is committed.
 
         FeedbackError when a value is out of range or the database does not take it: then nothing was stored.
@@ -185,7 +190,7 @@ class Store:
         with _in_words("The export cannot be written"):
             try:
                 with partial.open("wb") as file:
-                    np.savez_compressed(file, **arrays)
+                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -236,7 +241,7 @@ def sentence(summary: dict) -> str:
     return f"Visitors called **{share_text(summary['right'])}** of the answers right{those}."
 
 
-def shares(summary: dict):
+def shares(summary: dict) -> "pd.DataFrame":
     """The shares of right answers in a ``Store.summary`` as a data frame: one row for all, one for the accepted."""
     import pandas as pd
 
@@ -329,7 +334,7 @@ def _plain(error: BaseException) -> str:
     return next((words for sign, words in known.items() if sign in text), f"{type(error).__name__}")
 
 
-def _require(condition: bool, message: str) -> None:
+def _require(condition: bool | np.bool, message: str) -> None:
     if not condition:
         raise FeedbackError(message)
 

@@ -125,7 +125,9 @@ class _Transfer:
         if waited > STALL:
             raise FetchError(f"stalled after {self.received:,} bytes")
 
-    total = property(lambda self: self.announced)
+    @property
+    def total(self) -> int | None:
+        return self.announced
 
     @total.setter
     def total(self, size: int) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
@@ -18,6 +19,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.routing import Matcher, Rule
 from tornado.web import Application, OutputTransform, RequestHandler
+from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
@@ -106,7 +108,7 @@ class Refused(web.HTTPError):
 class Desk:
     """The kernel manager as Voila sees it while it makes a page: the kernel that it hands out is that page's visitor's."""
 
-    def __init__(self, manager, page: "Page"):
+    def __init__(self, manager: Any, page: "Page"):
         self._manager, self._page = manager, page
 
     def __getattr__(self, name: str) -> object:
@@ -228,7 +230,7 @@ class Stranger(Matcher):
         return None if request.host_name in self._hosts else {}
 
 
-def routes(voila, manager, settings: Settings, handlers: list) -> list:
+def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> list:
     """The server's routes: of Voila's ``handlers`` those that the page uses, with as little room as it needs."""
     options = {handler: given[0] for _, handler, *given in handlers if given}
     extensions = "|".join(map(re.escape, voila.voila_configuration.extension_allowlist))
@@ -248,7 +250,7 @@ def routes(voila, manager, settings: Settings, handlers: list) -> list:
     return [*under[0], Rule(Stranger(settings.hosts), Nothing, {"status_code": 421}), *under[1], (r".*", Nothing)]
 
 
-def protect(voila, manager, settings: Settings) -> None:
+def protect(voila: Voila, manager: Any, settings: Settings) -> None:
     """Have ``voila``, which has not started to listen yet, serve through these doors."""
     all_handlers = voila.init_handlers
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from tornado.web import RequestHandler
@@ -51,7 +52,7 @@ class Health(RequestHandler):
 
     model = Model()
 
-    def initialize(self, manager) -> None:
+    def initialize(self, manager: Any) -> None:
         """``manager`` is the kernel manager."""
         self._manager = manager
 

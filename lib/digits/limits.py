@@ -4,9 +4,10 @@ import ipaddress
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,7 +38,8 @@ class Settings:
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """The settings in ``environment``."""
         given = {one.name: environment.get(f"DIGITS_{one.name.upper()}", "").strip() for one in fields(cls)}
-        settings = cls(**{name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text})
+        values: dict[str, Any] = {name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text}
+        settings = cls(**values)
         for name in ("proxies", "metrics_from"):
             for network in getattr(settings, name):
                 _network(name, network)
@@ -84,7 +86,7 @@ def is_loopback(address: str) -> bool:
     return address == "localhost" or is_within(address, LOOPBACK)
 
 
-def is_within(address: str, networks: tuple[str, ...]) -> bool:
+def is_within(address: str, networks: Sequence[str]) -> bool:
     """Whether ``address`` is a number in one of ``networks``."""
     try:
         number = ipaddress.ip_address(address)
@@ -96,7 +98,7 @@ def is_within(address: str, networks: tuple[str, ...]) -> bool:
 class Rate:
     """At most ``limit`` times in ``window`` seconds for each address; an IPv6 customer (/64) counts as one."""
 
-    def __init__(self, limit: int, window: float = 60, clock=time.monotonic):
+    def __init__(self, limit: int, window: float = 60, clock: Callable[[], float] = time.monotonic):
         self._limit, self._window, self._clock = limit, window, clock
         self._times: OrderedDict[str, deque[float]] = OrderedDict()  # the address that came last stands last
 
@@ -129,7 +131,7 @@ def _customer(address: str) -> str:
 class Pace:
     """``rate`` a second, after ``burst`` that may come at once."""
 
-    def __init__(self, rate: float, burst: float, clock=time.monotonic):
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic):
         self._step, self._ahead, self._clock, self._next = 1 / rate, burst / rate, clock, 0.0
 
     def wait(self) -> float:

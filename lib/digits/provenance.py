@@ -89,7 +89,7 @@ def tidy(text: str) -> str:
 def _tidy(text: str) -> str:
     text = _CELL.sub("cell.py", text)
     for folder, name in _folders():
-        text = re.sub(rf"(?<![\w.~]){re.escape(folder)}(?!\w)", lambda _, name=name: name, text)
+        text = re.sub(rf"(?<![\w.~]){re.escape(folder)}(?!\w)", name, text)
     return text
 
 

@@ -93,7 +93,7 @@ class Reader:
     def drawing(self, strokes: Sequence[np.ndarray]) -> Answer:
         """The answer for the strokes on the pad; the part that was drawn last is looked at."""
         started = time.perf_counter()
-        parts = segmentation.read(self, strokes, ink.CANVAS).parts if len(strokes) else ()
+        parts = segmentation.read(self, strokes, ink.CANVAS).parts if len(strokes) else ()  # type: ignore[arg-type]
         parts = tuple(Part(part.prediction, box=part.box, strokes=tuple(part.strokes)) for part in parts)
         parts = tuple(part for part in parts if part.prediction.digit is not None)
         chosen = _latest(parts, strokes[-1][-1]) if parts else 0

@@ -1,6 +1,7 @@
 """The executed notebooks as one self-contained HTML file that asks nothing of the network."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -105,7 +106,7 @@ def look_up(tree: Any, path: str) -> Any:
 
 def merge(executed: list[Path]) -> nbformat.NotebookNode:
     """All notebooks as one, each cell knowing its chapter; an injected cell that only names the run is left out."""
-    cells = []
+    cells: list[nbformat.NotebookNode] = []
     for path in executed:
         for cell in nbformat.read(path, as_version=4).cells:
             only_name = re.fullmatch(r"\s*# Parameters\s+run_name = .*", cell.source.strip())
@@ -175,7 +176,7 @@ def details(record: dict) -> list[tuple[str, str]]:
             ("Variables set", variables or "none"), ("Started", record["started"]), ("Ended", record["ended"])]
 
 
-def parameter_rows(record: dict):
+def parameter_rows(record: dict) -> Iterator[tuple[str, str, str, bool]]:
     """(notebook, parameter, value, changed by hand or profile) for each parameter."""
     for notebook, values in record["parameters"].items():
         changed = record.get("changed", {}).get(notebook, ())

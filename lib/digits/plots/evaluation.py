@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import PercentFormatter
 
+from digits.corruptions import Corruption
 from digits.plots.style import ACCENT, BAD, MUTED, PALETTE, WIDTH, ink
 
 ERROR_CMAP = "Blues"  # one hue from light to dark: readable in print and with any colour vision
@@ -170,7 +171,8 @@ def risk_coverage(ax: Axes, curves: Mapping[str, pd.DataFrame], points: Mapping[
 
 # --- Robustness -------------------------------------------------------------------------------------------------------
 
-def robustness(tables: Mapping[str, pd.DataFrame], corruptions: Sequence, examples: Mapping[str, np.ndarray]) -> Figure:
+def robustness(tables: Mapping[str, pd.DataFrame], corruptions: Sequence[Corruption],
+               examples: Mapping[str, np.ndarray]) -> Figure:
     """A panel for each corruption: accuracy with its 95% interval at each severity, under a strip of examples.
 
     tables: name of a curve to a table of ``evaluation.robustness``; examples: name of a corruption to images
@@ -186,7 +188,7 @@ def robustness(tables: Mapping[str, pd.DataFrame], corruptions: Sequence, exampl
     return figure
 
 
-def _robustness_panel(panel, corruption, tables: Mapping[str, pd.DataFrame], images: np.ndarray) -> None:
+def _robustness_panel(panel: SubFigure, corruption: Corruption, tables: Mapping[str, pd.DataFrame], images: np.ndarray) -> None:
     n = len(corruption.severities)
     axes = panel.subplot_mosaic([[f"tile {i}" for i in range(n)], ["curve"] * n], height_ratios=(1, 2.6))
     for i, image in enumerate(images):
@@ -194,7 +196,7 @@ def _robustness_panel(panel, corruption, tables: Mapping[str, pd.DataFrame], ima
     severity_curves(axes["curve"], corruption, tables)
 
 
-def severity_curves(ax: Axes, corruption, tables: Mapping[str, pd.DataFrame]) -> Axes:
+def severity_curves(ax: Axes, corruption: Corruption, tables: Mapping[str, pd.DataFrame]) -> Axes:
     """Accuracy at each severity of one corruption, evenly spaced so that each point stands below its example."""
     place = np.arange(len(corruption.severities))
     for (name, table), color, marker in zip(tables.items(), PALETTE, "osD^", strict=False):

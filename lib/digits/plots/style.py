@@ -1,5 +1,7 @@
 """One family of figures: type, sizes, colours, and the digit tile that every chapter uses."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +39,8 @@ def ink(ax: Axes, image: np.ndarray, title: str = "", color: str = "black") -> A
     return ax
 
 
-def grid(images: np.ndarray, titles=None, columns: int = 10, colors=None, tile: float | None = None) -> Figure:
+def grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 10,
+         colors: Sequence[str] | None = None, tile: float | None = None) -> Figure:
     """A figure of digit tiles.
 
     images: (n, 28, 28[, 1]) in [0, 1]; titles, colors: n strings each, or None; tile: a tile's side in inches
