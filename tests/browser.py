@@ -28,15 +28,18 @@ def executable() -> str | None:
     return os.environ.get("DIGITS_CHROMIUM") or next(filter(None, map(shutil.which, PLACES)), None)
 
 
-def launch(playwright: Playwright) -> Browser:
-    """A fresh headless Chromium; without one the test is skipped, or fails where ``CI`` says that there must be one."""
+def needs(condition: object, reason: str) -> None:
+    """Skip for want of something that not every machine has; where ``CI`` is set it must be there."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI", "").lower() in ("1", "true") else pytest.skip)(reason)
+
+
+def launch(playwright: Playwright, *flags: str) -> Browser:
+    """A fresh headless Chromium; without one the test is skipped, or fails in CI."""
     try:
-        return playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+        return playwright.chromium.launch(executable_path=executable(), args=[*FLAGS, *flags])
     except Error as error:
-        reason = f"No Chromium could be started ({error.message.splitlines()[0]}). Set DIGITS_CHROMIUM to one."
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        needs(False, f"No Chromium could be started ({error.message.splitlines()[0]}). Set DIGITS_CHROMIUM to one.")
 
 
 class Server:

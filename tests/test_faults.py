@@ -5,14 +5,12 @@ import asyncio
 import errno
 import json
 import os
-import pwd
 import shlex
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +20,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import browser
+import services
 import writer
 from digits import feedback, paths
 from digits.app import App
@@ -31,13 +30,6 @@ from test_app import kernel_of
 
 HERE = Path(__file__).parent
 ONE = [(140, y) for y in range(40, 241, 20)]
-IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
-
-
-def needs(condition: object, reason: str) -> None:
-    """Skip for want of something that not every machine has; in CI it must be there."""
-    if not condition:
-        (pytest.fail if IN_CI else pytest.skip)(reason)
 
 
 def run_python(code: str, *arguments: object, **options) -> subprocess.Popen:
@@ -142,7 +134,7 @@ except FeedbackError as error:
 def on_a_small_disk(tmp_path: Path, script: str, size: str = "300k") -> str:
     """Run a shell script with ``$disk`` a file system of its own, whose files are in ``kept`` afterwards."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        needs(False, "no mount namespace here to make a small disk in")
+        browser.needs(False, "no mount namespace here to make a small disk in")
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     known = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
@@ -235,79 +227,10 @@ def test_feedback_keeps_its_order_when_the_clock_is_put_back(tmp_path, monkeypat
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 
-class Postgres:
-    """A database server of our own on a port of this machine, run by an unprivileged user as it demands."""
-
-    def __init__(self, programs: Path):
-        self.programs, self.port = programs, browser.free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="digits-postgres-"))
-        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres", "postgres")
-        self.run("initdb", "--auth=trust", "--no-sync", "--username=digits", "-D", str(self.folder / "data"))
-        self.process = None
-
-    def command(self, name: str, *arguments: str) -> dict:
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        return {"args": [str(self.programs / name), *arguments], "cwd": self.folder, "stderr": subprocess.STDOUT, **user}
-
-    def run(self, name: str, *arguments: str) -> None:
-        done = subprocess.run(**self.command(name, *arguments), stdout=subprocess.PIPE, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-
-    @property
-    def url(self) -> str:
-        return f"postgresql+psycopg://digits@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        """Until it answers; one that was killed leaves children which need a moment to go, and so perhaps another try."""
-        def up() -> bool:
-            if self.process is None or self.process.poll() is not None:
-                self.spawn()
-            return subprocess.run(**self.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)), check=False,
-                                  stdout=subprocess.DEVNULL).returncode == 0
-        try:
-            browser.until(up, 60, "PostgreSQL")
-        except TimeoutError:
-            pytest.fail(self.log())
-
-    def spawn(self) -> None:
-        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(stdout=log, **self.command(
-                "postgres", "-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder),
-                "-c", "shared_buffers=8MB"))
-
-    def log(self) -> str:
-        return (self.folder.parent / f"{self.folder.name}.log").read_text()[-2000:]
-
-    def kill(self) -> None:
-        """As a power cut would end it."""
-        self.process.kill()
-        self.process.wait()
-
-    def remove(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(signal.SIGINT)  # ends its own children, too
-            self.process.wait(30)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder.parent / f"{self.folder.name}.log").unlink(missing_ok=True)
-
-
 @pytest.fixture(scope="module")
 def postgres():
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or [shutil.which("postgres")]
-    needs(found[-1], "no PostgreSQL here (Debian's package postgresql)")
-    try:
-        import psycopg  # noqa: F401  the driver
-    except ImportError:
-        needs(False, "psycopg, the driver for PostgreSQL, is not installed")
-    server = Postgres(Path(found[-1]).resolve().parent)
-    try:
-        server.start()
+    with services.postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
@@ -328,9 +251,11 @@ def test_postgresql_keeps_what_was_acknowledged_through_a_sigkill(running):
     time.sleep(0.5)
     running.kill()
     for process in processes:
-        told = process.communicate(timeout=60)[0]
+        told = process.stdout.read()  # communicate() would miss what the first readline() has taken in
+        process.wait(60)
         acknowledged |= {int(line) for line in told.splitlines() if line.isdigit()}
         assert process.returncode == 1 and "FeedbackError: The feedback was not stored" in told
+        process.stdout.close()
     with pytest.raises(FeedbackError, match="server does not answer"):
         store.add(**writer.GIVEN, strokes=writer.STROKES)
     running.start()
