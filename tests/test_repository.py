@@ -1,6 +1,8 @@
 """What must hold for the repository as a whole: notebooks, lock, layers, scripts."""
 
 import ast
+import doctest
+import importlib
 import json
 import os
 import re
@@ -8,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -129,21 +130,48 @@ def test_supported_pythons_are_the_same_everywhere():
 # Layers
 
 
+# What a module may know: the floors below its own. plots is its package's own file, the same as digits.plots.style.
+FLOORS = [floor.split() for floor in (
+    # one thing each, knowing nothing else of ours
+    "bootstrap calibration corruptions fetch ink kernel limits paths plots.style quiet records show ticker unipen",
+    # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
+    """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
+       process provenance quantities recognizer runs""",
+    "causes console continuation eda execution feedback health models plots.training segmentation why",
+    "channel examples reading report tolerances training",
+    # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors
+    "comparison compress guard page photo pipeline readme search",
+    "app publication repetition server",
+    "checking",
+    # the command line
+    "runner",
+)]
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+
+def name_of(path: Path) -> str:
+    """A module's name within the package: 'ink', 'plots.style', 'plots'."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {name_of(path): path for path in LIBRARY.rglob("*.py") if path != LIBRARY / "__init__.py"}
+
+
 def imports(path: Path) -> set[str]:
-    """The modules of this package that a module imports, anywhere in it."""
+    """The modules of this package that a module imports, at its top or in a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "digits":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("digits."):
-            found.add(node.module.split(".")[1])
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path.name}: relative import"
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("digits."):
+            package = node.module.removeprefix("digits").removeprefix(".")
+            within = [f"{package}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {module if module in FILES else package for module in within}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("digits.")}
+            found |= {alias.name.removeprefix("digits.") for alias in node.names if alias.name.startswith("digits.")}
     return found
 
 
-GRAPH = {path.stem: imports(path) - {path.stem} for path in LIBRARY.glob("*.py") if path.stem != "__init__"}
-GRAPH["plots"] = set().union(*(imports(path) for path in (LIBRARY / "plots").glob("*.py"))) - {"plots"}
+GRAPH = {module: imports(path) - {module} for module, path in FILES.items()}
 
 
 def reachable(module: str) -> set[str]:
@@ -157,8 +185,14 @@ def reachable(module: str) -> set[str]:
     return found
 
 
-def test_imports_only_run_downwards():
-    list(TopologicalSorter(GRAPH).static_order())  # CycleError names the modules of a cycle
+def test_every_module_has_its_floor():
+    assert sorted(FLOOR) == sorted(FILES), "place the new module in FLOORS, or take the old one out"
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_only_run_downwards(module):
+    upwards = {other for other in GRAPH[module] if FLOOR[other] >= FLOOR[module]}
+    assert not upwards, f"{module} (floor {FLOOR[module]}) may know only what is below it"
 
 
 @pytest.mark.parametrize(("module", "forbidden"), [
@@ -198,6 +232,43 @@ def test_the_first_notebook_loads_no_tensorflow():
         modules += [f"digits.{name.split(' as ')[0].strip()}" for name in names.split(",")]
     assert modules and not re.search(r"^(import|from) (tensorflow|keras)", source, re.MULTILINE)
     assert not _loads_tensorflow(modules)
+
+
+# Signatures and examples
+
+
+def open_signatures(path: Path) -> list[str]:
+    """Public functions and methods with a parameter or a result of no stated type.
+
+    Methods of a class with a base follow the base's signature; *arguments and **options may stay open.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    alone = [cls for cls in tree.body if isinstance(cls, ast.ClassDef) and not cls.bases]
+    methods = {method: method.args.args[:1] for cls in alone for method in cls.body if isinstance(method, ast.FunctionDef)
+               and "staticmethod" not in map(ast.unparse, method.decorator_list)}
+    functions = dict.fromkeys((node for node in tree.body if isinstance(node, ast.FunctionDef)), []) | methods
+    found = []
+    for function, given in functions.items():
+        taken = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        untyped = [each.arg for each in taken if each.annotation is None and each not in given]
+        result = function.returns is None and function.name != "__init__"
+        if (not function.name.startswith("_") or function.name == "__init__") and (untyped or result):
+            found.append(f"{path.name}:{function.lineno} {function.name} {untyped}{' and its result' if result else ''}")
+    return found
+
+
+def test_public_functions_say_what_they_take_and_return():
+    assert not [line for path in FILES.values() for line in open_signatures(path)]
+
+
+WITH_EXAMPLES = sorted({module for module, path in FILES.items() if ">>> " in path.read_text(encoding="utf-8")}
+                       - {"app"})  # whose example shows a page: test_app has it in a browser
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_are_true(module):
+    result = doctest.testmod(importlib.import_module(f"digits.{module}"))
+    assert result.attempted and not result.failed
 
 
 # Scripts and files

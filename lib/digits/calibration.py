@@ -8,7 +8,11 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities along the last axis, (..., 10), of logits divided by ``temperature``; computed in float64."""
+    """Probabilities along the last axis, (..., 10), of logits divided by ``temperature``; computed in float64.
+
+    >>> softmax(np.log([6, 3, 1])).round(2).tolist()
+    [0.6, 0.3, 0.1]
+    """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
     return scaled / scaled.sum(-1, keepdims=True)

@@ -18,7 +18,11 @@ def say(text: str = "") -> None:
 
 
 def clock(seconds: float) -> str:
-    """'0:45', '12:30' or '1:02:03'."""
+    """Seconds as a clock shows them.
+
+    >>> clock(45.2), clock(750), clock(3723)
+    ('0:45', '12:30', '1:02:03')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

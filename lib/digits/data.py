@@ -554,7 +554,11 @@ def split(y: np.ndarray, validation_size: int, seed: int) -> tuple[np.ndarray, n
 
 
 def one_hot(y: np.ndarray) -> np.ndarray:
-    """Labels (n,), 0 to 9, as float32 (n, 10) with a single 1 in each row."""
+    """Labels (n,), 0 to 9, as float32 (n, 10) with a single 1 in each row.
+
+    >>> one_hot([3]).astype(int).tolist()
+    [[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]
+    """
     y = np.asarray(y)
     if y.size and not (y.min() >= 0 and y.max() <= 9):
         raise DataError(f"Labels run from {y.min()} to {y.max()}; digits run from 0 to 9.")

@@ -63,6 +63,9 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     """Score interval for a proportion (Wilson 1927); unlike the textbook ± it holds near 0 and 1.
 
     With n = 0 nothing is known: (0, 1). Raises ValueError when ``successes`` is not within 0..n.
+
+    >>> [round(end, 4) for end in wilson_interval(9_946, 10_000)]
+    [0.993, 0.9959]
     """
     if n == 0:
         return 0.0, 1.0
@@ -84,14 +87,22 @@ def accuracy_summary(labels: np.ndarray, predictions: np.ndarray) -> dict:
 
 
 def accuracy_text(summary: dict) -> str:
-    """An ``accuracy_summary`` for a sentence: "99.64% (36 errors in 10,000; 95% interval 99.50% to 99.74%)"."""
+    """An ``accuracy_summary`` for a sentence.
+
+    >>> accuracy_text(accuracy_summary(np.zeros(10_000), np.arange(10_000) < 36))
+    '99.64% (36 errors in 10,000; 95% interval 99.50% to 99.74%)'
+    """
     low, high = summary["interval"]
     counted = f"{summary['errors']:,} errors in {summary['n']:,}"
     return f"{summary['accuracy']:.2%} ({counted}; 95% interval {low:.2%} to {high:.2%})"
 
 
 def share_text(share: dict) -> str:
-    """A ``proportion`` for a sentence: "97.3% (3,403 of 3,498; 95% interval 96.7% to 97.8%)"."""
+    """A ``proportion`` for a sentence.
+
+    >>> share_text(proportion(3_403, 3_498))
+    '97.3% (3,403 of 3,498; 95% interval 96.7% to 97.8%)'
+    """
     low, high = share["interval"]
     return f"{share['share']:.1%} ({share['count']:,} of {share['n']:,}; 95% interval {low:.1%} to {high:.1%})"
 
@@ -399,6 +410,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     """Exact test that two models err equally often on the same samples (McNemar 1947): only where they differ counts.
 
     Returns ``only_a``, ``only_b`` (samples that just one gets right) and the two-sided ``p_value``.
+
+    >>> mcnemar([True] * 9 + [False], [False] * 6 + [True] * 4)
+    {'only_a': 6, 'only_b': 1, 'p_value': 0.125}
     """
     correct_a, correct_b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())

@@ -62,7 +62,11 @@ def _to_ink(image: np.ndarray) -> np.ndarray:
 
 
 def bounding_box(ink: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom (right and bottom exclusive) of what is darker than paper, or None for a blank."""
+    """Left, top, right, bottom (right and bottom exclusive) of what is darker than paper, or None for a blank.
+
+    >>> tuple(map(int, bounding_box(np.eye(5))))
+    (0, 0, 5, 5)
+    """
     inked = ink > MINIMUM_INK
     rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
     return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else None
@@ -103,7 +107,11 @@ def _centre(small: np.ndarray) -> np.ndarray:
 
 
 def extent(strokes: Sequence[np.ndarray]) -> float:
-    """The longer side of the strokes' bounding box, in their own pixels; 0 for none."""
+    """The longer side of the strokes' bounding box, in their own pixels; 0 for none.
+
+    >>> extent([[(20, 10), (80, 10)], [(50, 10), (40, 110)]])
+    100.0
+    """
     checked = check_strokes(strokes)
     return float(np.ptp(np.concatenate(checked), axis=0).max()) if checked else 0.0
 

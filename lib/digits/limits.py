@@ -87,7 +87,11 @@ def is_loopback(address: str) -> bool:
 
 
 def is_within(address: str, networks: Sequence[str]) -> bool:
-    """Whether ``address`` is a number in one of ``networks``."""
+    """Whether ``address`` is a number in one of ``networks``.
+
+    >>> is_within("192.168.1.20", ("127.0.0.0/8", "192.168.0.0/16")), is_within("a name", ("0.0.0.0/0",))
+    (True, False)
+    """
     try:
         number = ipaddress.ip_address(address)
     except ValueError:

@@ -84,7 +84,11 @@ def read_notebook(path: Path) -> Notebook:
 
 
 def read_literals(source: str, where: str) -> dict[str, Any]:
-    """The assignments of a parameters cell as a dict; RunError for anything but ``name = literal``."""
+    """The assignments of a parameters cell as a dict; RunError for anything but ``name = literal``.
+
+    >>> read_literals("epochs = 20  # twice round", "02_training")
+    {'epochs': 20}
+    """
     values = {}
     for statement in ast.parse(source).body:
         if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1

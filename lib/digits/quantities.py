@@ -30,7 +30,11 @@ def compared(metrics: dict) -> dict[Keys, Any]:
 
 
 def is_duration(keys: Keys) -> bool:
-    """True for a time that something took."""
+    """True for a time that something took.
+
+    >>> is_duration(("04_optimization", "files", "int8", "latency_ms_median")), is_duration(("latency_runs",))
+    (True, False)
+    """
     return any(isinstance(key, str) and _DURATION.search(key) for key in keys)
 
 
@@ -45,10 +49,18 @@ def fingerprint(notebook: str, metrics: Any) -> str:
 
 
 def name(keys: Keys) -> str:
-    """'03_evaluation.test.interval.0'"""
+    """The way to a number as one word.
+
+    >>> name(("03_evaluation", "test", "interval", 0))
+    '03_evaluation.test.interval.0'
+    """
     return ".".join(map(str, keys))
 
 
 def group(keys: Keys) -> str:
-    """'03_evaluation.test.interval.*': the name that all items of a list share."""
+    """The name that all items of a list share.
+
+    >>> group(("03_evaluation", "test", "interval", 0))
+    '03_evaluation.test.interval.*'
+    """
     return ".".join("*" if isinstance(key, int) else key for key in keys)

@@ -103,7 +103,11 @@ def _error_tile(ax: Axes, image: np.ndarray, error: Mapping) -> Axes:
 
 
 def percent(share: float) -> str:
-    """A probability as a tile can show it: whole percent, never rounded to certainty."""
+    """A probability as a tile can show it: whole percent, never rounded to certainty.
+
+    >>> percent(0.9997), percent(0.873), percent(0.0001)
+    ('>99%', '87%', '<1%')
+    """
     return ">99%" if share >= 0.995 else "<1%" if share < 0.005 else f"{share:.0%}"
 
 
