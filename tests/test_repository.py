@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -154,7 +155,8 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
 
 
-FILES = {name_of(path): path for path in LIBRARY.rglob("*.py") if path != LIBRARY / "__init__.py"}
+FILES = {name_of(path): path for folder in (LIBRARY, LIBRARY / "plots") for path in folder.glob("*.py")
+         if path != LIBRARY / "__init__.py"}
 
 
 def imports(path: Path) -> set[str]:
@@ -300,3 +302,21 @@ def test_no_file_names_this_machine():
         data = path.read_bytes()
         named += [f"{path.name}: {secret}" for secret in secrets if re.search(rf"{re.escape(secret)}\b".encode(), data)]
     assert not named
+
+
+def test_licence_version_and_citation_agree():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["license"] == PYPROJECT["license"] == "MIT" and citation["version"] == PYPROJECT["version"]
+    holder = re.search(r"Copyright \(c\) \d{4} (.*)", (PROJECT / "LICENSE").read_text(encoding="utf-8"))[1]
+    assert [author["name"] for author in citation["authors"]] == [holder]
+
+
+def test_the_workflow_calls_scripts_that_are_there_and_publishes_the_published_report():
+    text = (PROJECT / ".github/workflows/report.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert {need for job in jobs.values() for need in [job.get("needs")] if need} <= set(jobs)
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    files = [word for command in commands for word in re.findall(r"[\w./-]+/[\w.-]+\.\w+", command) if "site/" not in word]
+    assert sorted(files) == ["outputs/reference/report.html", "tests/run.sh"] and all((PROJECT / f).is_file() for f in files)
+    python = re.search(r'python-version: "([\d.]+)"', text)[1]
+    assert SpecifierSet(PYPROJECT["requires-python"]).contains(f"{python}.9")
