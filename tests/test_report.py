@@ -96,6 +96,12 @@ def test_sections_are_numbered_and_listed(html):
     assert html.count("<h1") == 4  # the title, two chapters, how the run was made
 
 
+def test_a_chapter_has_the_number_of_its_notebook(executed, record, metrics):
+    sixth = executed[1].with_name("06_more.ipynb")
+    html = report.build([executed[0], executed[1].rename(sixth)], record, metrics)
+    assert '<span class="number">6</span><span>Training</span>' in html and "Chapter 6" in html and "Chapter 2" not in html
+
+
 def test_code_is_folded_noise_is_dropped_results_are_shown(html):
     chapter = html.split('id="chapter-1"')[1].split("</section>")[0]
     open_text = re.sub(r"<details.*?</details>", "", chapter, flags=re.DOTALL)

@@ -157,6 +157,13 @@ def test_every_profile_fits_the_notebooks():
         parameters.effective(notebooks, profile, [])
 
 
+def test_a_new_notebook_is_a_chapter_and_the_app_is_none(bench):
+    for name in ("05_draw", "06_more"):
+        write_notebook(bench.notebooks / f"{name}.ipynb", name, "seed = 1  # a seed", [])
+    found = parameters.find_notebooks(bench.notebooks)
+    assert [notebook.name for notebook in found] == ["01_eda", "02_training", "06_more"]
+
+
 def test_values_take_the_type_of_the_default(bench):
     notebooks = parameters.find_notebooks(bench.notebooks)
     settings = ["rate=2", "flag=false", "used=1", "01.size=7"]

@@ -14,6 +14,7 @@ from digits.records import RunError
 
 DATASETS = ("auto", "mnist", "digits")
 RESERVED = "run_name"  # set by the runner itself
+APP = "05"  # the notebook that Voila serves; no part of a run
 # What a profile changes; "standard" is what the notebooks say.
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
@@ -57,9 +58,9 @@ class Notebook:
         return self.path.stem[:2]
 
 
-def find_notebooks(folder: Path, first: int = 1, last: int = 4) -> list[Notebook]:
-    """The notebooks ``first`` to ``last`` of ``folder`` in order (05, the app, is not part of a run)."""
-    paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if first <= int(path.name[:2]) <= last)
+def find_notebooks(folder: Path) -> list[Notebook]:
+    """The numbered notebooks of ``folder`` in order, but for the app."""
+    paths = sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if path.name[:2] != APP)
     if not paths:
         raise RunError(f"No numbered notebooks in {folder.name}/.")
     numbers = [path.name[:2] for path in paths]

@@ -45,7 +45,8 @@ HEADLINES = (
     Headline("One image on one thread", "{04_optimization.files.float32.latency_ms_median:.2f} ms",
              "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
 )
-_HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>', re.DOTALL)
+_HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>'
+                      r'|<section class="chapter" id="chapter-(?P<chapter>\d+)"', re.DOTALL)
 _LINK = re.compile(r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL)  # to files
 
 
@@ -199,10 +200,16 @@ def link_chapters(html: str, chapters: set[int]) -> str:
 
 
 def number_headings(html: str) -> tuple[str, list[tuple[int, str, str, str]]]:
-    """Number the headings of the main part: "1", "1.1", "1.1.1"; returns the page and (level, number, text, anchor)."""
+    """Number the headings of the main part: "1", "1.1", "1.1.1"; returns the page and (level, number, text, anchor).
+
+    A chapter has its notebook's number, as its figures have.
+    """
     counts, contents = [0, 0, 0], []
 
     def replace(match: re.Match) -> str:
+        if match["chapter"]:
+            counts[0] = int(match["chapter"]) - 1
+            return match[0]
         level, text = int(match[1]), match[2].strip()
         counts[level - 1] += 1
         counts[level:] = [0] * (3 - level)
