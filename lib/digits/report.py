@@ -46,7 +46,7 @@ HEADLINES = (
              "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
 )
 _HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>'
-                      r'|<section class="chapter" id="chapter-(?P<chapter>\d+)"', re.DOTALL)
+                      r'|<section [^>]*id="chapter-(?P<chapter>\d+)"', re.DOTALL)
 _LINK = re.compile(r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL)  # to files
 
 
