@@ -75,9 +75,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def voila(*options: str, **environment: str) -> Iterator[Server]:
+def voila(*options: str, port: int | None = None, **environment: str) -> Iterator[Server]:
     """The app as ``voila notebooks/05_draw.ipynb`` serves it from the project's root."""
-    port, folder = free_port(), tempfile.mkdtemp()
+    port, folder = port or free_port(), tempfile.mkdtemp()
     command = [sys.executable, "-m", "voila", "notebooks/05_draw.ipynb", "--no-browser", f"--port={port}", *options]
     server = Server(command, port, "/", Path(folder) / "log", {"DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite",
                                                               **environment})

@@ -89,3 +89,51 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
+
+
+class Nginx:
+    """An nginx of our own that serves the sites of one file; its log says which server answered which visitor."""
+
+    def __init__(self, site: str):
+        program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+        browser.needs(program and shutil.which("openssl"), "no nginx or no openssl here (Debian's packages of these names)")
+        self.folder = Path(tempfile.mkdtemp(prefix="digits-nginx-"))
+        self.folder.chmod(0o755)  # its workers are somebody else
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                        "-subj", "/CN=digits.example.org", "-keyout", self.folder / "privkey.pem",
+                        "-out", self.folder / "fullchain.pem"], check=True, capture_output=True)
+        (self.folder / "site.conf").write_text(site.replace("/etc/letsencrypt/live/digits.example.org", str(self.folder)))
+        temporary = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in
+                            ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (self.folder / "nginx.conf").write_text(f"""
+            daemon off; pid {self.folder}/pid; error_log {self.folder}/error.log; events {{}}
+            http {{
+                include /etc/nginx/mime.types;
+                log_format who '$cookie_visitor|$upstream_addr|$status|$request_uri';
+                access_log {self.folder}/access.log who;
+                {temporary} include {self.folder}/site.conf;
+            }}""")
+        self.process = subprocess.Popen([program, "-c", self.folder / "nginx.conf"], stderr=subprocess.PIPE)
+
+    def requests(self) -> list[list[str]]:
+        """Every request that has ended: the visitor's cookie, the addresses that were asked, the status, the address."""
+        return [line.split("|", 3) for line in (self.folder / "access.log").read_text().splitlines()]
+
+    def stop(self) -> None:
+        """End it with its workers."""
+        self.process.terminate()
+        self.process.wait(15)
+        self.process.stderr.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def nginx(site: str, port: int) -> Iterator[Nginx]:
+    """A running nginx; without one the test is skipped, or fails in CI. ``port`` is one that ``site`` listens on."""
+    server = Nginx(site)
+    try:
+        browser.until(lambda: browser.listens(port) or server.process.poll() is not None, 20, "nginx")
+        assert server.process.poll() is None, server.process.stderr.read().decode()
+        yield server
+    finally:
+        server.stop()
