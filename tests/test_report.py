@@ -1,13 +1,21 @@
 """The report: one file that loads nothing, numbered, folded, honest about its data."""
 
+import copy
+import functools
+import json
 import re
+from html import escape
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from playwright.sync_api import sync_playwright
 
+from browser import launch
 from conftest import Page
-from digits import report
+from digits import evaluation, exhibits, paths, report, show, statements
 
 FIGURE = '<figure><img alt="a curve" src="data:image/png;base64,AAAA"/><figcaption>x</figcaption></figure>'
 
@@ -91,9 +99,10 @@ def test_links_lead_to_chapters_or_out_into_the_world_never_to_files(html):
 def test_sections_are_numbered_and_listed(html):
     contents = html.split("<nav ")[1].split("</nav>")[0]
     assert re.findall(r'<span class="number">([^<]+)</span><span>([^<]+)', contents) == [
-        ("1", "Looking"), ("1.1", "A section"), ("1.2", "A section"), ("2", "Training"), ("+", "How this run was made")]
+        ("1", "Looking"), ("1.1", "A section"), ("1.2", "A section"), ("2", "Training"),
+        ("+", "Limits and intended use"), ("+", "References"), ("+", "How this run was made")]
     assert '<h3 id="section-1-1-1"><span class="number">1.1.1</span>Deeper</h3>' in html and "Chapter 2" in html
-    assert html.count("<h1") == 4  # the title, two chapters, how the run was made
+    assert html.count("<h1") == 6  # the title, two chapters, and three that are not numbered
 
 
 def test_a_chapter_has_the_number_of_its_notebook(executed, record, metrics):
@@ -131,7 +140,8 @@ def test_a_stand_in_is_never_taken_for_mnist(executed, record, metrics):
     record["dataset"]["name"] = metrics["01_eda"]["dataset"]["name"] = "digits"
     html = report.build(executed, record, metrics)
     assert "did not use MNIST" in html.split("<header")[0] and "MNIST test accuracy" not in html
-    assert "not MNIST" in report.headline_text(metrics)
+    assert "Abstract" not in html and "Limits" not in html  # their sentences are about MNIST
+    assert "not MNIST" in statements.headline_text(metrics)
 
 
 def test_an_mnist_run_carries_no_notice_and_a_quick_one_says_so(html, executed, record, metrics):
@@ -142,4 +152,138 @@ def test_an_mnist_run_carries_no_notice_and_a_quick_one_says_so(html, executed, 
 @pytest.mark.parametrize(("template", "expected"), [
     ("{a.b:.1%}", "50.0%"), ("{a.c.1}", "2"), ("{a.c.2}", None), ("{a.x}", None), ("{n.x}", None), ("plain", "plain")])
 def test_templates_are_filled_from_the_metrics_or_not_at_all(template, expected):
-    assert report.fill(template, {"a": {"b": 0.5, "c": [1, 2]}, "n": None}) == expected
+    assert statements.fill(template, {"a": {"b": 0.5, "c": [1, 2]}, "n": None}) == expected
+
+
+# The first page and the model card
+
+
+PUBLISHED = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
+TEMPLATES = [*statements.ABSTRACT, *(sentence for _, sentences in statements.MODEL_CARD for sentence in sentences),
+             *(part for card in statements.HEADLINES for part in (card.value, card.detail))]
+
+
+def said(metrics: dict) -> list[str]:
+    """Every sentence and number of the first page and the model card."""
+    card = [sentence for _, sentences in statements.model_card(metrics) for sentence in sentences]
+    numbers = [text for card in statements.headlines(metrics) for text in card.values()]
+    return [statements.abstract(metrics), *statements.surprises(metrics), *card, *numbers]
+
+
+def test_the_published_run_has_every_number_that_is_spoken_of():
+    known = statements.derived(PUBLISHED)
+    assert not [template for template in TEMPLATES if statements.fill(template, known) is None]
+    assert len(statements.surprises(PUBLISHED)) >= 3  # each is said only where it is so
+
+
+@pytest.mark.parametrize("path", ["03_evaluation.test.errors", "03_evaluation.pen.n", "02_training.parameters",
+                                  "03_evaluation.non_digits.refused.share", "04_optimization.files.dynamic_int8.bytes",
+                                  "03_evaluation.pen.errors_per_writer.13", "03_evaluation.pen.errors_per_digit.4"])
+def test_a_number_changed_in_the_metrics_changes_what_is_said(path, executed, record):
+    changed = copy.deepcopy(PUBLISHED)
+    *way, last = path.split(".")
+    place = functools.reduce(lambda tree, key: tree[key], way, changed)
+    last = int(last) if isinstance(place, list) else last
+    place[last] = place[last] * 2 + 123
+    before, after = set(said(PUBLISHED)), set(said(changed))
+    assert before != after
+    html = report.build(executed, record, changed)
+    assert all(escape(sentence, quote=False) in unescape_quotes(html) for sentence in after - before)
+
+
+def unescape_quotes(html: str) -> str:
+    """Quotation marks as they are, whatever the template's filters and Beautiful Soup made of them."""
+    return html.replace("&#34;", '"').replace("&quot;", '"').replace("&#39;", "'")
+
+
+def test_every_work_that_the_notebooks_cite_is_among_the_references():
+    listed = (report.TEMPLATE / "references.html").read_text(encoding="utf-8")
+    works = [re.sub(r"<[^>]+>", "", line) for line in listed.splitlines() if line.startswith("<li>")]
+    cited = set()
+    for path in (paths.PROJECT / "notebooks").glob("*.ipynb"):
+        prose = "".join(line for cell in nbformat.read(path, 4).cells for line in cell.source)
+        cited |= set(re.findall(r"([A-Z][a-zé]+)(?: et al\.| and [A-Z][a-zé]+),? \(?((?:19|20)\d\d)\b", prose))
+    assert len(cited) > 10
+    assert not [(name, year) for name, year in cited if not any(name in work and f"({year})" in work for work in works)]
+
+
+# Exhibits
+
+
+@pytest.fixture
+def mistakes() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Confusion counts, images and errors: two 4s read as 9, one 7 read as 1; everything else right."""
+    labels = np.array([4, 4, 7, *range(10)])
+    probabilities = np.eye(10)[[9, 9, 1, *range(10)]] * 0.8 + 0.02
+    images = np.random.default_rng(1).random((len(labels), 28, 28))
+    return (evaluation.confusion(labels, probabilities.argmax(1)), images,
+            evaluation.error_table(labels, probabilities, known=[2]))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium for this module."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """An empty page."""
+    page = chromium.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def exhibition(mistakes, executed, record, metrics, tmp_path) -> str:
+    """A report's address with both exhibits in it."""
+    counts, images, errors = mistakes
+    figures = [show.figure_html(b"PNG", "Figure 3.1", "x", "a figure", live=live) for live in
+               (exhibits.confusion(counts, images, errors, "pairs"), exhibits.gallery(images, errors, "errors"))]
+    notebook = nbformat.read(executed[1], 4)
+    notebook.cells += [new_code_cell("show", outputs=[shown(html=figure)]) for figure in figures]
+    nbformat.write(notebook, executed[1])
+    html = report.build(executed, record, metrics)
+    parsed = Page(html)
+    assert parsed.loads == [] and len(parsed.ids) == len(set(parsed.ids)) and all(image.get("alt") for image in parsed.images)
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    return (tmp_path / "report.html").as_uri()
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_images(exhibition, page):
+    """Pointed at, tapped and by keyboard; the commonest confusion is open from the start."""
+    page.goto(exhibition)
+    behind = page.locator(".digits-behind:visible")
+    assert behind.count() == 1 and "4 read as 9: 2" in behind.inner_text() and behind.locator("img").count() == 2
+    page.locator("label[for=pairs-71]").hover()
+    assert behind.count() == 1 and "7 read as 1: 1" in behind.inner_text()
+    page.mouse.move(1, 1)
+    assert "4 read as 9" in behind.inner_text()
+    page.locator("#pairs-49").focus()
+    page.keyboard.press("ArrowDown")
+    assert behind.count() == 1 and "7 read as 1: 1" in behind.inner_text()
+    page.locator("label[for=pairs-49]").click()
+    assert "4 read as 9" in behind.inner_text()
+
+
+def test_the_gallery_is_filtered_by_digit(exhibition, page):
+    page.goto(exhibition)
+    tiles = page.locator(".digits-gallery .digits-tile:visible")
+    assert tiles.count() == 3
+    page.locator("label[for=errors-7]").click()
+    assert tiles.count() == 1 and "is 7" in tiles.inner_text() and "†" in tiles.inner_text()
+    assert page.locator("#errors-0").is_disabled()
+    page.locator("#errors-7").focus()
+    page.keyboard.press("ArrowRight")  # round to the first one that can be chosen: all
+    assert tiles.count() == 3
+
+
+def test_paper_gets_the_pictures_instead_of_the_exhibits(exhibition, page):
+    page.goto(exhibition)
+    still = page.locator("figure.digits-live > img")
+    assert not still.first.is_visible() and page.locator(".digits-exhibit").first.is_visible()
+    page.emulate_media(media="print")
+    assert still.first.is_visible() and page.locator(".digits-exhibit:visible").count() == 0

@@ -134,11 +134,12 @@ def test_supported_pythons_are_the_same_everywhere():
 # What a module may know: the floors below its own. plots is its package's own file, the same as digits.plots.style.
 FLOORS = [floor.split() for floor in (
     # one thing each, knowing nothing else of ours
-    "bootstrap calibration corruptions fetch ink kernel limits paths plots.style quiet records show ticker unipen",
+    """bootstrap calibration corruptions fetch ink kernel limits paths plots.style quiet records show
+       statements ticker unipen""",
     # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
     """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
        process provenance quantities recognizer runs""",
-    "causes console continuation eda execution feedback health models plots.training segmentation why",
+    "causes console continuation eda execution exhibits feedback health models plots.training segmentation why",
     "channel examples reading report tolerances training",
     # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors
     "comparison compress guard page photo pipeline readme search",

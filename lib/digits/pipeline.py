@@ -137,12 +137,12 @@ def note_dataset(place: Place, record: dict, announce: bool) -> None:
 
 def finish(place: Place, record: dict, notebooks: list[Notebook]) -> str:
     """Write the report and the complete record, put the run into its place; returns the headline numbers."""
-    from digits import report
+    from digits import report, statements
 
     executed = [place.building / "notebooks" / notebook.path.name for notebook in notebooks]
     record |= {"ended": now(), "seconds": round(sum(stage["seconds"] for stage in record["stages"]), 2)}
     metrics = read_json(place.building / "metrics.json")
-    headline = report.headline_text(metrics)
+    headline = statements.headline_text(metrics)
     (place.building / "report.html").write_text(report.build(executed, record, metrics), encoding="utf-8")
     files = listing(place.building)
     files.pop("run.json", None)

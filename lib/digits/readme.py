@@ -6,7 +6,7 @@
 import re
 from pathlib import Path
 
-from digits import paths, report
+from digits import paths, statements
 from digits.records import read_json, write_text
 
 README = paths.PROJECT / "README.md"
@@ -15,7 +15,7 @@ _BLOCK = re.compile(r"(<!-- results:.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
 
 def results(metrics: dict, record: dict) -> str:
     """The headline numbers as a Markdown table, and under it what they were measured with."""
-    rows = [f"| {card['label']} | **{card['value']}** | {card['detail']} |" for card in report.headlines(metrics)]
+    rows = [f"| {card['label']} | **{card['value']}** | {card['detail']} |" for card in statements.headlines(metrics)]
     machine, packages = record["machine"], record["packages"]
     versions = ", ".join(f"{title} {packages[name]}" for title, name in
                          (("TensorFlow", "tensorflow"), ("Keras", "keras"), ("LiteRT", "ai-edge-litert")))

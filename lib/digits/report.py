@@ -1,50 +1,28 @@
-"""The executed notebooks as one self-contained HTML file that asks nothing of the network."""
+"""The executed notebooks as one self-contained HTML file that asks nothing of the network.
 
+``python -m digits.report outputs/NAME FILE.html`` builds a finished run's report anew.
+"""
+
+import base64
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
 
-from digits import console
+from digits import console, paths, statements
+from digits.records import read_json
 
 TITLE = "Reading handwritten digits"
 SUBTITLE = ("From MNIST's pixels to a network that reads what people draw: the data, the training, an honest "
             "examination and what makes it small and fast, computed in one run.")
 TEMPLATE = Path(__file__).parent / "report_template"
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One number of the first screen. A format's fields are paths into the metrics: ``{03_evaluation.test.n:,}``."""
-
-    label: str
-    value: str
-    detail: str = ""
-    stand_in_label: str = ""  # used instead of ``label`` when the data is not MNIST
-
-
-HEADLINES = (
-    Headline("MNIST test accuracy", "{03_evaluation.test.accuracy:.2%}",
-             "{03_evaluation.test.errors:,} errors in {03_evaluation.test.n:,}; 95% interval "
-             "{03_evaluation.test.interval.0:.2%} to {03_evaluation.test.interval.1:.2%}",
-             "Test accuracy on the stand-in, not MNIST"),
-    Headline("Pen digits of unseen writers", "{03_evaluation.pen.accuracy:.1%}",
-             "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training"),
-    Headline("Right, of the pen digits it answers", "{03_evaluation.pen.selective.right.share:.1%}",
-             "it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says \"not sure\" to the rest"),
-    Headline("Refused, of ink that is no digit", "{03_evaluation.non_digits.refused.share:.1%}",
-             "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
-             "symbols"),
-    Headline("Calibration error on the test set", "{03_evaluation.calibration.ece:.2%}",
-             "chance alone explains {03_evaluation.calibration.chance:.2%}"),
-    Headline("One image on one thread", "{04_optimization.files.float32.latency_ms_median:.2f} ms",
-             "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
-)
+APP_PICTURE = paths.PROJECT / "notebooks" / "images" / "app.png"
+APPENDICES = (("limits", "Limits and intended use"), ("references", "References"), ("how", "How this run was made"))
+_APPENDIX_ITEM = '<li><a href="#{}"><span class="number">+</span><span>{}</span></a></li>'
 _HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>'
                       r'|<section [^>]*id="chapter-(?P<chapter>\d+)"', re.DOTALL)
 _LINK = re.compile(r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL)  # to files
@@ -62,47 +40,8 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
     html, _ = exporter.from_notebook_node(merge(executed), resources)
     html = link_chapters(wrap_tables(html), {int(path.name[:2]) for path in executed})
     html, contents = number_headings(html)
-    return html.replace("<!--CONTENTS-->", contents_list(contents))
-
-
-def headline_text(metrics: dict) -> str:
-    """The headline numbers as lines for the console."""
-    return "\n".join(f"  {card['label']}: {card['value']}" + (f" ({card['detail']})" if card["detail"] else "")
-                     for card in headlines(metrics))
-
-
-def headlines(metrics: dict) -> list[dict[str, str]]:
-    """Every headline whose numbers are there, as {label, value, detail}."""
-    mnist = metrics.get("01_eda", {}).get("dataset", {}).get("name", "mnist") == "mnist"
-    cards = [{"label": headline.label if mnist else headline.stand_in_label or headline.label,
-              "value": fill(headline.value, metrics), "detail": fill(headline.detail, metrics) or ""}
-             for headline in HEADLINES]
-    return [card for card in cards if card["value"]]
-
-
-def fill(template: str, metrics: dict) -> str | None:
-    """``template`` with its fields looked up in ``metrics``; None when one of them is missing."""
-    text = ""
-    for literal, path, form, _ in Formatter().parse(template):
-        text += literal
-        if path is not None:
-            value = look_up(metrics, path)
-            if value is None:
-                return None
-            text += format(value, form)
-    return text
-
-
-def look_up(tree: Any, path: str) -> Any:
-    """The value at a dotted path through dicts and lists, or None."""
-    for key in path.split("."):
-        if isinstance(tree, dict):
-            tree = tree.get(key)
-        elif isinstance(tree, list) and key.isdigit() and int(key) < len(tree):
-            tree = tree[int(key)]
-        else:
-            return None
-    return tree
+    appendices = [each for each in APPENDICES if f'id="{each[0]}"' in html]
+    return html.replace("<!--CONTENTS-->", contents_list(contents, appendices))
 
 
 def merge(executed: list[Path]) -> nbformat.NotebookNode:
@@ -124,19 +63,34 @@ def page(record: dict, metrics: dict) -> dict[str, Any]:
     models = [{"name": name.removeprefix("models/"), **entry} for stage in record["stages"]
               for name, entry in stage.get("files", {}).items() if name.startswith("models/")]
     return {
-        "title": TITLE, "subtitle": SUBTITLE, "notices": notices(record), "headlines": headlines(metrics),
+        "title": TITLE, "subtitle": SUBTITLE, "notices": notices(record), "app": embedded(APP_PICTURE),
+        **first_page(record, metrics),
         "provenance": provenance(record), "details": details(record), "command": record["command"],
         "stages": record["stages"], "models": list({model["name"]: model for model in models}.values()),
         "parameters": list(parameter_rows(record)), "packages": sorted(record["packages"].items()),
     }
 
 
+def first_page(record: dict, metrics: dict) -> dict[str, Any]:
+    """What was found, in sentences and numbers. They are written for MNIST: another data set gets its numbers only."""
+    found: dict[str, Any] = {"headlines": statements.headlines(metrics)}
+    if record["dataset"].get("name", "mnist") == "mnist":
+        found |= {"abstract": statements.abstract(metrics), "surprises": statements.surprises(metrics),
+                  "card": statements.model_card(metrics)}
+    return found
+
+
+def embedded(picture: Path) -> str:
+    """A PNG as a data address."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+
+
 def notices(record: dict) -> list[str]:
     """What a reader must know before the first number."""
     lines = []
     if record["dataset"].get("name", "mnist") != "mnist":
-        lines.append("This run did not use MNIST. scikit-learn's small bundled digits stood in for it: the numbers "
-                     "below say nothing about MNIST.")
+        lines.append(f"This run did not use MNIST but {record['dataset'].get('source') or 'other data'}: the numbers below say "
+                     "nothing about MNIST.")
     if record["profile"] == "quick":
         lines.append("This is a quick run on a small part of the data: it shows that everything works, not how well.")
     return lines
@@ -223,8 +177,8 @@ def number_headings(html: str) -> tuple[str, list[tuple[int, str, str, str]]]:
     return before + _HEADING.sub(replace, main) + after, contents
 
 
-def contents_list(contents: list[tuple[int, str, str, str]]) -> str:
-    """The table of contents: chapters and their sections as nested lists."""
+def contents_list(contents: list[tuple[int, str, str, str]], appendices: list[tuple[str, str]]) -> str:
+    """The table of contents: chapters and their sections as nested lists, then (anchor, title) of what is not numbered."""
     items: list[str] = []
     for level, number, text, anchor in contents:
         link = f'<a href="#{anchor}"><span class="number">{number}</span><span>{text}</span></a>'
@@ -234,5 +188,19 @@ def contents_list(contents: list[tuple[int, str, str, str]]) -> str:
             items.append(f"<li>{link}</li>")
     if items:
         items.append("</ol></li>")
-    appendix = '<li><a href="#how"><span class="number">+</span><span>How this run was made</span></a></li>'
-    return f'<ol>{"".join(items)}{appendix}</ol>'
+    return f'<ol>{"".join(items)}{"".join(_APPENDIX_ITEM.format(*each) for each in appendices)}</ol>'
+
+
+def main(arguments: list[str]) -> int:
+    """Build the report of the finished run in a folder into a file; 2 when that is not what was asked."""
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder, target = map(Path, arguments)
+    executed = sorted((folder / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    target.write_text(build(executed, read_json(folder / "run.json"), read_json(folder / "metrics.json")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

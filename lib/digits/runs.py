@@ -90,11 +90,14 @@ class Run:
                            "the same run_name first, or everything with ./run_all.sh.")
         return path
 
-    def figure(self, figure: Figure, name: str, caption: str, alt: str) -> None:
-        """Show ``figure`` with its number, caption and alternative text; keep it in ``figures/`` under ``name``."""
+    def figure(self, figure: Figure, name: str, caption: str, alt: str, live: str = "") -> None:
+        """Show ``figure`` with its number, caption and alternative text; keep it in ``figures/`` under ``name``.
+
+        live: an exhibit (``digits.exhibits``) that is shown on a screen instead.
+        """
         if not alt.strip():
             raise ValueError(f"the figure {name!r} has no alternative text")
-        png = show.show_figure(figure, self._label("Figure", name), caption, alt)
+        png = show.show_figure(figure, self._label("Figure", name), caption, alt, live)
         (self.figures / f"{self.notebook}-{name}.png").write_bytes(png)
 
     def table(self, frame: pd.DataFrame, caption: str, formats: dict | None = None) -> None:

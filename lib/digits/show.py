@@ -30,11 +30,15 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def figure_html(png: bytes, label: str, caption: str, alt: str) -> str:
-    """A self-contained ``<figure>``: embedded PNG, alternative text, numbered caption (Markdown's ``*`` not needed)."""
+def figure_html(png: bytes, label: str, caption: str, alt: str, live: str = "") -> str:
+    """A self-contained ``<figure>``: embedded PNG, alternative text, numbered caption (Markdown's ``*`` not needed).
+
+    live: HTML from ``exhibits`` that a screen shows in the place of the PNG.
+    """
     data = base64.b64encode(png).decode()
-    return (f'<figure class="digits-figure" style="margin:1rem 0;text-align:center">'
-            f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+    style = "<style>@media screen { .digits-live > img { display: none; } }</style>" if live else ""
+    return (f'<figure class="digits-figure{" digits-live" if live else ""}" style="margin:1rem 0;text-align:center">'
+            f'{style}{live}<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
             f'style="max-width:100%;height:auto;background:#fff">'
             f'<figcaption style="{_CAPTION}"><strong>{label}.</strong> {html.escape(caption)}</figcaption></figure>')
 
@@ -47,10 +51,10 @@ def figure_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def show_figure(figure: Figure, label: str, caption: str, alt: str) -> bytes:
-    """Display ``figure`` with its numbered caption; returns the PNG so that the caller can keep it."""
+def show_figure(figure: Figure, label: str, caption: str, alt: str, live: str = "") -> bytes:
+    """Display ``figure``, or ``live`` in its place, with its numbered caption; returns the PNG for the caller to keep."""
     png = figure_png(figure)
-    display(_Element(figure_html(png, label, caption, alt), f"{label}. {caption}"))
+    display(_Element(figure_html(png, label, caption, alt, live), f"{label}. {caption}"))
     return png
 
 

@@ -19,7 +19,7 @@
     button.textContent = show ? "Hide all code" : "Show all code";
   });
 
-  document.querySelectorAll("figure.digits-figure").forEach((figure) => { // a wide figure's letters are small on a phone
+  document.querySelectorAll("figure.digits-figure:not(.digits-live)").forEach((figure) => { // a wide figure's letters are small on a phone
     const enlarge = document.createElement("button");
     enlarge.type = "button";
     enlarge.className = "enlarge";
