@@ -128,8 +128,8 @@ def surprises(metrics: dict) -> list[str]:
         "two writers of {03_evaluation.pen.writers:,} make {03_evaluation.pen.few_make_most:.0%} of these errors: the "
         "network does not fail a little for everybody, it fails a lot for some.",
         "The way from the drawing to 28 × 28 pixels counts for more than the network: the same strokes and the same weights "
-        "give {03_evaluation.pen.shrunk:.1%} when the canvas is just made smaller, and {03_evaluation.pen.accuracy:.1%} when "
-        "the path is inked again with an even pen.",
+        "give {03_evaluation.pen.shrunk:.1%} when a canvas with small writing is just made smaller, and "
+        "{03_evaluation.pen.accuracy:.1%} when the path is inked again with an even pen.",
         "Eight bits do: the file of {04_optimization.files.dynamic_int8.kilobytes:,.0f} kB answers like the one of "
         "{04_optimization.files.float32.kilobytes:,.0f} kB on "
         "{04_optimization.files.dynamic_int8.agreement_with_float32:.2%} of the validation images.",
