@@ -80,16 +80,18 @@ class App:
         self._state, self._marks, self._message = HTML(), HTML(), HTML()
         self._meaning, self._map, self._models = HTML(), HTML(), HTML()
         self.answer = _piece(HTML(page.answer(self.shown)), "digits-card", "digits-result")
-        surface = _piece(Box([self.pad.canvas, _piece(self._marks, "digits-marks"), HTML(page.hint())]), "digits-pad")
+        notes = _piece(VBox([HTML(page.sending()), self._message]), "digits-notes")
+        surface = _piece(Box([self.pad.canvas, _piece(self._marks, "digits-marks"), HTML(page.hint()), notes]), "digits-pad")
         self.header = HTML(page.header(_stand_in(self.records[0])))
-        self.drawing = _piece(VBox([surface, HTML(page.toolbar()), self._message]), "digits-drawing")
-        self.feedback = _piece(VBox([HTML(page.feedback()), self._feedback.note]), "digits-card")
+        self.drawing = _piece(VBox([surface, HTML(page.toolbar())]), "digits-drawing")
+        self.feedback = _piece(VBox([HTML(page.feedback()), _piece(self._feedback.note, "digits-told")]), "digits-card")
         self.examples = _piece(HTML(page.examples(EXAMPLES)), "digits-card")
         self.why = _piece(VBox([HTML(page.why()), self._map]), "digits-card", "digits-reasons")
         self.threshold = _piece(VBox([HTML(page.threshold(self.limit)), self._meaning]), "digits-card")
         self.upload = _piece(HTML(page.upload(LARGEST_FILE)), "digits-card")
         self.model = _piece(self._models, "digits-card")
-        self.footer = HTML()
+        self._facts = HTML()
+        self.footer = VBox([self._facts, HTML(page.keys())])
         self._show_model()
         self._show_meaning()
         self._show_state()
@@ -118,7 +120,7 @@ class App:
     def _show_model(self) -> None:
         recognizer = self.reader.recognizer
         self._models.value = page.models(_model_labels(recognizer, self._speeds), recognizer.name)
-        self.footer.value = page.footer(_provenance(recognizer, self.records[0]))
+        self._facts.value = page.footer(_provenance(recognizer, self.records[0]))
 
     def origin(self) -> dict[str, str]:
         """What gave the answer, for whoever keeps it."""
@@ -260,6 +262,7 @@ class App:
         if name != current.name and name in available(current.run):
             self.reader = Reader(Recognizer.load(current.run, name))
             self._show_model()
+            self._show_meaning()
             self._again()
 
     def _again(self) -> None:
@@ -300,7 +303,7 @@ class App:
         self.pad.drawing.replace(())
         self.pad.draw()
         self._photo = photo.preview_png, name
-        self._say(_count_words(len(photo.images)))
+        self._say("")
         self._answer_is(self.reader.pictures(photo.images))
         self._show_state()
 
@@ -400,7 +403,7 @@ class Feedback:
     """What the visitor says about an answer: kept once the visitor has agreed, never before."""
 
     def __init__(self, app: "App"):
-        self.note = HTML()
+        self.note = HTML(page.promise(False))
         self._app, self._store, self._agreed, self._pending = app, None, False, None
         self._count = 0
 
@@ -408,7 +411,7 @@ class Feedback:
         """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""
         part = self._app.shown.part
         if part is None or part.prediction.digit is None:
-            self.note.value = page.message("There is no answer yet: draw something first.")
+            self.note.value = page.message("No answer yet: draw something first.")
             return
         if label == part.prediction.digit:  # "it was a 7" of an answer that guessed 7
             verdict = "right"
@@ -431,8 +434,7 @@ class Feedback:
     def forget(self) -> None:
         """Another answer is shown: what was said of the last one is done with."""
         self._pending = None
-        if self.note.value:
-            self.note.value = ""
+        self.note.value = page.promise(self._agreed)
 
     def _keep(self) -> None:
         (verdict, label, part), self._pending = self._pending, None
@@ -551,7 +553,3 @@ def _piece(widget: Widget, *classes: str) -> Widget:
     for name in classes:
         widget.add_class(name)
     return widget
-
-
-def _count_words(count: int) -> str:
-    return "One digit found in your picture." if count == 1 else f"{count} digits found in your picture."

@@ -56,7 +56,7 @@ class Feedback:
     accepted: bool
     reason: str  # one of REASONS
     probabilities: Sequence[float]  # ten, summing to 1
-    label: int | None = None  # what it was; None when a visitor said "wrong" only
+    label: int | None = None  # what it was; None when a visitor said that it was no digit
     strokes: Sequence[np.ndarray] | None = None  # (n, 2) each, pixels of a canvas of ``size``; this or ``crop``
     crop: np.ndarray | None = None  # (28, 28) in MNIST's form, uint8 or float in [0, 1]
     size: int = ink.CANVAS

@@ -330,6 +330,9 @@ class Pad:
             self._receive(number, operations)
 
     def _on_ready(self) -> None:
+        # A page that was loaded anew (JupyterLab keeps the kernel) was never told which canvas is meant, and the first
+        # command that ipycanvas's script cannot carry out is its last.
+        self.canvas._canvas_manager._current_canvas = None
         with hold_canvas():
             self.canvas.line_cap = self.canvas.line_join = "round"
             self.canvas.fill_style = self.canvas.stroke_style = COLOUR

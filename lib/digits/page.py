@@ -21,6 +21,7 @@ from digits.why import Explanation
 
 _STATIC = Path(__file__).parent / "static"
 _VOID = ("img", "input")
+LABEL = 50, 18  # width and height of a box's label in canvas pixels, on a phone
 MOST_CANDIDATES = 3  # that are named when the network is not sure; more would help nobody
 REASONS = {"blank": "Nothing to read", "unsure": "Not sure", "not a digit": "Not a digit, I think"}
 
@@ -50,10 +51,10 @@ def button(kind: str, label: str, *operation: object, **attributes: object) -> s
     return tag("button", label, kind=kind, type="button", **attributes)
 
 
-def slider(kind: str, low: float, high: float, step: float, value: float, name: str) -> str:
-    """A slider whose value is reported as it moves."""
+def slider(kind: str, low: float, high: float, step: float, value: float, name: str, said: str | None = None) -> str:
+    """A slider whose value is reported as it moves; ``said`` is the value in words where the number says little."""
     return tag("input", kind=kind, type="range", data_set=kind, min=low, max=high, step=step, value=value,
-               aria_label=name)
+               aria_label=name, aria_valuetext=said)
 
 
 # --- What the whole page needs ----------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def assets() -> str:
 def header(notice: str = "") -> str:
     """Title, a warning when there is one, and the line that screen readers are told answers in."""
     return tag("header", tag("h1", "Draw a digit"),
-               tag("p", "A small neural network reads along: one digit or a whole number."),
+               tag("p", "A small neural network reads along."),
                tag("p", words(notice), kind="notice") if notice else "") + tag(
         "p", kind="live hidden", role="status", aria_live="polite")
 
@@ -75,7 +76,14 @@ def header(notice: str = "") -> str:
 def hint() -> str:
     """What an empty pad says."""
     two = '<svg viewBox="0 0 92 110"><path d="M22 30C26 8 66 8 68 32 70 56 30 70 20 98h54"/></svg>'
-    return tag("div", two, "Draw here", kind="hint", aria_hidden="true")
+    return tag("div", two, tag("span", "Draw here"), tag("small", "one digit or a whole number"), kind="hint",
+               aria_hidden="true")
+
+
+def sending() -> str:
+    """How far a picture is on its way, and why one was not sent; the script's part."""
+    return tag("p", kind="upload-note", role="status") + tag("progress", kind="progress", hidden=True,
+                                                             aria_label="Sending the picture")
 
 
 _ICONS = {
@@ -234,18 +242,30 @@ def _address(picture: bytes) -> str:
 
 
 def marks(shown: Answer, brush: float) -> str:
-    """Boxes around the ink when several digits are read; ``brush`` is how wide the ink is."""
+    """Boxes around the ink when several digits are read; ``brush`` is how wide the ink is.
+
+    A label stands above its box: below it where the one before would be covered or the pad ends, and inside where
+    there is no room below either.
+    """
     if len(shown.parts) < 2:
         return ""
-    return "".join(_mark(part, brush) for part in shown.parts if part.box is not None)
+    made, before, low = [], -float(pad.SIZE), False
+    for index, part in enumerate(shown.parts):
+        if part.box is None:
+            continue
+        left, top, right, bottom = (value + side * brush / 2 for value, side in zip(part.box, (-1, -1, 1, 1), strict=True))
+        low = top < LABEL[1] or (left - before < LABEL[0] and not low)
+        place = "inner" if low and bottom > pad.SIZE - LABEL[1] else "low" if low else ""
+        kind = f"box {_trust(part)} {place} {'end' if left > pad.SIZE - LABEL[0] else ''}"
+        made.append(_mark(part, (left, top, right, bottom), f"{kind} {'chosen' if index == shown.chosen else ''}"))
+        before = left
+    return "".join(made)
 
 
-def _mark(part: Part, brush: float) -> str:
-    left, top = (100 * (value - brush / 2) / pad.SIZE for value in part.box[:2])
-    right, bottom = (100 * (value + brush / 2) / pad.SIZE for value in part.box[2:])
+def _mark(part: Part, box: tuple[float, ...], kind: str) -> str:
+    left, top, right, bottom = (100 * value / pad.SIZE for value in box)
     place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
-    label = tag("span", words(f"{part.text} {short(part.prediction.confidence)}"))
-    return tag("div", label, kind=f"box {_trust(part)}", style=place)
+    return tag("div", tag("span", words(f"{part.text} {short(part.prediction.confidence)}")), kind=kind, style=place)
 
 
 def preview(picture: bytes, name: str) -> str:
@@ -286,7 +306,7 @@ def feedback() -> str:
                     aria_label=f"Wrong, it was a {digit}") for digit in range(10)]
     none = button("wrong", "no digit", "verdict", "wrong", None, data_label="", aria_label="Wrong, it was no digit")
     return section(
-        "feedback", "Was it right?",
+        "feedback", "Was it right?",  # the script names the digit when there are several
         tag("div", button("right", _icon("right") + "Right", "verdict", "right", None), kind="verdicts"),
         tag("div", tag("span", "Wrong, it was"), *wrong, none, kind="verdicts", role="group",
             aria_label="Wrong, it was"))
@@ -294,24 +314,32 @@ def feedback() -> str:
 
 def consent(description: str) -> str:
     """The question that is asked once, before anything is kept."""
-    return tag("div", tag("p", tag("strong", "May this be kept? "), words(description)),
-               button("agree", "Agree and send", "consent", True), " ",
-               button("decline", "Do not keep it", "consent", False), kind="consent", role="group",
-               aria_label="May this be kept?")
+    return tag("div", tag("p", tag("strong", "May this be kept? "), words(description), id="digits-consent-text"),
+               tag("div", button("agree", "Agree and send", "consent", True),
+                   button("decline", "Do not keep it", "consent", False), kind="verdicts"),
+               kind="consent", role="group", tabindex=-1, aria_labelledby="digits-consent-text")
+
+
+def promise(agreed: bool) -> str:
+    """What will become of the next verdict; it stands where the question and the thanks do, so that nothing moves."""
+    return tag("p", "Each verdict is kept, as you agreed." if agreed else "Nothing is kept before you agree.",
+               kind="promise")
 
 
 def threshold(value: float) -> str:
     """The slider; what it means is said by ``threshold_meaning`` beside it."""
-    control = slider("threshold", 0, 0.99, 0.01, round(value, 2), "Least confidence for an answer")
+    share = f"{100 * value:.0f}%"
+    control = slider("threshold", 0, 0.99, 0.01, round(value, 2), "Least confidence for an answer", share)
     return section("threshold", "How sure must it be?",
                    tag("p", "Below this confidence, the network says that it is not sure."),
-                   tag("label", control, tag("output", f"{100 * value:.0f}%"), kind="slider"))
+                   tag("label", control, tag("output", share), kind="slider"))
 
 
 def threshold_meaning(answered: float | None, right: float | None, n: int = 0) -> str:
     """What the threshold means for digits drawn by people; None where the run has not measured it."""
     if answered is None or right is None:
-        return tag("p", "What this means for digits drawn by people was not measured in this run.", kind="meaning")
+        return tag("p", "What this means for digits drawn by people was not measured in this run for this network file.",
+                   kind="meaning")
     shares = [tag("strong", f"{100 * share:.1f}%") for share in (answered, right)]
     source = f" ({n:,} digits of unseen writers)" if n else ""
     return tag("p", f"Of digits drawn by people, it answers {shares[0]}, and of those {shares[1]} are right.{source}",
@@ -323,9 +351,8 @@ def upload(limit: int) -> str:
     chooser = tag("input", kind="hidden", type="file", accept="image/*", data_limit=limit)
     return section("upload", "Read a photo",
                    tag("p", "Handwriting on paper, one digit or a row of them. PNG, JPEG, WebP, BMP, TIFF or GIF up to "
-                       f"{limit / 1e6:.0f} MB; you can also drop it here or paste it."),
-                   tag("label", chooser, "Choose a picture", kind="upload"),
-                   tag("progress", kind="progress", hidden=True), tag("p", kind="upload-note", role="status"))
+                       f"{limit / 1e6:.0f} MB; you can also drop it on this page or paste it."),
+                   tag("label", chooser, "Choose a picture", kind="upload"))
 
 
 def why() -> str:
@@ -336,17 +363,23 @@ def why() -> str:
 
 
 def explanation(found: Explanation | None) -> str:
-    """The map with its legend. Ink that speaks for the digit is blue, against it orange and hatched."""
-    if found is None:
-        return message("Draw something first.")
-    places = {"for": found.place(1), "against": found.place(-1)}
-    said = " ".join(f"Most {side} it: {place}." for side, place in places.items() if place) or "No part stands out."
+    """The map with its legend; as large when there is nothing to explain. Ink that speaks for the digit is blue, against
+    it orange and hatched."""
+    answer_ = "the answer" if found is None else found.digit
     paper = tag("rect", kind="paper", width=28, height=28)
-    picture = tag("svg", paper, *_cells(found), viewBox="0 0 28 28", role="img",
-                  aria_label=f"What speaks for and against {found.digit}. {said}")
-    keys = [tag("p", tag("b", kind="key for"), f"speaks for {found.digit}"),
-            tag("p", tag("b", kind="key against"), f"speaks against {found.digit} (hatched)"), tag("p", said)]
+    picture = tag("svg", paper, *(_cells(found) if found else ()), viewBox="0 0 28 28", role="img",
+                  aria_label=f"What speaks for and against {answer_}. {_most(found)}")
+    keys = [tag("p", tag("b", kind="key for"), f"speaks for {answer_}"),
+            tag("p", tag("b", kind="key against"), f"speaks against {answer_} (hatched)"), tag("p", _most(found))]
     return tag("figure", picture, tag("figcaption", *keys), kind="map")
+
+
+def _most(found: Explanation | None) -> str:
+    """The map in words."""
+    if found is None:
+        return "Draw something first."
+    places = {"for": found.place(1), "against": found.place(-1)}
+    return " ".join(f"Most {side} it: {place}." for side, place in places.items() if place) or "No part stands out."
 
 
 def _cells(found: Explanation) -> list[str]:
@@ -374,8 +407,14 @@ def models(names: dict[str, str], chosen: str) -> str:
 
 
 def footer(facts: dict[str, str]) -> str:
-    """Where the answers come from, and which keys there are."""
-    keys = {"C": "clear", "Z": "undo", "Y": "redo", "E": "eraser", "[ ]": "brush", "W": "why"}
+    """Where the answers come from."""
     pairs = [tag("div", tag("dt", words(name)), tag("dd", words(value))) for name, value in facts.items()]
-    return tag("footer", tag("dl", *pairs),
-               tag("p", "Keys: ", ", ".join(f"{tag('kbd', key)} {name}" for key, name in keys.items()), "."))
+    return tag("footer", tag("dl", *pairs))
+
+
+def keys() -> str:
+    """Which keys there are, and the switch for those who speak to their computer: a word would press many."""
+    names = {"C": "clear", "Z": "undo", "Y": "redo", "E": "eraser", "[ ]": "brush", "W": "why"}
+    switch = tag("label", tag("input", kind="keys", type="checkbox", checked=True), "Keys")
+    pairs = [tag("span", tag("kbd", key), f" {name}") for key, name in names.items()]
+    return tag("div", switch, *pairs, kind="shortcuts")

@@ -37,6 +37,7 @@ class App {
     this.pen = null; // the pointer that draws
     this.state = {};
     this.lastSent = this.lastAction = 0;
+    this.asked = this.asker = null; // the question about feedback, and what had the focus before
     this.overlay = document.createElement("canvas");
     this.overlay.className = "digits-overlay";
     this.overlay.setAttribute("aria-hidden", "true");
@@ -77,8 +78,6 @@ class App {
     listen(window, "blur", () => this.pen && this.end());
     listen(this.root, "click", event => this.click(event));
     listen(this.root, "input change", event => this.input(event));
-    listen(this.root, "dragover", event => event.preventDefault());
-    listen(this.root, "drop", event => { event.preventDefault(); this.upload(event.dataTransfer?.files?.[0]); });
   }
 
   place(event) {
@@ -102,6 +101,7 @@ class App {
     this.ink.push(this.stroke);
     this.root.classList.add("digits-has-ink");
     this.root.classList.remove("digits-has-photo");
+    this.note("");
     this.segment(this.stroke, 0);
     this.report("down", x, y, tool);
   }
@@ -220,8 +220,28 @@ class App {
       this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
       this.repaint();
     }, LINGER);
+    this.question(answer);
     this.mirror();
     this.flush();
+  }
+
+  // Of several digits one is looked at, and judged.
+  question(answer) {
+    const title = this.root.querySelector("#digits-feedback-title"), several = this.root.querySelector(".digits-several");
+    const text = several ? `Was the ${answer.dataset.digit} right?` : "Was it right?";
+    if (title && title.textContent !== text) title.textContent = text;
+  }
+
+  // The keyboard and the eye follow to the question whether feedback may be kept, and back when it is answered.
+  consent() {
+    const box = this.root.querySelector(".digits-consent");
+    if (box === this.asked) return;
+    if (box) {
+      this.asker = document.activeElement;
+      box.focus({ preventScroll: true });
+      box.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
+    } else if (document.activeElement === document.body) this.asker?.focus({ preventScroll: true });
+    this.asked = box;
   }
 
   mirror() {
@@ -264,6 +284,7 @@ class App {
       + "so nothing that you draw is read. Reload the page to get a new one.</p><button type=button class=digits-reload>Reload</button>";
     this.banner.lastChild.onclick = () => location.reload();
     this.root.prepend(this.banner);
+    this.banner.style.marginBottom = `${-this.banner.offsetHeight}px`; // the pad must not move under the pen
   }
 
   // --- Controls ---------------------------------------------------------------------------------------------------------
@@ -282,6 +303,7 @@ class App {
   act(operation) {
     if (["clear", "undo", "redo", "example"].includes(operation[0])) {
       if (this.pen) this.end();
+      this.note("");
       this.ink = [];
       this.repaint();
       if (operation[0] === "clear") this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -303,7 +325,7 @@ class App {
   set(control) {
     const name = control.dataset.set, number = control.type === "range";
     const output = control.parentElement.querySelector("output");
-    if (output) output.textContent = `${Math.round(100 * control.value)}%`;
+    if (output) control.setAttribute("aria-valuetext", output.textContent = `${Math.round(100 * control.value)}%`);
     this.queue = this.queue.filter(operation => operation[0] !== name);
     this.queue.push([name, number ? Number(control.value) : control.value]);
     this.lastAction = performance.now();
@@ -314,6 +336,7 @@ class App {
     this.pad.classList.remove("digits-by-pointer");
     const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     if (event.altKey || (command && !["z", "y"].includes(key))) return false;
+    if (!command && this.root.querySelector(".digits-keys")?.checked === false) return false;
     const name = command && key === "z" && event.shiftKey ? "redo" : { z: "undo", y: "redo", c: "clear", e: "eraser", w: "why" }[key];
     const button = name && this.root.querySelector(".digits-" + name);
     if (button) button.click();
@@ -327,17 +350,26 @@ class App {
 
   // --- Files ------------------------------------------------------------------------------------------------------------
 
+  dropping(yes) { this.root.classList.toggle("digits-dropping", yes); }
+
+  note(text, problem = false) {
+    const note = this.root.querySelector(".digits-upload-note");
+    if (!note) return;
+    if (text) this.root.querySelector(".digits-notes .digits-message")?.remove(); // of what was before
+    note.textContent = text;
+    note.classList.toggle("digits-error", problem);
+  }
+
   async upload(file) {
-    if (!file) return;
-    const input = this.root.querySelector(".digits-upload input"), limit = Number(input.dataset.limit);
-    const note = this.root.querySelector(".digits-upload-note"), progress = this.root.querySelector(".digits-progress");
-    const megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
+    const input = this.root.querySelector(".digits-upload input"), progress = this.root.querySelector(".digits-progress");
+    if (!file || !input) return;
+    const limit = Number(input.dataset.limit), megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
+    this.reveal();
     if (file.size > limit) {
-      note.textContent = `${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`;
+      this.note(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`, true);
       return;
     }
-    this.reveal();
-    note.textContent = `Sending ${file.name} …`;
+    this.note(`Sending ${file.name} …`);
     Object.assign(progress, { hidden: false, max: Math.max(file.size, 1), value: 0 });
     try {
       for (let offset = 0; offset === 0 || offset < file.size; offset += PIECE) {
@@ -347,9 +379,9 @@ class App {
         if (this.banner) break;
         progress.value = offset + PIECE;
       }
-      note.textContent = this.banner ? `${file.name} was not sent: the reader has stopped.` : "";
+      this.note(this.banner ? `${file.name} was not sent: the reader has stopped.` : "", Boolean(this.banner));
     } catch {
-      note.textContent = `${file.name} cannot be read by this browser.`;
+      this.note(`${file.name} cannot be read by this browser.`, true);
     }
     progress.hidden = true;
   }
@@ -364,21 +396,31 @@ const base64 = blob => new Promise((done, failed) => {
 
 // --- For all apps on the page -------------------------------------------------------------------------------------------
 
+// The app that an event is for: the one it happened in; on a page of its own the only one, in a notebook none.
+const appAt = target => [...apps.values()].find(app => app.root.contains(target))
+  ?? (document.body.dataset.voila ? [...apps.values()][0] : null);
+
 listen(window, "keydown", event => {
   const target = event.target;
   if (!event.isTrusted || target.closest?.("input:not([type=range]), select, textarea, [contenteditable]")) return;
-  const inside = [...apps.values()].find(app => app.root.contains(target));
-  const app = inside ?? (target === document.body && document.body.dataset.voila ? [...apps.values()][0] : null);
-  if (!app?.key(event)) return;
+  if (!appAt(target)?.key(event)) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }, { capture: true });
 
 listen(document, "paste", event => {
-  const file = [...event.clipboardData?.files ?? []][0];
-  const app = [...apps.values()].find(one => one.root.contains(event.target)) ?? [...apps.values()][0];
-  if (file && app) app.upload(file);
+  const file = event.clipboardData?.files?.[0];
+  if (file) appAt(event.target)?.upload(file);
 });
+
+listen(document, "dragover drop", event => {
+  const app = appAt(event.target);
+  if (!app || !event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault(); // a picture that is dropped beside the app would take the page's place
+  app.dropping(event.type === "dragover");
+  if (event.type === "drop") app.upload(event.dataTransfer.files[0]);
+});
+listen(document, "dragleave", event => event.relatedTarget || apps.forEach(app => app.dropping(false)));
 
 let speech;
 function announce(root) {
@@ -395,6 +437,7 @@ const observer = new MutationObserver(records => {
   for (const [root, app] of apps) {
     if (!root.isConnected) { app.stop(); apps.delete(root); continue; }
     app.read();
+    app.consent();
     if (records.some(record => record.target.closest?.(".digits-result"))) {
       announce(root);
       keepFocus(root);
