@@ -48,8 +48,19 @@ def test_memory_and_cores_say_how_many_visitors_there_may_be(monkeypatch, gigaby
     assert Settings().visitors == visitors
 
 
-def test_a_containers_memory_counts():
+def test_the_memory_of_a_container_or_a_unit_counts(tmp_path):
     assert 0 < limits.memory() <= psutil.virtual_memory().total
+    own, unit = tmp_path / "own", tmp_path / "system.slice" / "digits@8866.service"
+    unit.mkdir(parents=True)
+    own.write_text("4:memory:/old\n0::/system.slice/digits@8866.service\n")
+    (unit / "memory.max").write_text("5000000\n")
+    (unit.parent / "memory.max").write_text("max\n")
+    assert limits.memory(tmp_path, own) == 5_000_000
+    (tmp_path / "memory.max").write_text("4000000\n")
+    assert limits.memory(tmp_path, own) == 4_000_000
+    own.write_text("0::/\n")  # what a container sees
+    assert limits.memory(tmp_path, own) == 4_000_000
+    assert limits.memory(tmp_path, tmp_path / "missing") == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("ip", ["", "0.0.0.0", "::", "192.0.2.7", "digits.example.org"])
@@ -81,6 +92,11 @@ def test_an_address_gets_so_many_kernels_a_minute():
     assert rate.wait("192.0.2.1") == 40 and rate.wait("192.0.2.2") == 0
     clock.now += 40
     assert rate.wait("192.0.2.1") == 0
+
+
+def test_an_address_that_is_written_as_ipv6_is_the_same():
+    rate = Rate(1, 60, Clock())
+    assert rate.wait("::ffff:192.0.2.1") == 0 and rate.wait("192.0.2.1") > 0 and rate.wait("::ffff:192.0.2.2") == 0
 
 
 def test_an_ipv6_customer_is_one_address_and_nobody_is_remembered_for_ever():
@@ -220,6 +236,7 @@ def test_the_policy_knows_the_pages_script():
 
 def test_addresses_are_compared_as_numbers():
     assert limits.is_within("127.8.9.1", limits.LOOPBACK) and limits.is_within("::1", limits.LOOPBACK)
+    assert limits.is_within("::ffff:127.0.0.1", limits.LOOPBACK) and not limits.is_within("::ffff:128.0.0.1", limits.LOOPBACK)
     assert not limits.is_within("128.0.0.1", limits.LOOPBACK) and not limits.is_within("localhost", limits.LOOPBACK)
 
 

@@ -1,7 +1,9 @@
 """How much the server takes from how many: its settings, and two ways to say "not so fast"."""
 
+import contextlib
 import ipaddress
 import os
+import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -72,13 +74,17 @@ def _network(name: str, text: str) -> None:
         raise SettingsError(f"DIGITS_{name.upper()} names {text!r}, which is no address or network.") from None
 
 
-def memory() -> int:
-    """Bytes that this computer, or the container that we are in, has."""
-    total = psutil.virtual_memory().total
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or "max"
-        return total
+def memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes that this computer, or the container or systemd unit that we are in, has: the least that any of the control
+    groups around us allows, whose folders lie in ``groups`` and of which ``own`` names ours."""
+    allowed = [psutil.virtual_memory().total]
+    with contextlib.suppress(OSError):  # another system, or none of the second version
+        inner = re.search(r"^0::/(.*)$", own.read_text(), re.MULTILINE)
+        folder = groups / (inner[1] if inner else "")
+        for one in (folder, *folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # no limit: no file, or "max"
+                allowed.append(int((one / "memory.max").read_text()))
+    return min(allowed)
 
 
 def is_loopback(address: str) -> bool:
@@ -93,7 +99,7 @@ def is_within(address: str, networks: Sequence[str]) -> bool:
     (True, False)
     """
     try:
-        number = ipaddress.ip_address(address)
+        number = _number(address)
     except ValueError:
         return False
     return any(number in ipaddress.ip_network(network) for network in networks)
@@ -126,10 +132,15 @@ class Rate:
 
 def _customer(address: str) -> str:
     try:
-        number = ipaddress.ip_address(address)
+        number = _number(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((number, 64), strict=False)) if number.version == 6 else address
+    return str(ipaddress.ip_network((number, 64), strict=False) if number.version == 6 else number)
+
+
+def _number(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    number = ipaddress.ip_address(address)
+    return getattr(number, "ipv4_mapped", None) or number  # ::ffff:192.0.2.1 is how a socket for both kinds writes the older
 
 
 class Pace:
