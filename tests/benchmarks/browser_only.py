@@ -8,6 +8,13 @@ this is measured in Python as it is here, on MNIST's test images and on the pen 
 ``--pyodide``, inside Pyodide under Node and in Chromium. That folder holds the npm package ``pyodide`` and beside it the
 wheels of NumPy and Pillow that its ``pyodide-lock.json`` names, whose hashes are checked; they are part of Pyodide's full
 release, not of PyPI.
+
+What else the way would take. The widgets: Voici serves a notebook with ipywidgets and ipycanvas as JupyterLite does, with
+the kernel in a worker of the browser, so that ``pad``, ``page`` and ``app`` could stay. ``recognizer`` imports LiteRT at its
+top and would have to choose ``numpy_net`` instead, which reads the float32 file only. ``photo`` needs OpenCV, which Pyodide
+has, and which a page should load only for a picture. Feedback is the one thing that still wants a server. The content
+security policy must allow ``'wasm-unsafe-eval'``. And the first visit costs a download of what is printed as ``downloads``,
+against some hundred kilobytes today: a small server answers a phone sooner, and no server bears any number of visitors.
 """
 
 import argparse

@@ -102,7 +102,8 @@ class Visitor:
     def drop(self) -> None:
         """The connection breaks off, without a word."""
         self._stop()
-        self.socket.protocol.stream.close()
+        if self.socket.protocol:  # else the server was quicker
+            self.socket.protocol.stream.close()
 
     def vanish(self) -> Callable[[], None]:
         """The connection stays, and nobody is there any more, not even to answer a ping; returns what ends it at last."""
