@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from html import unescape
 
 import numpy as np
 import pytest
 
-from digits import data, paths, readme
+from digits import data, evaluation, paths, readme, statements
 from digits.recognizer import Recognizer
 
 METRICS = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
@@ -58,3 +59,11 @@ def test_the_readme_quotes_the_published_run(tmp_path):
     for name, content in (("metrics.json", changed), ("run.json", RUN)):
         (tmp_path / name).write_text(json.dumps(content))
     assert "12.35%" in readme.renewed(text, tmp_path)
+
+
+def test_the_published_report_says_what_its_metrics_say():
+    html = (paths.REFERENCE / "report.html").read_text(encoding="utf-8")
+    chapter = METRICS["03_evaluation"]
+    assert html.count(evaluation.accuracy_text(chapter["test"])) >= 2  # at its place, and in what was learned
+    assert html.count(evaluation.accuracy_text(chapter["pen"])) >= 2
+    assert all(card["value"] in html and card["detail"] in unescape(html) for card in statements.headlines(METRICS))
