@@ -473,7 +473,7 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=5, help="how many at once, besides those who make it too many")
     parser.add_argument("--cap", type=int, default=12, help="places")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="where the figures go as JSON")
+    parser.add_argument("--output", type=Path, help="where the figures go as JSON, and beside it the server's log")
     parser.add_argument("--plot", type=Path, help="where the plot goes as PNG")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -483,7 +483,8 @@ def main() -> int:
         with browser.voila(**settings) as running:  # on 127.0.0.1
             soak = Soak(running, options.minutes, options.cap, options.seed)
             found = asyncio.run(soak.run(options.visitors))
-            found = figures(soak, found, running.log.read_text(encoding="utf-8", errors="replace"), folder)
+            log = running.log.read_text(encoding="utf-8", errors="replace")
+            found = figures(soak, found, log, folder)
         _, alive = psutil.wait_procs(soak.processes, timeout=5)
     verdicts = judged(found, len(alive))
     found["verdicts"] = {name: {"holds": holds, "figures": text} for name, holds, text in verdicts}
@@ -495,6 +496,7 @@ def main() -> int:
         print(f"{ {True: 'holds', False: 'FAILS', None: 'open'}[holds]:6} {title}: {text}")
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.output.with_suffix(".log").write_text(log, encoding="utf-8")
     if options.plot:
         figure(found).savefig(options.plot)
     return int(any(holds is False for _, holds, _ in verdicts))
