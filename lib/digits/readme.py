@@ -1,6 +1,6 @@
 """The README's result table, made from the published run: no number in it is typed by hand.
 
-``python -m digits.readme`` renews it; publishing a run does so, too.
+``python -m digits.readme`` renews it after a run was published; a test notices when nobody did.
 """
 
 import re
