@@ -2,18 +2,31 @@
 
 import contextlib
 import http.client
+import os
+import re
+import shlex
+import shutil
+import signal
 import ssl
+import subprocess
+import sys
+import sysconfig
+import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from playwright.sync_api import sync_playwright
 
 import browser
 import digits
 import services
+from digits import paths
 from digits.feedback import Store
 from test_app import kernel_of
 
@@ -230,3 +243,149 @@ def test_nginx_says_who_comes_and_a_full_server_hands_on(two):
                                   "/metrics/", "/metrics?x", "/healthz;x"])
 def test_what_is_for_the_owner_is_not_for_strangers(two, path):
     assert ask(two.port, path).status == 404
+
+
+# --- As nobody, with nothing but what the container has ---------------------------------------------------------------
+
+def needed(names: list[str]) -> dict[str, metadata.Distribution]:
+    """The packages that ``names`` (as in a requirements file) ask for on this machine, with themselves."""
+    found, asked = {}, [Requirement(name) for name in names]
+    while asked:
+        one = asked.pop()
+        extras = {"", *one.extras}
+        if one.marker and not one.marker.evaluate({"extra": ""}):
+            continue
+        key = canonicalize_name(one.name), frozenset(extras)
+        if key not in found:
+            found[key] = metadata.distribution(one.name)
+            for text in found[key].requires or ():
+                wanted = Requirement(text)
+                if not wanted.marker or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+                    wanted.marker = None
+                    asked.append(wanted)
+    return {name: package for (name, _), package in found.items()}
+
+
+def listed() -> dict[str, metadata.Distribution]:
+    """What the container installs."""
+    lines = (SHIPPED / "requirements.in").read_text().splitlines()
+    return needed([line for line in lines if not line.startswith("#")])
+
+
+def entries(lock: Path) -> dict[str, str]:
+    """A lock's entries, each with its versions, markers and hashes."""
+    parts = re.split(r"^(?=[A-Za-z0-9])", lock.read_text(), flags=re.MULTILINE)[1:]
+    return {canonicalize_name(re.split(r"[=\s;]", part)[0]): part for part in parts}
+
+
+def test_the_containers_lock_is_the_part_of_the_projects_lock_that_the_app_needs():
+    part, whole = entries(SHIPPED / "requirements.lock"), entries(paths.LOCK)
+    assert part and all(whole[name] == entry for name, entry in part.items())
+    assert set(listed()) <= set(part) and not {"tensorflow", "keras", "jupyterlab", "pandas"} & set(part)
+
+
+class Cell:
+    """The app as the container runs it: its packages only, an unprivileged user, no file system that can be written but a
+    temporary one and ``data``."""
+
+    def __init__(self, folder: Path, **settings: str):
+        self.folder, self.port = folder, browser.free_port()
+        folder.chmod(0o755)
+        self.shared = {"python": sys.base_prefix, "prefix": sys.prefix, "digits": str(paths.PROJECT)}
+        for name in (*self.shared, "tmp", "data", "env"):
+            (folder / name).mkdir()
+        self.furnish()
+        user = "65534" if os.geteuid() == 0 else str(os.geteuid())
+        (folder / "data").chmod(0o777)
+        values = {"HOME": f"{folder}/tmp", "TMPDIR": f"{folder}/tmp", "PATH": f"{folder}/env/bin:/usr/bin:/bin",
+                  "LD_LIBRARY_PATH": f"{folder}/python/lib",  # a Python that was moved looks for itself where it was made
+                  "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/data/feedback.sqlite3", **settings}
+        drop = f"setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
+        command = ["env", "-i", *(f"{name}={value}" for name, value in values.items()), f"{folder}/env/bin/python",
+                   "-m", "voila", "notebooks/05_draw.ipynb", "--no-browser", f"--port={self.port}"]
+        script = "\n".join((
+            "set -e", *(f"mount --bind {shlex.quote(there)} {folder}/{here}" for here, there in self.shared.items()),
+            f"mount --bind {folder}/data {folder}/data",
+            f"awk '$2 != \"{folder}/data\" {{print $2}}' /proc/self/mounts | while read -r place; do",
+            "    mount -o remount,bind,ro \"$place\" 2>/dev/null || true", "done",
+            f"mount -t tmpfs -o mode=1777,size=64m none {folder}/tmp",
+            f"cd {folder}/digits", f"! touch {folder}/digits/x {folder}/x /x 2>/dev/null",
+            f"exec {drop if os.geteuid() == 0 else ''} {shlex.join(command)}"))
+        apart = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+        browser.needs(subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0,
+                      "no mount namespace here to make a root that cannot be written in")
+        self.server = browser.Server([*apart, "sh", "-c", script], self.port, "/", folder / "log", {})
+
+    def furnish(self) -> None:
+        """A virtual environment of the packages that the container's list names, and of no other. They are links, but for
+        what is served: a web server does not follow links out of its folder."""
+        env, version = self.folder / "env", f"python{sys.version_info.major}.{sys.version_info.minor}"
+        (env / "bin").mkdir()
+        (env / "bin" / "python").symlink_to(self.folder / "python" / "bin" / version)
+        (env / "pyvenv.cfg").write_text(f"home = {self.folder}/python/bin\ninclude-system-site-packages = false\n")
+        site, prefix = Path(sysconfig.get_path("purelib")), Path(sys.prefix)
+        for package in [*listed().values(), metadata.distribution("digits")]:
+            for file in package.files:
+                real = Path(os.path.normpath(site / file))
+                if real.is_relative_to(site):
+                    real = site / file.parts[0]  # the whole package
+                elif not real.is_relative_to(prefix / "share"):
+                    continue
+                place = env / real.relative_to(prefix)
+                if os.path.lexists(place) or real.suffix == ".pth":
+                    continue
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if real.name == "voila":
+                    shutil.copytree(real, place)
+                elif real.is_relative_to(site):
+                    place.symlink_to(self.folder / "prefix" / real.relative_to(prefix))
+                else:
+                    shutil.copy(real, place)
+        (env / site.relative_to(prefix) / "digits.pth").write_text(f"{self.folder}/digits/lib\n")
+
+    def remove(self) -> None:
+        """End it; where it lay, nothing of what was shown there is touched."""
+        self.server.stop()
+        for name in self.shared:
+            (self.folder / name).rmdir()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def cell():
+    made = Cell(Path(tempfile.mkdtemp(prefix="digits-cell-")), DIGITS_MAX_VISITORS="1")
+    try:
+        browser.until(lambda: browser.listens(made.port) or made.server.process.poll() is not None, 90, "the server")
+        assert made.server.process.poll() is None, made.server.log.read_text()
+        yield made
+    finally:
+        made.remove()
+
+
+def is_alive(cell: Cell) -> bool:
+    """What the container's health check says."""
+    address = f"http://127.0.0.1:{cell.port}/healthz"
+    return subprocess.run([sys.executable, SHIPPED / "alive.py", address], check=False).returncode == 0
+
+
+def test_the_app_needs_no_more_than_the_container_has(cell, chromium):
+    """A visitor draws and is kept, with the container's packages only, for a user who may write feedback and nothing else.
+    The server is full with this one visitor, and yet it is healthy: nobody should start it again."""
+    browser.until(lambda: is_alive(cell), 60, "health")
+    page = browser.visit(chromium.new_page(), cell.server)
+    kernel = psutil.Process(kernel_of(page))
+    assert kernel.uids().real == (65534 if os.geteuid() == 0 else os.geteuid())
+    browser.draw_at_once(page, [[(140, y) for y in range(40, 241, 20)]])
+    assert browser.settled(page, 11)["text"] == "1"
+    page.click(".digits-right")
+    page.click(".digits-agree", timeout=60_000)
+    page.wait_for_selector("text=It is kept", timeout=60_000)
+    assert len(Store.open(f"sqlite:///{cell.folder}/data/feedback.sqlite3").records()) == 1
+    assert not browser.answers(f"http://127.0.0.1:{cell.port}/healthz")
+    browser.until(lambda: is_alive(cell), 60, "health")
+    page.close()
+    os.kill(cell.server.process.pid, signal.SIGSTOP)
+    try:
+        assert not is_alive(cell)
+    finally:
+        os.kill(cell.server.process.pid, signal.SIGCONT)
