@@ -19,7 +19,7 @@ import capacity
 import numpy as np
 import psutil
 from playwright.sync_api import sync_playwright
-from visitors import PATH, RATE, Refused, Visitor, cpu_seconds, memory, summary
+from visitors import PATH, RATE, Refused, Visitor, cpu_seconds, kernels, memory, summary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
@@ -170,8 +170,8 @@ async def crowd(server: browser.Server, visitors: int, seconds: float, others: b
     await asyncio.sleep(2 + visitors / 4)  # the pool fills again
     alone = await draw_at_once(server, people, seconds)
     taken = re.compile("|".join(one.kernel for one in people))
-    kernels = [memory(one) for one in map(psutil.Process, server.kernels()) if taken.search(" ".join(one.cmdline()))]
-    share = {f"kernel_{kind}_mb": round(float(np.mean([one[kind] for one in kernels])) / 1e6, 1) for kind in ("rss", "pss")}
+    sizes = [memory(one) for one, command in kernels(psutil.Process(server.process.pid)) if taken.search(command)]
+    share = {f"kernel_{kind}_mb": round(float(np.mean([one[kind] for one in sizes])) / 1e6, 1) for kind in ("rss", "pss")}
     found = {"visitors": visitors, **alone, **share}
     if others:
         found["full"] = await one_too_many(server, people, seconds)

@@ -30,7 +30,7 @@ import psutil
 from PIL import Image
 from scipy import stats
 from tornado.httpclient import AsyncHTTPClient
-from visitors import Lost, Refused, Visitor, cpu_seconds, memory, summary
+from visitors import Lost, Refused, Visitor, cpu_seconds, kernels, memory, summary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
@@ -131,10 +131,14 @@ class Soak:
                 if time.monotonic() > self.end:
                     break
                 await self._act(visitor, chosen(random_, ACTS), random_)
-        except Lost:
-            self._problem("a kernel did not answer any more")
+        except Exception as error:
+            self._problem("a kernel did not answer any more" if isinstance(error, Lost) else repr(error))
             way = "drop"
-        await self._part(visitor, way)
+        try:
+            await self._part(visitor, way)
+        except Exception as error:
+            self._problem(f"the end of a visit ({way}): {error!r}")
+            self.here.discard(visitor)
 
     async def _arrive(self) -> Visitor | None:
         """Somebody comes, from an address of their own; None when there was no room, as there may not have been."""
@@ -144,14 +148,15 @@ class Soak:
         started = time.monotonic()
         try:
             await visitor.arrive()
-        except (Refused, Lost) as error:
+        except Exception as error:
             self.here.discard(visitor)
             if isinstance(error, Refused) and error.reply.code == 503 and self._taken_at_most() >= self.cap:
                 self.tally["rightly refused"] += 1
                 if b"All pads are taken" not in error.reply.body:
                     self._problem("refused without the friendly page")
             else:
-                self._problem(f"wrongly refused: {error}, with at most {self._taken_at_most()} of {self.cap} places taken")
+                self._problem(f"could not arrive ({type(error).__name__}: {error}) with at most {self._taken_at_most()} of "
+                              f"{self.cap} places taken")
             return None
         self.tally["arrived"] += 1
         self.arrivals.append(time.monotonic() - started)
@@ -181,7 +186,7 @@ class Soak:
     async def _kill(self, visitor: Visitor) -> None:
         """The visitor's kernel dies; the page must notice."""
         self._count(visitor)
-        kernel = next((one for one in self.process.children() if visitor.kernel in " ".join(one.cmdline())), None)
+        kernel = next((one for one, command in kernels(self.process) if visitor.kernel in command), None)
         if kernel is None:
             self._problem("a visitor's kernel was not there")
             return
@@ -288,7 +293,10 @@ class Soak:
     async def _watch(self) -> None:
         while True:
             started = time.monotonic()
-            self.samples.append(await self._sample())
+            try:
+                self.samples.append(await self._sample())
+            except Exception as error:
+                self._problem(f"no figures to be had: {error!r}")
             await asyncio.sleep(max(started + SAMPLE - time.monotonic(), 0))
 
     async def _sample(self) -> dict:
@@ -301,18 +309,17 @@ class Soak:
 
     def _processes(self) -> dict:
         """What the operating system says of the server and its kernels; bytes as MB."""
-        children, kernels, cpu = self.process.children(recursive=True), [], 0.0
+        children, sizes, cpu = self.process.children(recursive=True), [], 0.0
         self.processes |= set(children)
-        for one in children:
+        for one, _ in kernels(self.process):
             with contextlib.suppress(psutil.Error):  # it has just ended
-                if "ipykernel" in " ".join(one.cmdline()):
-                    cpu += cpu_seconds([one])
-                    kernels.append(memory(one))
+                cpu += cpu_seconds([one])
+                sizes.append(memory(one))
         times, own = self.process.cpu_times(), memory(self.process)
         return {"server_rss_mb": own["rss"] / 1e6, "server_pss_mb": own["pss"] / 1e6, "fds": self.process.num_fds(),
-                "kernels": len(kernels), "processes": len(children),
-                **{f"kernels_{kind}_mb": sum(one[kind] for one in kernels) / 1e6 for kind in ("rss", "pss")},
-                "largest_kernel_rss_mb": max((one["rss"] for one in kernels), default=0) / 1e6,
+                "kernels": len(sizes), "processes": len(children),
+                **{f"kernels_{kind}_mb": sum(one[kind] for one in sizes) / 1e6 for kind in ("rss", "pss")},
+                "largest_kernel_rss_mb": max((one["rss"] for one in sizes), default=0) / 1e6,
                 "server_cpu_s": times.user + times.system,
                 "kernels_cpu_s": cpu + times.children_user + times.children_system, "load": os.getloadavg()[0]}
 
@@ -321,7 +328,7 @@ class Soak:
         started = time.monotonic()
         while time.monotonic() < started + max(FREE_AFTER.values()) + 60:
             health = await self._health()
-            if health["visitors"] == 0 and health["pool_ready"] == POOL and len(self.server.kernels()) == POOL:
+            if health["visitors"] == 0 and health["pool_ready"] == POOL and len(kernels(self.process)) == POOL:
                 await asyncio.sleep(5)
                 return round(time.monotonic() - started - 5, 1)
             await asyncio.sleep(2)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import bisect
+import contextlib
 import json
 import re
 import time
@@ -287,6 +288,15 @@ def summary(milliseconds: Sequence[float | None]) -> dict:
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     """What they have used so far."""
     return sum(sum(one.cpu_times()[:2]) for one in processes)
+
+
+def kernels(server: psutil.Process) -> list[tuple[psutil.Process, str]]:
+    """A server's kernels, each with its command, which names the file of its connection; without those that just end."""
+    found = []
+    for one in server.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found.append((one, " ".join(one.cmdline())))
+    return [(one, command) for one, command in found if "ipykernel" in command]
 
 
 def memory(process: psutil.Process) -> dict[str, int]:
