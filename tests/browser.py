@@ -92,13 +92,14 @@ def voila(*options: str, port: int | None = None, **environment: str) -> Iterato
 
 @contextlib.contextmanager
 def lab(**environment: str) -> Iterator[Server]:
-    """JupyterLab with a copy of the notebooks, so that what it saves changes nothing here."""
+    """JupyterLab with a copy of the notebooks and nothing remembered, so that what it saves changes nothing here."""
     port, folder = free_port(), tempfile.mkdtemp()
     shutil.copytree(paths.NOTEBOOKS, Path(folder) / "notebooks")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", f"--ServerApp.root_dir={folder}",
                "--IdentityProvider.token=", "--allow-root", "--LabApp.news_url=None",
                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    server = Server(command, port, "/lab/tree/notebooks/05_draw.ipynb", Path(folder) / "log", environment)
+    own = {"JUPYTERLAB_WORKSPACES_DIR": f"{folder}/workspaces", "JUPYTERLAB_SETTINGS_DIR": f"{folder}/settings"}
+    server = Server(command, port, "/lab/tree/notebooks/05_draw.ipynb", Path(folder) / "log", {**own, **environment})
     try:
         yield server.wait()
     finally:
@@ -149,7 +150,7 @@ def wait(page: Page, expression: str, argument: object = None, seconds: float = 
 
 def visit(page: Page, server: Server, ready: str = READY) -> Page:
     """Open the app and wait until it can be used."""
-    page.goto(server.url)
+    page.goto(server.url, timeout=60_000)
     page.wait_for_selector(ready, timeout=60_000)
     return page
 

@@ -18,6 +18,8 @@ from playwright.sync_api import sync_playwright
 
 import browser
 from digits.examples import EXAMPLES
+from digits.examples import draw as drawn_by_hand
+from digits.feedback import Store
 from digits.recognizer import Recognizer
 
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
@@ -284,6 +286,55 @@ def test_undo_redo_eraser_clear_by_button_and_by_key(page):
     browser.settled(page, total)
 
 
+def test_keys_are_left_to_those_who_need_them(page):
+    """No shortcut where a letter means something else, none for those who switch them off, and never the browser's."""
+    draw(page, SEVEN)
+    for control in (".digits-model", ".digits-upload input"):
+        page.locator(control).focus()
+        page.keyboard.press("c")
+        page.keyboard.press("z")
+    page.locator("h1").click()
+    page.keyboard.press("Control+c")
+    page.keyboard.press("Alt+c")
+    page.locator(".digits-keys").uncheck()
+    page.keyboard.press("c")
+    page.keyboard.press("e")
+    page.wait_for_timeout(300)
+    assert browser.answer(page)["points"] == "5" and reported(page, "tool") == "pen"
+    page.keyboard.press("Control+z")
+    browser.settled(page, 0)
+    page.locator(".digits-keys").check()
+    page.locator(".digits-undo").focus()
+    page.keyboard.press("y")
+    browser.settled(page, 5)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_ink_is_where_the_pointer_was_on_any_screen(visit, scale):
+    page = visit(device_scale_factor=scale, viewport={"width": 700, "height": 900})
+    line = """canvas => {
+        const {data, width, height} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const inked = [...Array(width * height).keys()].filter(i => data[4 * i + 3] > 127);
+        const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
+        const [xs, ys] = [inked.map(i => i % width + 0.5), inked.map(i => Math.floor(i / width) + 0.5)];
+        return [mean(xs) / width * 280, mean(ys) / height * 280, inked.length / width / height * 280 * 280, width];
+    }"""
+    kernel = kernel_of(page)
+    os.kill(kernel, signal.SIGSTOP)  # until then only the page's own ink is there
+    try:
+        browser.draw(page, [[(100, 200), (140, 200), (180, 200)]])
+        own = page.locator(".digits-overlay").evaluate(line)
+    finally:
+        os.kill(kernel, signal.SIGCONT)
+    browser.settled(page, 3)
+    browser.until(lambda: has_ink(page), 5, "the kernel's ink")
+    for x, y, area, _ in (own, page.locator(".digits-pad > canvas").first.evaluate(line)):
+        assert (x, y) == (pytest.approx(140, abs=1), pytest.approx(200, abs=1))
+        assert area == pytest.approx(80 * 20 + np.pi * 10**2, rel=0.05)
+    assert own[3] == pytest.approx(scale * page.locator(".digits-overlay").bounding_box()["width"], abs=2)
+    page.context.close()
+
+
 def test_the_brush_changes_the_look_and_not_the_answer(page):
     before = draw(page, SEVEN)
     for _ in range(5):
@@ -377,6 +428,35 @@ def test_a_digit_of_several_strokes_stays_one(page, name):
     assert len(browser.settled(page, points(EXAMPLE[name]))["text"]) == 1
 
 
+def test_digits_whose_strokes_touch_are_told_apart(page):
+    strokes, x = [], 10.0
+    for number, glyph in enumerate(["8", "1", "4"]):
+        digit = drawn_by_hand(glyph, (0, 140), 80, number)
+        shift = x - min(stroke[:, 0].min() for stroke in digit)
+        strokes += [stroke + (shift, 0) for stroke in digit]
+        x = max(stroke[:, 0].max() for stroke in strokes) - 4  # with a pen of 20 pixels their ink runs together
+    browser.draw_at_once(page, strokes)
+    assert browser.settled(page, points(strokes))["text"] == "814"
+    labels = page.locator(".digits-box").all_inner_texts()
+    assert [label[0] for label in labels] == list("814") and all("%" in label for label in labels)
+
+
+def test_boxes_keep_their_labels_apart_and_on_the_pad(page):
+    """Nine ones, close together, at the pad's upper and its right edge."""
+    strokes = [[(15 + 31 * k, y) for y in range(12, 120, 6)] for k in range(9)]
+    browser.draw_at_once(page, strokes)
+    browser.settled(page, points(strokes))
+    overlaps, outside = page.evaluate("""() => {
+        const boxes = [...document.querySelectorAll(".digits-box span")].map(span => span.getBoundingClientRect());
+        const pad = document.querySelector(".digits-pad").getBoundingClientRect();
+        const cover = (a, b) => Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left))
+            * Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
+        return [boxes.slice(1).filter((box, k) => cover(boxes[k], box) > 0.5 * box.height).length,
+            boxes.filter(b => b.top < pad.top - 1 || b.right > pad.right + 1 || b.left < pad.left - 3).length];
+    }""")
+    assert page.locator(".digits-box").count() == 9 and outside == 0 and overlaps <= 1
+
+
 def test_models_can_be_chosen(page):
     draw(page, SEVEN)
     page.wait_for_selector("text=/ms here/", state="attached")  # measured when the page has been there for a second
@@ -385,6 +465,8 @@ def test_models_can_be_chosen(page):
         browser.until_state(page, "model", name)
         assert re.search(r"\d+ kB · [\d.]+ ms", page.locator(".digits-model option:checked").inner_text())
         assert browser.answer(page)["text"] == "7"
+        assert Recognizer.load(model=name).sha256[:12] in page.locator("footer dl").inner_text()
+        assert ("not measured" in page.locator(".digits-meaning").inner_text()) == (name != "float32")
     page.locator(".digits-model").select_option("float32")
 
 
@@ -441,12 +523,69 @@ def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
     page.wait_for_selector(".digits-preview", state="hidden")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_every_format_is_read(page, kind):
+    choose(page, f"row.{kind.lower()}", photo(kind=kind))
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
+    assert page.locator(".digits-preview").evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
+def turned():
+    """A phone's upright photo, stored lying, with EXIF that says so."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(photo())).transpose(Image.Transpose.ROTATE_90).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def resized(width, kind="PNG"):
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(photo()))
+    picture.resize((width, width * 5 // 9), Image.Resampling.LANCZOS).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def transparent():
+    """The ink alone, on nothing."""
+    buffer, picture = io.BytesIO(), Image.open(io.BytesIO(photo()))
+    picture.putalpha(picture.convert("L").point(lambda grey: 255 * (grey < 120)))
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("make", [turned, transparent, lambda: resized(90), lambda: resized(8000, "JPEG")],
+                         ids=["turned", "transparent", "tiny", "huge"])
+def test_odd_pictures_are_read(page, make):
+    choose(page, "row.png", make())
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
+    page.locator(".digits-part").nth(2).click()
+    page.wait_for_selector('.digits-answer[data-source=photo][data-digit="7"]')
+
+
+def test_a_picture_may_be_dropped_anywhere_and_the_page_stays(page):
+    drag = """([kind, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "one.png", {type: "image/png"}));
+        const event = new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true});
+        document.body.dispatchEvent(event);
+        return event.defaultPrevented;
+    }"""
+    assert page.evaluate(drag, ["dragover", []])
+    page.wait_for_selector(".digits-dropping")
+    assert page.evaluate(drag, ["drop", list(photo("3"))])  # else the browser would show the file instead
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
+    assert not page.locator(".digits-dropping").count()
+
+
 @pytest.mark.parametrize("content, words", [(b"", "empty"), (b"\x89PNG\r\n\x1a\n" + b"x" * 300, "damaged"),
                                             (b"hello", "picture"), (b"\xff\xd8" + bytes(12_500_000), "at most")])
 def test_what_cannot_be_read_is_refused_in_words(page, content, words):
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
     choose(page, "file.png", content)
     browser.wait(page, """words => [".digits-message", ".digits-upload-note"].some(
         name => document.querySelector(name)?.textContent.includes(words))""", words)
+    browser.until(lambda: in_view(page), 3, "the words on the pad in view")
+    assert page.locator(".digits-notes p.digits-error").count() == 1
 
 
 def test_a_large_picture_arrives_whole(page):
@@ -489,18 +628,52 @@ def test_feedback_is_kept_after_consent_and_never_before(visit, server):
     assert second[:3] == ("right", 7, 7) and sha256 == Recognizer.load().sha256
 
 
-def test_a_damaged_database_never_stops_drawing(chromium, tmp_path):
-    database = tmp_path / "damaged.sqlite3"
-    database.write_bytes(b"this is no database" * 100)
-    with browser.voila(DIGITS_FEEDBACK_URL=f"sqlite:///{database}") as server:
+def test_of_several_digits_the_one_that_is_looked_at_is_judged(visit, server):
+    page = visit()
+    before = len(stored(server)) if server.database.exists() else 0
+    browser.draw_at_once(page, EXAMPLE["58"])
+    browser.settled(page, points(EXAMPLE["58"]))
+    page.locator(".digits-part").first.click()
+    page.wait_for_selector("text=Was the 5 right?")
+    assert page.locator(".digits-box.digits-chosen").inner_text().startswith("5")
+    page.click(".digits-wrong[data-label='6']")
+    page.wait_for_selector(".digits-consent:focus")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=It is kept")
+    assert page.evaluate("document.activeElement.dataset.label") == "6"  # the keyboard is where it was
+    choose(page, "three.png", photo("3"))
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
+    page.wait_for_selector("text=Was it right?")
+    page.click(".digits-wrong[data-label='']")
+    page.wait_for_selector("text=It is kept")
+    first, second = stored(server)[before:]
+    assert first[:3] == ("wrong", 6, 5) and len(json.loads(first[3])) == len(EXAMPLE["5"]) and first[4] is None
+    assert second[:4] == ("wrong", None, 3, None) and len(second[4]) == 28 * 28
+
+
+@pytest.mark.parametrize("how, words", [("damaged", "damaged"), ("read-only", "read-only")])
+def test_a_bad_database_never_stops_drawing(chromium, tmp_path, how, words):
+    """In a place without any run, as right after a clone: the published model reads."""
+    database = tmp_path / "feedback.sqlite3"
+    if how == "damaged":
+        database.write_bytes(b"this is no database" * 100)
+    else:
+        Store.open(f"sqlite:///{database}")
+    url = f"sqlite:///{database}" if how == "damaged" else f"sqlite:///file:{database}?mode=ro&uri=true"
+    before = database.read_bytes()
+    with browser.voila(DIGITS_FEEDBACK_URL=url, DIGITS_OUTPUTS=str(tmp_path / "none")) as server:
         page = browser.visit(chromium.new_page(), server)
+        assert "reference" in page.locator("footer dl").inner_text()
         draw(page, SEVEN)
         page.click(".digits-right")
         page.click(".digits-agree")
-        page.wait_for_selector(".digits-message.digits-error")
+        page.wait_for_selector(".digits-told .digits-error")
+        assert words in page.locator(".digits-told").inner_text()
         browser.clear(page)
         assert draw(page, SEVEN)["text"] == "7"
         page.close()
+    assert database.read_bytes() == before
 
 
 # --- Others, and what goes wrong ------------------------------------------------------------------------------------
@@ -567,13 +740,14 @@ CONTRAST = """() => {
         }
         return [255, 255, 255];
     };
-    const bad = [];
+    const bad = [], seen = e => e ? Number(getComputedStyle(e).opacity) * seen(e.parentElement) : 1;
     for (const e of document.querySelectorAll(".digits-app *")) {
         const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
         const s = getComputedStyle(e), box = e.getBoundingClientRect();
         if (!own || !box.width || s.visibility === "hidden") continue;
         if (e.closest("[aria-hidden=true], .digits-hidden, [aria-disabled=true]")) continue;
-        const a = light(parse(s.color)), b = light(behind(e));
+        const back = behind(e), strength = seen(e);
+        const a = light(parse(s.color).map((v, i) => strength * v + (1 - strength) * back[i]).slice(0, 3)), b = light(back);
         const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         const large = parseFloat(s.fontSize) >= 24 || (parseFloat(s.fontSize) >= 18.7 && s.fontWeight >= 700);
         if (ratio < (large ? 3 : 4.5)) bad.push([e.className, e.textContent.slice(0, 30), ratio.toFixed(2)]);
@@ -590,17 +764,29 @@ def test_it_fits_and_can_be_read(visit, width, scheme):
     browser.settled(page, points(EXAMPLE["2026"]))
     page.click(".digits-why")
     page.wait_for_selector(".digits-map")
+    page.click(".digits-right")
+    page.wait_for_selector(".digits-consent")
+    choose(page, "no.pdf", b"%PDF-1.7")
+    page.wait_for_selector(".digits-notes .digits-error")
     page.wait_for_timeout(400)  # colours change smoothly
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     assert page.evaluate(CONTRAST) == []
+    browser.clear(page)
+    browser.draw_at_once(page, EXAMPLE["star"])
+    browser.settled(page, points(EXAMPLE["star"]))
+    page.wait_for_timeout(400)
+    assert page.evaluate(CONTRAST) == []
+    page.evaluate("scrollTo(0, 0)")
     pad, answer = page.locator(".digits-pad").bounding_box(), page.locator(".digits-answer").bounding_box()
     assert pad["width"] == pytest.approx(pad["height"], abs=1)
     if width == 360:
         assert answer["y"] > pad["y"] + pad["height"] and pad["width"] > 300 and answer["y"] < 640
     else:
         assert answer["x"] > pad["x"] + pad["width"]
-    small = page.evaluate("""() => [...document.querySelectorAll(".digits-app :is(button, select), .digits-upload")]
-        .filter(e => e.offsetWidth && (e.offsetHeight < 36 || e.offsetWidth < 24)).map(e => e.className)""")
+    small = page.evaluate("""least => [...document.querySelectorAll(
+        ".digits-app :is(button:not(.digits-part), select, input[type=range]), .digits-upload")]
+        .filter(e => e.offsetWidth && (e.offsetHeight < least || e.offsetWidth < least)).map(e => e.className)""",
+                          44 if width == 360 else 28)  # a thumb needs more room than a mouse
     assert not small
     dark = page.evaluate("getComputedStyle(document.querySelector('.digits-app')).backgroundColor")
     assert (dark == "rgb(16, 19, 23)") == (scheme == "dark")
@@ -613,19 +799,80 @@ def test_everything_has_a_name_and_the_answer_is_read_out(page):
         .map(e => e.outerHTML)""")
     assert not nameless
     line = page.locator("[role=status][aria-live=polite].digits-live")
+    page.evaluate("""() => {
+        window.said = [];
+        new MutationObserver(() => said.push(document.querySelector(".digits-live").textContent))
+            .observe(document.querySelector(".digits-live"), {childList: true});
+    }""")
     draw(page, SEVEN)
+    assert not page.evaluate("said")  # not a word while the pen is at work
     browser.wait(page, "/^7, .*sure/.test(document.querySelector('.digits-live').textContent)")
-    assert line.count() == 1
+    assert line.count() == 1 and len(page.evaluate("said")) == 1
+
+
+PLACES = """() => Object.fromEntries([
+    ".digits-pad", ".digits-tools", ".digits-result", ".digits-bars", ".digits-seen", ".digits-right",
+    ".digits-wrong", ".digits-why", ".digits-threshold", ".digits-gallery", ".digits-upload", ".digits-model"].map(name => {
+    const box = document.querySelector(name).getBoundingClientRect();
+    return [name, [box.left, box.top + scrollY, box.width, box.height].map(Math.round).join(" ")];
+}))"""
+
+
+def moved(page, before):
+    """What is elsewhere now, or of another size."""
+    return {name: (before[name], place) for name, place in page.evaluate(PLACES).items() if place != before[name]}
+
+
+@pytest.mark.parametrize("width, height", [(1400, 900), (390, 664), (360, 740)])
+def test_nothing_moves_when_the_answer_changes(visit, width, height):
+    page = visit(viewport={"width": width, "height": height}, has_touch=width < 500)
+    for why in (False, True):
+        if why:
+            page.click(".digits-why")
+            page.wait_for_selector(".digits-map")
+        empty = page.evaluate(PLACES)
+        for name in ("3", "star", "58", "2026", "1-slanted"):
+            browser.draw_at_once(page, EXAMPLE[name])
+            browser.settled(page, points(EXAMPLE[name]))
+            page.wait_for_timeout(600)  # the map comes when the pen rests
+            assert moved(page, empty) == {}, name
+            browser.clear(page)
+        choose(page, "no.pdf", b"%PDF-1.7")
+        page.wait_for_selector(".digits-notes .digits-error")
+        page.click(".digits-right")
+        page.wait_for_selector(".digits-told .digits-message")
+        assert moved(page, empty) == {}
+        page.click(".digits-clear")
+    page.context.close()
+
+
+def test_a_phone_shows_pad_and_answer_together(visit):
+    page = visit(viewport={"width": 390, "height": 664}, has_touch=True, is_mobile=True)
+    browser.draw_at_once(page, EXAMPLE["3"])
+    browser.settled(page, points(EXAMPLE["3"]))
+    assert page.evaluate("""() => [".digits-pad", ".digits-figure", ".digits-verdict strong"].every(name => {
+        const box = document.querySelector(name).getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight;
+    })""")
+    page.context.close()
 
 
 def test_the_keyboard_reaches_everything_and_is_never_trapped(page):
     page.locator("h1").click()
-    reached = set()
+    reached, unseen = set(), []
     for _ in range(80):
         page.keyboard.press("Tab")
-        focus = page.evaluate_handle("document.activeElement")
-        reached.update(focus.evaluate("element => [element.className, element.parentElement.className]"))
-    wanted = {"undo", "eraser", "clear", "brush", "right", "wrong", "example", "why", "threshold", "upload", "model"}
+        names, line = page.evaluate("""() => {
+            const element = document.activeElement, line = one => parseFloat(getComputedStyle(one).outlineWidth);
+            const shown = [element, element.closest("label"), element.closest(".digits-pad")].filter(Boolean);
+            return [[element.className, element.parentElement?.className ?? ""],
+                Math.max(...shown.map(one => getComputedStyle(one).outlineStyle === "none" ? 0 : line(one)))];
+        }""")
+        reached.update(names)
+        if "digits" in "".join(names) and line < 2:
+            unseen.append(names)
+    assert not unseen
+    wanted = {"undo", "eraser", "clear", "brush", "right", "wrong", "example", "why", "threshold", "upload", "model", "keys"}
     assert not [name for name in wanted if not any(f"digits-{name}" in one for one in reached)]
 
 
@@ -702,19 +949,37 @@ def test_two_hundred_pen_digits_get_the_answers_of_the_library(page):
     assert not differing
 
 
-def test_the_notebook_works_in_jupyterlab(chromium):
+def run_all_cells(page):
+    """What JupyterLab's menu does."""
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_timeout(2000)  # commands are there before they work
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells")
+    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+    page.wait_for_selector(browser.READY, timeout=60_000)
+    page.locator(".digits-pad").scroll_into_view_if_needed()
+
+
+def test_the_notebook_works_in_jupyterlab_and_after_a_reload_too(chromium):
     with browser.lab() as server:
-        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+        page, problems = chromium.new_page(viewport={"width": 1500, "height": 1000}), []
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(server.url)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        page.wait_for_timeout(2000)  # commands are there before they work
-        page.click("text=Run >> nth=0")
-        page.click("text=Run All Cells")
-        page.wait_for_selector(browser.READY, timeout=60_000)
-        page.locator(".digits-pad").scroll_into_view_if_needed()
-        cells = page.locator(".jp-Cell").count()
-        assert draw(page, SEVEN)["text"] == "7"
-        page.keyboard.press("z")
-        browser.settled(page, 0)
-        assert page.locator(".jp-Cell").count() == cells
+        for _ in range(2):
+            run_all_cells(page)
+            cells = page.locator(".jp-Cell").count()
+            assert draw(page, SEVEN)["text"] == "7"
+            browser.until(lambda: has_ink(page), 5, "the kernel's ink")
+            page.keyboard.press("z")
+            browser.settled(page, 0)
+            assert page.locator(".jp-Cell").count() == cells
+            page.locator(".jp-Notebook .jp-Cell").first.evaluate("""(cell, bytes) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], "one.png", {type: "image/png"}));
+                cell.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+            }""", list(photo("3")))
+            page.wait_for_timeout(500)
+            assert browser.answer(page)["source"] == "drawing"  # it was meant for the notebook
+            page.reload()  # the kernel lives on
+        assert not problems
         page.close()

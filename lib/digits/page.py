@@ -244,8 +244,7 @@ def _address(picture: bytes) -> str:
 def marks(shown: Answer, brush: float) -> str:
     """Boxes around the ink when several digits are read; ``brush`` is how wide the ink is.
 
-    A label stands above its box: below it where the one before would be covered or the pad ends, and inside where
-    there is no room below either.
+    A label stands above its box, and below it where it would cover the one before; inside the box at the pad's edge.
     """
     if len(shown.parts) < 2:
         return ""
@@ -254,9 +253,10 @@ def marks(shown: Answer, brush: float) -> str:
         if part.box is None:
             continue
         left, top, right, bottom = (value + side * brush / 2 for value, side in zip(part.box, (-1, -1, 1, 1), strict=True))
-        low = top < LABEL[1] or (left - before < LABEL[0] and not low)
-        place = "inner" if low and bottom > pad.SIZE - LABEL[1] else "low" if low else ""
-        kind = f"box {_trust(part)} {place} {'end' if left > pad.SIZE - LABEL[0] else ''}"
+        low = left - before < LABEL[0] and not low
+        inside = bottom > pad.SIZE - LABEL[1] if low else top < LABEL[1]
+        kind = f"box {_trust(part)} {'low' if low else ''} {'inner' if inside else ''}"
+        kind += " end" if left > pad.SIZE - LABEL[0] else ""
         made.append(_mark(part, (left, top, right, bottom), f"{kind} {'chosen' if index == shown.chosen else ''}"))
         before = left
     return "".join(made)
@@ -365,7 +365,7 @@ def why() -> str:
 def explanation(found: Explanation | None) -> str:
     """The map with its legend; as large when there is nothing to explain. Ink that speaks for the digit is blue, against
     it orange and hatched."""
-    answer_ = "the answer" if found is None else found.digit
+    answer_ = "it" if found is None else found.digit
     paper = tag("rect", kind="paper", width=28, height=28)
     picture = tag("svg", paper, *(_cells(found) if found else ()), viewBox="0 0 28 28", role="img",
                   aria_label=f"What speaks for and against {answer_}. {_most(found)}")

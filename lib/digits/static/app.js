@@ -402,7 +402,7 @@ const appAt = target => [...apps.values()].find(app => app.root.contains(target)
 
 listen(window, "keydown", event => {
   const target = event.target;
-  if (!event.isTrusted || target.closest?.("input:not([type=range]), select, textarea, [contenteditable]")) return;
+  if (!event.isTrusted || target.closest?.("input:not([type=range], [type=checkbox]), select, textarea, [contenteditable]")) return;
   if (!appAt(target)?.key(event)) return;
   event.preventDefault();
   event.stopImmediatePropagation();
