@@ -126,15 +126,20 @@ class Visitor:
         began = time.perf_counter()
         for number in range(round(seconds * RATE)):
             x, y = PATH[number % len(PATH)]
-            self._moved(["move", x, y] if number % len(PATH) else None, x, y)
+            self._pen(None if number % len(PATH) else [["up"], ["clear"]], x, y)
             await asyncio.sleep(max(began + (number + 1) / RATE - time.perf_counter(), 0))
         await asyncio.sleep(PATIENCE)
 
-    def _moved(self, operation: list | None, x: float, y: float) -> None:
-        """The pen moves, or (None) begins a drawing."""
+    def _pen(self, before: list[list] | None, x: float, y: float) -> None:
+        """The pen moves, or is put down after the operations in ``before``; moves in a row go as one, as the page has it."""
         self.moves.append([time.perf_counter(), None])
-        self.queue += [operation] if operation else [["up"], ["clear"], ["down", x, y, None]]
-        self._flush(now=not operation)
+        if before is not None:
+            self.queue += [*before, ["down", x, y, None]]
+        elif self.queue and self.queue[-1][0] == "move":
+            self.queue[-1] += [x, y]
+        else:
+            self.queue.append(["move", x, y])
+        self._flush(now=before is not None)
 
     async def write(self, strokes: Sequence[np.ndarray], pause: float = 0.15) -> str:
         """Draw on an empty pad, a point each sixtieth of a second and ``pause`` seconds between strokes; what is read."""
@@ -142,9 +147,7 @@ class Visitor:
         for stroke in strokes:
             next_at = time.perf_counter()
             for index, (x, y) in enumerate(stroke.tolist()):
-                self.moves.append([time.perf_counter(), None])
-                self.queue.append(["move", x, y] if index else ["down", x, y, None])
-                self._flush(now=not index)
+                self._pen(None if index else [], x, y)
                 next_at += 1 / RATE
                 await asyncio.sleep(max(next_at - time.perf_counter(), 0))
             self.queue.append(["up"])
