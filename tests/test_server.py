@@ -313,6 +313,29 @@ def test_a_pool_that_never_fills_is_told_to_the_load_balancer(manager, monkeypat
     assert not manager.state()["kernels_start"]
 
 
+def test_a_kernel_that_died_before_its_page_was_made_is_not_ready(manager, monkeypatch):
+    async def look():
+        loop, entries = asyncio.get_running_loop(), []
+        for outcome in ("made", "failed", "under way"):
+            page, entry = loop.create_future(), loop.create_future()
+            entry.set_result({"task": page})
+            entries.append(entry)
+            if outcome == "made":
+                page.set_result(None)
+            elif outcome == "failed":
+                page.set_exception(RuntimeError("Kernel died"))
+        monkeypatch.setattr(manager, "_pools", {"05_draw.ipynb": entries}, raising=False)
+        return manager._ready()
+    assert asyncio.run(look()) == 1
+
+
+def test_sockets_that_are_files_have_short_names():
+    name = len("/voila_12345678/kernel-") + 36 + len("-ipc-5")
+    assert name == server.SOCKET_NAME
+    assert server.transport("/tmp") == ("tcp" if sys.platform == "win32" else "ipc")
+    assert server.transport("/" + "x" * 40) == "tcp"
+
+
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux limits another process's memory")
 def test_a_confined_process_cannot_take_more_memory():
     code = "input()\ntry:\n    bytes(400 << 20)\nexcept MemoryError:\n    print('no')\nelse:\n    print('yes')"

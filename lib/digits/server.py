@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ QUICK_KERNEL = ["--IPKernelApp.kernel_class=digits.kernel.Kernel", "--IPKernelAp
 LINGER = 120  # seconds that a kernel is kept for a page that is not connected: a phone's screen was off
 LOOK_ROUND = 5  # seconds between two looks for such kernels
 RETRY = 30  # seconds after which one visitor too many may ask again
+SOCKET_NAME, MOST_SOCKET_NAME = 65, 103  # characters of a kernel's socket in its folder's folder, and of any (macOS)
 UNREADY = 60  # seconds without a kernel in the pool after which we do not believe that there will be one
 
 _read_header = kernel_websocket_handler.read_header_from_binary_message
@@ -86,6 +88,7 @@ class KernelManager(AsyncMappingKernelManager):
         self._rate = Rate(self.settings.visits_per_minute)
         self._last_ready = time.monotonic()
         super().__init__(**options)
+        self.config.KernelManager.transport = transport(self.parent.connection_dir_root)
         guard.protect(self.parent, self, self.settings)
         self._round = PeriodicCallback(self._look_round, 1000 * LOOK_ROUND)
         self._round.start()
@@ -184,8 +187,7 @@ class KernelManager(AsyncMappingKernelManager):
     def _ready(self) -> int:
         """How many kernels of the pool have executed the notebook."""
         entries = [entry for pool in getattr(self, "_pools", {}).values() for entry in pool]
-        return sum(one.done() and not one.cancelled() and not one.exception() and one.result()["task"].done()
-                   for one in entries)
+        return sum(_succeeded(one) and _succeeded(one.result()["task"]) for one in entries)
 
     def state(self) -> dict:
         """What a load balancer wants to know."""
@@ -194,6 +196,20 @@ class KernelManager(AsyncMappingKernelManager):
         return {"visitors": self.visitors, "most_visitors": self.most_visitors, "pool_ready": ready,
                 "kernels_died": self._died,
                 "kernels_start": not pooled or ready > 0 or time.monotonic() - self._last_ready < UNREADY}
+
+
+def _succeeded(task: asyncio.Future) -> bool:
+    return task.done() and not task.cancelled() and not task.exception()
+
+
+def transport(folder: str) -> str:
+    """How kernels are spoken with: "ipc", sockets that are files in a subfolder of ``folder``, or "tcp" where that cannot be.
+
+    A kernel's ports are looked for by the server and taken by the kernel a second later. In between another server beside
+    it can take them; then the kernel dies, and ZeroMQ, which the other's kernel answers, can stop this server for ever.
+    """
+    known = sys.platform != "win32" and len(os.fsencode(folder)) + SOCKET_NAME <= MOST_SOCKET_NAME
+    return "ipc" if known else "tcp"
 
 
 def confine(process: psutil.Process, memory: int) -> None:
