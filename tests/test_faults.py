@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 import browser
 import services
@@ -262,6 +264,22 @@ def test_postgresql_keeps_what_was_acknowledged_through_a_sigkill(running):
     kept = {record["id"] for record in all_of(running.url)}
     assert acknowledged <= kept and len(kept) <= len(acknowledged) + 4
     assert store.add(**writer.GIVEN, strokes=writer.STROKES) > max(kept) and store.summary()["n"] == len(kept) + 1
+
+
+def test_two_servers_whose_first_feedback_comes_at_the_same_moment(running):
+    """One is about to commit the table when the other finds none: PostgreSQL's "if not exists" fails then."""
+    import psycopg
+    with psycopg.connect(running.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE first")
+    url = running.url.replace("/postgres", "/first")
+    with psycopg.connect(url.replace("+psycopg", "")) as other, ThreadPoolExecutor(1) as thread:
+        other.execute(str(CreateTable(feedback._table()).compile(dialect=postgresql.dialect())))
+        opening = thread.submit(Store.open, url)
+        time.sleep(1)
+        assert not opening.done()
+        other.commit()
+        opening.result(30).add(**writer.GIVEN, strokes=writer.STROKES)
+    assert len(all_of(url)) == 1
 
 
 def test_a_server_that_stands_still_is_not_waited_for_for_ever(running, monkeypatch):

@@ -115,6 +115,7 @@ class Store:
 
     def _prepare(self) -> None:
         from sqlalchemy import text
+        from sqlalchemy.exc import IntegrityError, ProgrammingError
         from sqlalchemy.schema import CreateTable
 
         sqlite = self._engine.dialect.name == "sqlite"
@@ -124,8 +125,13 @@ class Store:
             if sqlite and (found := connection.execute(text("PRAGMA quick_check(1)")).scalar()) != "ok":
                 raise FeedbackError(f"The feedback database is damaged ({found}). It was left as it is.")
             if not self._engine.dialect.has_table(connection, TABLE):
-                connection.execute(CreateTable(_table(), if_not_exists=True))
-                connection.commit()
+                try:
+                    connection.execute(CreateTable(_table(), if_not_exists=True))
+                    connection.commit()
+                except (IntegrityError, ProgrammingError):  # PostgreSQL, when another server makes it at the same moment
+                    connection.rollback()
+                    if not self._engine.dialect.has_table(connection, TABLE):
+                        raise
 
     def add(self, **values: Any) -> int:
         """Store one ``Feedback``, given by its fields; returns its number once it is committed.
