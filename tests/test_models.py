@@ -56,7 +56,7 @@ def fit(toy, **options):
     training.set_seed(5)
     model = models.build("lenet5")
     x, y = toy
-    config = TrainingConfig(**{"epochs": 3, "seed": 5} | options)
+    config = TrainingConfig(**{"epochs": 2, "seed": 5} | options)
     history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, Augmentation(styles=0).scaled(0.1))
     return model, history
 
@@ -69,18 +69,6 @@ def test_training_learns_and_repeats_to_the_bit(toy):
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         assert np.array_equal(a, b)
     assert history.drop(columns="seconds").equals(again.drop(columns="seconds"))
-
-
-def test_muon_moves_a_kernel_alike_in_every_direction_and_leaves_the_rest_to_adam():
-    rng = np.random.default_rng(0)
-    gradient = np.outer(rng.normal(size=72), rng.normal(size=16)) + 0.02 * rng.normal(size=(72, 16))  # one direction drowns all
-    kernel, depthwise, bias = (keras.Variable(np.zeros(shape)) for shape in ((3, 3, 8, 16), (3, 3, 1, 16), (16,)))
-    muon = training.Muon(0.1, weight_decay=None, adam_weight_decay=None)
-    muon.apply([gradient.reshape(3, 3, 8, 16), np.ones((3, 3, 1, 16)), np.ones(16)], [kernel, depthwise, bias])
-    spread = np.linalg.svd(kernel.numpy().reshape(72, 16), compute_uv=False)
-    assert spread.min() > 0.4 * spread.max() and spread.max() == pytest.approx(0.1 * 0.2 * 72 ** 0.5, rel=0.3)
-    for other in (depthwise, bias):
-        np.testing.assert_allclose(other.numpy(), -0.1, rtol=1e-3)  # Adam's first step: the learning rate, whatever the size
 
 
 class Ruin(keras.callbacks.Callback):
@@ -124,14 +112,6 @@ def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():
     stream = training.batches(x, y, TrainingConfig(batch_size=8), None)
     epochs = [[int(v) for _ in range(5) for v in next(stream)[0][:, 0, 0, 0]] for _ in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
-
-
-def test_the_last_epochs_change_images_half_as_much():
-    image = np.pad(np.ones((1, 12, 12, 1), np.float32), ((0, 0), (8, 8), (8, 8), (0, 0)))
-    x, y = np.repeat(image, 200, axis=0), np.eye(10, dtype=np.float32)[np.full(200, 3)]
-    stream = training.batches(x, y, TrainingConfig(batch_size=200, epochs=10), Augmentation())
-    changes = [np.abs(next(stream)[0] - image).mean() for _ in range(10)]
-    assert max(changes[8:]) < 0.75 * min(changes[:8]), changes
 
 
 def test_too_few_images_are_refused(toy):

@@ -22,10 +22,9 @@ class TrainingConfig:
 
     epochs: int = 20  # upper limit; the schedule is laid out over it
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
-    learning_rate: float = 5e-3  # the peak of the one-cycle schedule
+    learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
-    gentle: float = 0.2  # last fraction of the epochs, in which images are changed half as much: digits as they mostly are
     patience: int = 8  # epochs without a better validation accuracy before EarlyStopping ends the training
     seed: int = 1  # weights, order, augmentation, dropout
 
@@ -62,31 +61,11 @@ def accuracy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(tf.reduce_any(y > 0, axis=-1), digit, none), tf.float32)
 
 
-class Muon(keras.optimizers.Muon):
-    """Muon (Jordan et al. 2024) for the kernels of convolutions; Adam with decoupled weight decay for all else.
-
-    The step of a kernel is its momentum with all singular values brought near one: every direction in which the filters
-    can change advances alike, not only the few that dominate the gradient. Keras's own Muon leaves kernels with four axes
-    to Adam; here they are matrices, one column a filter, as in Jordan's speed runs. Depthwise and first layers, whose
-    filters see a single map, stay with Adam.
-    """
-
-    def _should_use_adamw(self, variable) -> bool:
-        return len(variable.shape) != 4 or variable.shape[2] == 1
-
-    def _muon_update_step(self, gradient, variable, lr, m) -> None:
-        self.assign(m, self.momentum * m + gradient)
-        matrix = tf.reshape(gradient + self.momentum * m, (-1, variable.shape[-1]))
-        scale = self.rms_rate * max(matrix.shape) ** 0.5  # as large as Adam's steps (Liu et al. 2025, section 2.2)
-        step = tf.reshape(self.zeropower_via_newtonschulz5(matrix, self.ns_steps), variable.shape)
-        self.assign_sub(variable, tf.cast(lr, variable.dtype) * scale * step)
-
-
 def compile_model(model: keras.Model, config: TrainingConfig, steps: int) -> None:
-    """``Muon`` and ``background_loss`` on a model of logits; ``steps``: of the whole training."""
-    decay = config.weight_decay or None
-    optimizer = Muon(schedule(config, steps), weight_decay=decay, adam_weight_decay=decay)
-    model.compile(optimizer=optimizer, loss=background_loss, metrics=[accuracy])
+    """Adam with decoupled weight decay and ``background_loss`` on a model of logits; ``steps``: of the whole training."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
+        loss=background_loss, metrics=[accuracy])
 
 
 def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
@@ -94,12 +73,10 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
     """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), epoch after epoch without end.
 
     Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on what ran before.
-    The last, smaller batch of an epoch is left out. In the last ``config.gentle`` of the epochs images are changed less.
+    The last, smaller batch of an epoch is left out.
     """
     epoch = 0
     while True:
-        if augmentation and epoch == round(config.epochs * (1 - config.gentle)):
-            augmentation = augmentation.gentle()
         rng = np.random.default_rng([config.seed, epoch])
         order = rng.permutation(len(x))
         for start in range(0, len(x) - config.batch_size + 1, config.batch_size):
