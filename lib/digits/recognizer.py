@@ -89,7 +89,9 @@ class Recognizer:
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
         recorded = _dict(_record(folder).get("models"))
         sha256 = _check_file(path, recorded)  # a damaged file can crash the interpreter, so it is never opened
-        calibration = path.with_name("calibration.json")
+        calibration = path.with_name(f"{model}.calibration.json")  # of a network that was trained by itself
+        if calibration.name not in recorded and not calibration.exists():
+            calibration = path.with_name("calibration.json")
         _check_file(calibration, recorded)
         return cls(LiteRTModel(path), _read_calibration(calibration), folder.name, model, sha256)
 
