@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,10 @@ import pandas as pd
 
 from digits import evaluation
 from digits.backend import keras, tf
+from digits.calibration import Calibration, energy
 from digits.models import logits_model
 from digits.quiet import quiet_stderr
-from digits.recognizer import LiteRTModel
+from digits.recognizer import LiteRTModel, calibration_path
 
 KINDS = ("float32", "float16", "dynamic_int8", "int8")
 
@@ -107,6 +109,13 @@ def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict
     return {"latency_ms_median": float(median), "latency_ms_p95": float(p95), "latency_runs": runs}
 
 
+def deployed(model: keras.Model, images: np.ndarray, runs: int) -> dict:
+    """What ``model`` costs as a float32 file: ``file_sizes`` and ``latency``; neither depends much on what it has learnt."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_litert(model, Path(folder) / "float32.tflite")
+        return file_sizes(path) | latency(path, images, runs)
+
+
 def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int,
                   reference: str = "float32") -> pd.DataFrame:
     """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set with count and interval.
@@ -127,6 +136,12 @@ def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray
                 scores["agreement_with_float32"] = float((predicted == expected).mean())
         rows[name] = {**file_sizes(path), **latency(path, first, runs), **scores}
     return pd.DataFrame(rows.values(), index=pd.Index(rows, name="file"))
+
+
+def refusals(path: Path, images: np.ndarray) -> int:
+    """How many ``images`` (n, 28, 28, 1) the file takes for no digit, by the calibration that belongs to it."""
+    limits = Calibration.read(calibration_path(path))
+    return int((energy(litert_logits(path, images)) < limits.min_energy).sum())
 
 
 def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float], reference: str = "float32") -> pd.Series:

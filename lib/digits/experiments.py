@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from digits import data, evaluation, ink, models, negatives, training, unipen
+from digits import data, evaluation, ink, models, negatives, paths, training, unipen
 from digits.augment import Augmentation
 from digits.backend import keras
 from digits.records import read_json, write_json
@@ -44,6 +44,16 @@ def score(model: keras.Model, sets: Sets) -> dict:
         predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
         found |= {f"{name}_{key}": value for key, value in evaluation.accuracy_summary(labels, predicted).items()}
     return found
+
+
+def non_digits(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """What a network is shown besides ``x`` to learn to refuse, made from these images: (m, 28, 28, 1)."""
+    return negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))[0]
+
+
+def size(model: keras.Model) -> dict:
+    """``parameters`` (all that is stored) and ``multiplies`` (for one image)."""
+    return {"parameters": model.count_params(), "multiplies": models.count_multiplies(model)}
 
 
 @dataclass(frozen=True)
@@ -86,9 +96,7 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     seed = condition.config.seed
     keras.backend.clear_session()  # dozens of networks in one process would otherwise pile up
     training.set_seed(seed)
-    others = None
-    if condition.non_digits:
-        others, _ = negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))
+    others = non_digits(x, y, seed) if condition.non_digits else None
     images, labels = next(iter(sets.values()))
     targets = y * (1 - condition.smoothing) + condition.smoothing / y.shape[1]
     model = models.build(network, **condition.options)
@@ -96,8 +104,7 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     training.fit(model, x, targets.astype(np.float32), (images, data.one_hot(labels)), condition.config,
                  condition.augmentation, non_digits=others)
     seconds = time.perf_counter() - started
-    return model, {"parameters": model.count_params(), "multiplies": models.count_multiplies(model), "seconds": seconds,
-                   **score(model, sets)}
+    return model, {**size(model), "seconds": seconds, **score(model, sets)}
 
 
 def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: np.ndarray, y: np.ndarray, sets: Sets,
@@ -120,6 +127,12 @@ def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: n
     return pd.DataFrame(done)
 
 
+def large_study() -> dict:
+    """What ``tests/benchmarks/study.py`` wrote and was committed: "ablation" and "architectures", each with its "budget"
+    and its "runs" (rows of ``repeat``); {} where nothing was."""
+    return read_json(paths.STUDY)
+
+
 def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.DataFrame:
     """What each change does to the accuracy on one set, in percentage points, against the ``baseline`` of the same seed.
 
@@ -138,6 +151,13 @@ def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.Dat
         width = 196 * np.sqrt((errors.drop(baseline) + errors[baseline]).clip(lower=1)) / runs[f"{kind}_n"].iloc[0]
     means = gains.mean()
     return pd.DataFrame({"points": means, "low": means - width, "high": means + width, "seeds": n}).rename_axis("change")
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """``effects`` in words: which changes moved the accuracy by more than their intervals."""
+    harms, helps = table.index[table["high"] < 0], table.index[table["low"] > 0]
+    named = [f" ({', '.join(some)})" if len(some) else "" for some in (harms, helps)]
+    return f"of {len(table)} changes, {len(harms)} cost accuracy{named[0]} and {len(helps)} gained{named[1]}"
 
 
 def pareto(table: pd.DataFrame, cost: str, gain: str) -> list:
