@@ -23,7 +23,7 @@ CONTRACT = ["run.json", "metrics.json", "report.html", *(f"notebooks/{name}.ipyn
             *(f"models/{name}" for name in ("model.keras", "mnist_cnn_model.h5", "calibration.json", "float32.tflite",
                                             "float16.tflite", "dynamic_int8.tflite", "int8.tflite", "int8_aware.tflite",
                                             "pruned.tflite", "pruned.calibration.json", "slim.tflite", "slim_int8.tflite",
-                                            "tiny.tflite", "tiny_int8.tflite", "tiny_int8.calibration.json"))]
+                                            "micro.tflite", "micro_int8.tflite", "micro_int8.calibration.json"))]
 
 
 @dataclass(frozen=True)

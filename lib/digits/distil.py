@@ -2,7 +2,6 @@
 
 from digits import training
 from digits.backend import keras, tf
-from digits.models import logits_model
 
 
 def lesson(teacher: keras.Model, temperature: float = 4.0) -> dict:
@@ -16,7 +15,7 @@ def lesson(teacher: keras.Model, temperature: float = 4.0) -> dict:
     """
     if not temperature > 0:
         raise ValueError(f"the temperature is above zero, not {temperature!r}")
-    answers = logits_model(teacher)
+    answers = keras.Model(teacher.inputs[0], teacher.get_layer("logits").output)  # shares the weights
 
     def relabel(images: tf.Tensor, _labels: tf.Tensor) -> tf.Tensor:
         eleven = tf.pad(answers(images, training=False), [[0, 0], [0, 1]])

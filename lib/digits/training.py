@@ -69,6 +69,7 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps: int, loss: 
     model.compile(
         optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
         loss=loss, metrics=[accuracy])
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, for a second
 
 
 def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
