@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +18,11 @@ import sqlalchemy as sa
 
 import browser
 import searcher
-from digits import findings, leases, sampling, studies
+from digits import findings, leases, models, paths, plots, sampling, search, studies
 from digits import plan as planning
 from digits.leases import StudyError
+from digits.plots import search as draw
+from digits.records import write_json
 from postgres import postgres as server
 from searcher import easy
 
@@ -461,3 +464,160 @@ def test_what_matters_is_found_and_what_cannot_be_told_is_not(journal, tmp_path)
     assert set(found.index[:2]) == {"learning_rate", "dropout"} and found.sum() == pytest.approx(1)
     one = planning.run(planning.open_study(tmp_path / "one", PLAN), PLAN, easy, 1)
     assert findings.importances(one).empty
+
+
+def test_figures_keep_the_reports_style_and_show_what_was_stopped(journal):
+    """Optuna's own switch the style of every later figure; these do not."""
+    plots.use_style()
+    before = dict(plt.rcParams)
+    study = planning.run(planning.open_study(journal, PRUNING), PRUNING, easy, 20)
+    chance = run(journal, 8)
+    trials = findings.table(study)
+    ax = draw.learning_curves(study)
+    crosses = [line for line in ax.lines if line.get_marker() == "X"]
+    assert len(ax.lines) == 20 and len(crosses) == (trials["state"] == "pruned").sum() > 0
+    assert len(draw.slices(study).axes) == len(planning.SETTINGS) + 1
+    ax = draw.history(study, 0.88)
+    assert ax.lines[-1].get_ydata()[0] == 0.88 and max(ax.lines[0].get_ydata()) == trials["best"].iloc[-1]
+    ax = draw.against_random(plt.subplots()[1], trials, chance)
+    assert ax.lines[0].get_ydata()[-1] == chance["accuracy"].max() and ax.lines[1].get_ydata()[-1] == trials["best"].iloc[-1]
+    assert len(draw.importances(study).patches) == len(planning.SETTINGS)
+    assert draw.parallel(study).get_facecolor() == (1, 1, 1, 1)
+    assert dict(plt.rcParams) == before and plt.style.library["ggplot"]["axes.facecolor"] == "#E5E5E5"
+    plt.close("all")
+
+
+def test_figures_of_a_single_trial(journal):
+    study = planning.run(planning.open_study(journal, PRUNING), PRUNING, easy, 1)
+    for figure in (draw.history(study).figure, draw.importances(study).figure, draw.slices(study), draw.parallel(study).figure,
+                   draw.learning_curves(study).figure):
+        figure.canvas.draw()
+    plt.close("all")
+
+
+# --- Real training, and the command ----------------------------------------------------------------------------------
+
+TINY = replace(PLAN, model="compact", width=(8, 8, 8), epochs=1, batch_size=(32, 64), augmentation=(0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    x = rng.random((320, 28, 28, 1), np.float32) * 0.1
+    labels = np.arange(len(x)) % 10
+    for i, label in enumerate(labels):
+        x[i, 2 * label:2 * label + 4, 4:24] = 1  # the digit is where the bar lies
+    return x, np.eye(10, dtype=np.float32)[labels]
+
+
+def test_a_trained_score_is_repeatable_and_says_what_it_cost(images):
+    x, y = images
+    score = search.training_score(TINY, x, y, (x, y))
+    settings = {"learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "width": 8}
+    started = time.perf_counter()
+    first, again = score(settings), score(settings)
+    assert 0 < first.pop("seconds") + again.pop("seconds") < time.perf_counter() - started
+    assert first == again
+    assert first["parameters"] == models.build("compact", width=8).count_params() and first["multiplies"] > 400_000
+    assert first["cost"] == 64 * first["multiplies"] and first["epochs"] == 1 and not first["pruned"]
+    assert first["n"] == 320 and first["accuracy"] == (320 - first["errors"]) / 320
+    assert first["interval"][0] <= first["accuracy"] <= first["interval"][1]
+
+
+def test_a_hopeless_training_ends_after_the_epoch_that_showed_it(images):
+    x, y = images
+    told = []
+
+    def watch(epoch, accuracy):
+        told.append((epoch, accuracy))
+        return epoch == 2
+
+    result = search.training_score(replace(TINY, epochs=4), x, y, (x, y))(
+        {"learning_rate": 3e-3, "batch_size": 32, "augmentation": 1.0, "weight_decay": 0.01, "width": 8}, watch)
+    assert [epoch for epoch, _ in told] == [1, 2] and result["pruned"] and result["epochs"] == 2
+    assert result["accuracy"] == pytest.approx(max(accuracy for _, accuracy in told))
+
+
+@pytest.fixture
+def outputs(tmp_path, images, monkeypatch):
+    """A run as notebooks 01 and 02 leave it, and a study that the last one began."""
+    x, y = images
+    run = tmp_path / "tiny"
+    (run / "data").mkdir(parents=True)
+    for part in ("train", "test"):
+        np.save(run / "data" / f"X_{part}.npy", x)
+        np.save(run / "data" / f"y_{part}.npy", y)
+    write_json(run / "metrics.json", {"02_training": {"split": {"validation_size": 100, "seed": 1}}})
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    monkeypatch.delenv(studies.VARIABLE, raising=False)
+    x, y, validation = search._images(run)
+    plan = replace(TINY, data=search.fingerprint(x, y, *validation))
+    search.open_study(run / "study.journal", plan)
+    return tmp_path, plan
+
+
+@pytest.mark.parametrize("place", ["journal", "postgresql"])
+def test_the_command_adds_workers_that_train(outputs, place, request):
+    folder, plan = outputs
+    environment, where = {**os.environ, "DIGITS_OUTPUTS": str(folder)}, folder / "tiny" / "study.journal"
+    if place == "postgresql":
+        where = environment[studies.VARIABLE] = request.getfixturevalue("postgresql").url
+        search.open_study(where, plan)
+    done = subprocess.run([sys.executable, "-m", "digits.search", "--study", plan.name, "--run", "tiny", "--workers", "2",
+                           "--trials", "4"], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count(f"{plan.name} has 4 finished trials") == 2
+    trials = search.table(search.open_study(where, plan))
+    assert not trials["error"].any() and (trials["n"] == 100).all()
+    assert trials["trial"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_worker_that_is_asked_to_end_gives_its_trial_back(outputs):
+    folder, plan = outputs
+    long = replace(plan, epochs=10_000)
+    where = folder / "tiny" / "study.journal"
+    study = search.open_study(where, long)
+    process = subprocess.Popen([sys.executable, "-m", "digits.search", "--study", long.name, "--run", "tiny", "--workers", "2",
+                                "--trials", "6"], env={**os.environ, "DIGITS_OUTPUTS": str(folder)},
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        browser.until(lambda: sum(bool(trial.intermediate_values) for trial in study.get_trials(deepcopy=False)) >= 2, 240,
+                      "two trials under way")
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM and errors.count("goes back to the queue") == 2
+    assert not any("lost" in trial.user_attrs for trial in all_trials(where, long))
+    states = [trial.state.name for trial in all_trials(where, long)]
+    assert set(states) <= {"FAIL", "WAITING"} and states.count("FAIL") >= 2
+
+
+def test_the_command_says_what_is_wrong(outputs, capsys):
+    folder, plan = outputs
+
+    def said(*arguments):
+        assert search.main(arguments) == 2
+        return capsys.readouterr().err
+
+    known = ("--study", plan.name, "--run", "tiny")
+    unknown = said("--study", "unknown", "--run", "tiny")
+    assert "no study 'unknown' here" in unknown and plan.name in unknown
+    assert "study.journal is missing" in said("--study", plan.name, "--run", "nowhere")
+    assert not (folder / "nowhere").exists()
+    assert "no name for a run" in said("--study", plan.name, "--run", "../tiny")
+    assert "add --trials N" in said(*known)
+    assert "cannot be used" in said(*known, "--storage", "postgresql+psycopg://u:secret@127.0.0.1:1/x")
+    assert "another version" in _of_another_version(folder, said)
+    np.save(folder / "tiny" / "data" / "X_train.npy", np.zeros((320, 28, 28, 1), np.float32))
+    assert "other images" in said(*known)
+    (folder / "tiny" / "metrics.json").unlink()
+    assert "Run notebooks 01 and 02" in said(*known)
+    for wrong in (("--workers", "0"), ("--trials", "-1"), ("--workers", "two"), ("--work", "1")):
+        with pytest.raises(SystemExit, match="2"):
+            search.main([*known, *wrong])
+
+
+def _of_another_version(folder, said) -> str:
+    studies.open_study(folder / "tiny" / "study.journal", "older", None, None, {"train_size": 3, "colour": "red"})
+    return said("--study", "older", "--run", "tiny")
