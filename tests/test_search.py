@@ -207,9 +207,24 @@ def test_a_journal_that_is_replaced_is_not_written_to(journal):
     run(other, 1)
     other.rename(journal)
     before = journal.read_bytes()
-    with pytest.raises(OSError, match="replaced"):
-        planning.run(study, PLAN, easy, 2)
+    with pytest.raises(StudyError, match="replaced"):
+        studies.work(study, PLAN.suggest, easy, 2)
     assert journal.read_bytes() == before
+
+
+def test_a_run_that_is_moved_away_under_a_worker_is_said_in_words(tmp_path):
+    """A run that was built beside its final place is there now; its study goes on from where it is."""
+    building, final = tmp_path / "latest.building", tmp_path / "latest"
+    building.mkdir()
+
+    def moved(settings, watch):
+        building.rename(final)
+        return easy(settings, watch)
+
+    with pytest.raises(StudyError, match="storage failed.*latest.building.*What was finished is kept"):
+        run(building / "study.journal", 3, score=moved)
+    assert not building.exists()
+    pd.testing.assert_frame_equal(run(final / "study.journal", 3), run(tmp_path / "alone", 3))
 
 
 def test_another_plan_is_another_study_in_the_same_journal(journal):

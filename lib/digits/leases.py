@@ -53,6 +53,8 @@ class FileLeases:
     @contextmanager
     def claiming(self) -> Iterator[None]:
         """Be the only one who looks at the study and takes a trial; StudyError when another one will not end."""
+        if not self.shared.parent.is_dir():  # the lock would make it
+            raise StudyError(f"{self.shared.parent}: there is no such folder, or no longer.")
         try:
             self._claims.acquire(timeout=PATIENCE, poll_interval=0.01)
         except Timeout:

@@ -52,6 +52,7 @@ class _JournalLock:
         self.file: tuple[int, int] | None = None  # device and number of the journal
 
     def acquire(self) -> bool:
+        self.journal.stat()  # the lock would make a folder that is gone
         self.lock.acquire(poll_interval=0.005)
         try:
             self._mend()
@@ -223,6 +224,6 @@ def work(study: Study, suggest: Callable[[optuna.Trial], dict[str, Any]], score:
                     _train(study, trial, suggest, score)
                 else:
                     time.sleep(PAUSE)  # for the others, and to take over when one dies
-    except StorageInternalError as error:
+    except (StorageInternalError, OSError) as error:  # OSError: the journal's disk is full, or its folder was moved away
         raise StudyError(f"The study's storage failed ({str(error.__cause__ or error).splitlines()[0]}). What was finished is "
                          "kept; start the worker again.") from error
