@@ -104,7 +104,8 @@ class PostgresLeases:
 
     def __init__(self, url: sa.URL):
         """StudyError when the server does not answer or refuses."""
-        self.url, self._own = url, None
+        self.url = url
+        self._own: str | None = None  # the name of the worker that this process is
         with speaking_plainly(url):
             engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=CONNECT)
             self._connection = engine.connect()

@@ -76,17 +76,17 @@ class Plan:
     def stored(cls, values: dict[str, Any]) -> "Plan":
         """The plan that a study keeps; StudyError when another version of this module made it."""
         try:
-            plan = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            return cls(**known)
         except (TypeError, ValueError) as error:
             raise StudyError(f"This study was planned by another version of this project ({error}).") from None
-        return plan
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """Twelve characters that change with any number in ``arrays``."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:12]
 
 

@@ -26,7 +26,7 @@ def sampler(name: str, seed: int, grid: Mapping[str, Sequence[Any]]) -> BaseSamp
     raise ValueError(f"No sampler is called {name!r}. Choose one of: {', '.join(NAMES)}.")
 
 
-def place(study: optuna.Study, trial: FrozenTrial) -> int:
+def place(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> int:
     """Which trial of the plan this is, from 0: its number, were no trial ever interrupted. A retry has its original's."""
     if "place" in trial.user_attrs:
         return trial.user_attrs["place"]

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from digits.leases import CONNECT, FileLeases, PostgresLeases, StudyError, speaking_plainly
@@ -39,7 +40,7 @@ class Study(optuna.Study):
     leases: FileLeases | PostgresLeases
 
 
-class _JournalLock:
+class _JournalLock(BaseJournalFileLock):
     """Of the journal's writers one at a time, freed by the system when its holder dies; mends what a dead one left.
 
     Optuna's own locks are files that stay behind a killed process, and are broken after thirty seconds. A line that was

@@ -155,7 +155,7 @@ def against_random(ax: Axes, trials: pd.DataFrame, random_trials: pd.DataFrame) 
     """
     scored = random_trials.dropna(subset="accuracy")
     unit = scored["cost"].mean()
-    counts = np.arange(1, len(scored) + 1)
+    counts = range(1, len(scored) + 1)
     chance = pd.DataFrame([findings.best_of(scored["accuracy"], k) for k in counts])
     ax.fill_between(counts, chance["low"], chance["high"], color=MUTED, alpha=0.2, linewidth=0)
     ax.plot(counts, chance["expected"], color=MUTED, label="random search: expected best, and 95% of its luck")
