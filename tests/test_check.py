@@ -195,8 +195,9 @@ def test_a_quick_run_has_its_own_small_reference(project):
 
 def test_publishing_states_the_tolerances_and_leaves_the_comparison_behind(project):
     (project.outputs / "good/comparison.md").write_text("about another run")
+    (project.outputs / "good/.study.journal.lock").touch()
     assert project.run("--publish", "good").returncode == 0
-    assert not (project.reference / "comparison.md").exists()
+    assert not any((project.reference / name).exists() for name in ("comparison.md", ".study.journal.lock"))
     stated = json.loads((project.reference / "run.json").read_text())["tolerances"]
     assert stated["source"] == "defaults" and stated["numbers"]["01_eda.test.errors"] == 3
 

@@ -1,4 +1,4 @@
-"""Exported files answer as the network does; pruned weights stay pruned."""
+"""Exported files answer as the network does; what they cost is measured; the rule chooses among them."""
 
 import gzip
 
@@ -9,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from digits import compress, models, training
 from digits.backend import keras
+from digits.calibration import Calibration, energy
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,22 @@ def test_exporting_leaves_the_network_as_it_was(model, data, tmp_path):
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_every_network_can_be_exported_to_int8(data, tmp_path, name):
-    path = compress.export_litert(new_model(name), tmp_path / "x.tflite", "int8", data[0][:20])
-    assert compress.litert_logits(path, data[0][:3]).shape == (3, 10)
+    x, y = data
+    net = new_model(name)
+    training.fit(net, x, y, (x, y), config(3))
+    expected = keras_logits(net, x[:50])
+    path = compress.export_litert(net, tmp_path / "x.tflite", "int8", x[:50])
+    assert np.abs(compress.litert_logits(path, x[:50]) - expected).max() < 0.2 * max(np.ptp(expected), 1)
+
+
+def test_one_scale_for_a_kernel_instead_of_one_for_each_channel(model, data, files, tmp_path):
+    def scales(path):
+        interpreter = Interpreter(model_path=str(path))
+        return {len(t["quantization_parameters"]["scales"]) for t in interpreter.get_tensor_details()
+                if t["dtype"] == np.int8 and len(t["shape"]) == 4 and t["shape"][0] > 1}
+
+    coarse = compress.export_litert(model, tmp_path / "x.tflite", "int8", data[0][:50], per_channel=False)
+    assert scales(coarse) == {1} and 1 not in scales(files["int8"])
 
 
 def test_an_unknown_kind_and_int8_without_images_are_refused(model, tmp_path):
@@ -137,21 +152,27 @@ def test_an_unknown_kind_and_int8_without_images_are_refused(model, tmp_path):
 def test_measured_table(files, data):
     x, y = data
     labels = y.argmax(1)
-    table = compress.measure_files(files, x, labels, runs=30)
+    table = compress.measure_files(files, {"validation": (x, labels), "pen": (x[:40], (labels[:40] + 1) % 10)}, runs=30)
     assert list(table.index) == list(compress.KINDS)
     for kind, row in table.iterrows():
         assert row["bytes"] == files[kind].stat().st_size
         assert row["gzip_bytes"] == len(gzip.compress(files[kind].read_bytes(), 9, mtime=0))
         assert 0 < row["latency_ms_median"] <= row["latency_ms_p95"]
-        wrong = (compress.litert_logits(files[kind], x).argmax(1) != labels).sum()
-        assert (row["validation_errors"], row["validation_n"]) == (wrong, 200)
+        predicted = compress.litert_logits(files[kind], x).argmax(1)
+        assert (row["validation_errors"], row["validation_n"]) == ((predicted != labels).sum(), 200)
+        assert (row["pen_errors"], row["pen_n"]) == ((predicted[:40] != (labels[:40] + 1) % 10).sum(), 40)
     assert table.loc["float32", "agreement_with_float32"] == 1
 
 
-def choice(errors, sizes, tolerance):
-    table = pd.DataFrame({"validation_errors": errors, "bytes": sizes, "validation_n": 5000},
+def test_a_networks_cost_is_that_of_its_float32_file(model, data, files):
+    cost = compress.deployed(model, data[0], runs=20)
+    assert cost["bytes"] == files["float32"].stat().st_size and 0 < cost["latency_ms_median"] <= cost["latency_ms_p95"]
+
+
+def choice(errors, sizes, tolerance, **more):
+    table = pd.DataFrame({"validation_errors": errors, "bytes": sizes, "validation_n": 5000, **more},
                          index=["float32", "float16", "int8"])
-    return compress.choose_file(table, tolerance)
+    return compress.choose_file(table, {"validation": tolerance, "pen": 0.01})
 
 
 def test_the_rule_takes_the_smallest_file_that_is_accurate_enough():
@@ -161,100 +182,16 @@ def test_the_rule_takes_the_smallest_file_that_is_accurate_enough():
     assert choice([30, 29, 28], [400, 100, 100], tolerance=0.0) == "int8"  # equal sizes: fewer errors
 
 
-# --- Pruning ----------------------------------------------------------------------------------------------------------
-
-class Zeros(keras.callbacks.Callback):
-    """After each batch and each epoch: which kernel weights are zero."""
-
-    def on_train_begin(self, logs=None):
-        self.after_batch, self.after_epoch = [], []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.after_batch.append(compress.kernel_weights(self.model) == 0)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.after_epoch.append(compress.kernel_weights(self.model) == 0)
+def test_the_rule_asks_for_every_set_that_was_measured():
+    pen = {"pen_errors": [10, 12, 13], "pen_n": 200}  # two more are allowed
+    assert choice([30, 30, 30], [400, 200, 100], tolerance=0.001, **pen) == "float16"
 
 
-def train_pruned(data, sparsity=0.7, steps=8, epochs=2, every=2, callback=None):
-    x, y = data
-    net = new_model("lenet5")
-    watch = Zeros()
-    callback = callback or compress.Prune(sparsity, steps, every)
-    training.fit(net, x, y, (x, y), config(epochs), callbacks=[callback, watch])
-    return net, callback, watch
-
-
-def test_schedule_rises_from_nothing_to_exactly_the_end():
-    values = [compress.scheduled_sparsity(step, 100, 0.8) for step in range(0, 151, 10)]
-    assert values[0] == 0 and values[10:] == [0.8] * 6
-    rises = np.diff(values[:11])
-    assert (rises > 0).all() and (np.diff(rises) < 0).all()  # ever more slowly
-    assert compress.scheduled_sparsity(50, 100, 0.8) == pytest.approx(0.8 * 7 / 8)
-    assert compress.scheduled_sparsity(0, 0, 0.8) == 0.8
-
-
-def test_pruned_weights_stay_zero_after_every_batch_and_the_share_is_exact(data):
-    net, callback, watch = train_pruned(data)
-    n = len(compress.kernel_weights(net))
-    assert len(watch.after_batch) == 20
-    for before, after in zip(watch.after_batch, watch.after_batch[1:], strict=False):
-        assert (after | ~before).all()  # what is zero stays zero
-    counts = [zeros.sum() for zeros in watch.after_batch]
-    assert counts[0] == 0 and counts[1] == round(compress.scheduled_sparsity(2, 8, 0.7) * n)
-    assert set(counts[7:]) == {round(0.7 * n)}
-    assert (compress.kernel_weights(net) == 0).sum() == round(0.7 * n)
-    for zeros in [*watch.after_epoch, compress.kernel_weights(net) == 0]:  # whichever epoch is restored fits the masks
-        assert (zeros == ~callback.keep).all()
-
-
-def test_training_shorter_than_the_schedule_still_ends_at_the_share(data):
-    net, _, watch = train_pruned(data, steps=1000, epochs=1)
-    assert watch.after_batch[-1].sum() < 0.1 * len(watch.after_batch[-1])
-    assert compress.sparsity_table(net)["zeros"].sum() == round(0.7 * len(compress.kernel_weights(net)))
-
-
-def test_the_smallest_weights_go_and_the_rest_and_all_biases_learn(data):
-    x, y = data
-    net = new_model("lenet5")
-    before = compress.kernel_weights(net)
-    biases = {layer.name: layer.bias.numpy().copy() for layer in compress.prunable(net)}
-    callback = compress.Prune(0.5, steps=1, every=1)
-    gently = training.TrainingConfig(epochs=1, batch_size=100, learning_rate=1e-5)
-    training.fit(net, x, y, (x, y), gently, callbacks=[callback])
-    assert np.abs(before[~callback.keep]).max() <= np.abs(before[callback.keep]).min() + 1e-4
-    assert (compress.kernel_weights(net)[callback.keep] != before[callback.keep]).all()
-    assert all((layer.bias.numpy() != biases[layer.name]).any() for layer in compress.prunable(net))
-
-
-def test_a_second_fit_keeps_the_masks(data):
-    net, callback, _ = train_pruned(data, epochs=1)
-    keep = callback.keep.copy()
-    training.fit(net, *data, data, config(1), callbacks=[callback])
-    assert (callback.keep == keep).all() and ((compress.kernel_weights(net) == 0) == ~keep).all()
-
-
-def test_no_sparsity_prunes_nothing_and_wrong_values_are_refused(data):
-    net, callback, _ = train_pruned(data, sparsity=0.0, epochs=1)
-    assert callback.keep.all() and (compress.kernel_weights(net) != 0).all()
-    for bad in (1.0, -0.1, 80):
-        with pytest.raises(ValueError, match="sparsity"):
-            compress.Prune(bad, 10)
-    for steps, every in ((-1, 1), (1, 0)):
-        with pytest.raises(ValueError, match="at least"):
-            compress.Prune(0.5, steps, every)
-
-
-def test_pruning_a_trained_network_keeps_it_right_and_its_file_compresses(data, model, tmp_path):
-    x, y = data
-    net = keras.models.clone_model(model)
-    net.set_weights(model.get_weights())
-    history = compress.prune(net, x, y, (x, y), config(3), sparsity=0.8)
-    table = compress.sparsity_table(net)
-    assert len(history) == 3
-    assert table["zeros"].sum() == round(0.8 * table["weights"].sum())
-    assert list(table["layer"])[-1] == "logits" and len(table) == 6
-    assert (net.predict(x, verbose=0).argmax(1) == y.argmax(1)).mean() > 0.9
-    dense, sparse = (compress.file_sizes(compress.export_litert(m, tmp_path / "x.tflite")) for m in (model, net))
-    assert sparse["bytes"] == pytest.approx(dense["bytes"], rel=0.01)  # zeros are stored like any number
-    assert sparse["gzip_bytes"] < 0.45 * dense["gzip_bytes"]
+def test_refusals_follow_the_files_own_calibration(files, data, tmp_path):
+    path = tmp_path / "float32.tflite"
+    path.write_bytes(files["float32"].read_bytes())
+    energies = energy(compress.litert_logits(path, data[0]))
+    Calibration(min_energy=float(np.median(energies))).write(tmp_path / "calibration.json")
+    assert compress.refusals(path, data[0]) == (energies < np.median(energies)).sum() > 0
+    Calibration(min_energy=1e6).write(tmp_path / "float32.calibration.json")
+    assert compress.refusals(path, data[0]) == len(data[0])

@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
-from digits import evaluation, models, training
+from digits import compress, evaluation, lenet, models, training
 from digits.augment import Augmentation
 from digits.backend import keras
 from digits.calibration import energy, softmax
@@ -26,7 +27,74 @@ def test_known_counts():
     example = models.build("keras_example")
     assert example.count_params() == 34_826
     assert models.count_multiplies(example) == 26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 5 * 5 * 64 * 10
-    assert models.build("lenet5").count_params() == 61_706  # LeCun's 60,000 with full connections between maps
+
+
+def test_lenet_has_the_papers_weights_and_connections():
+    """LeCun et al. 1998: 156, 12, 1,516, 32, 48,120 and 10,164 trainable weights from C1 to F6, 60,000 in all."""
+    net = models.build("lenet5")
+    counts = [sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights) for layer in net.layers]
+    assert [count for count in counts if count] == [156, 12, 1_516, 32, 48_120, 10_164]
+    (table,) = [layer for layer in net.layers if isinstance(layer, lenet.TableConvolution)]
+    kernel = table.dense_kernel.numpy()
+    connected = np.abs(kernel).sum((0, 1)) > 0
+    assert connected.sum(0).tolist() == [3] * 6 + [4] * 9 + [6] and connected.sum(1).tolist() == [10] * 6
+    assert connected[:, 0].tolist() == [True] * 3 + [False] * 3 and connected[:, 14].tolist() == [1, 0, 1, 1, 0, 1]
+    by_hand = 784 * 25 * 6 + 196 * 6 + 100 * 25 * 6 * 16 + 25 * 16 + 400 * 120 + 120 * 84 + 84 * 10
+    assert models.count_multiplies(net) == by_hand
+
+
+def test_lenets_outputs_are_distances_to_its_codes():
+    layer = lenet.RadialBasis()
+    x = np.random.default_rng(0).normal(0, 1, (3, 84)).astype(np.float32)
+    got = layer(x).numpy()
+    codes = layer.codes.numpy()
+    distances = ((x[:, None] - codes.T[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(got, lenet.RUBBISH - distances, rtol=1e-4)
+    assert set(np.unique(codes)) == {-1.0, 1.0} and not layer.trainable_weights
+    np.testing.assert_allclose(lenet.squash(np.array([1.0, -1.0, 0.0])), [1, -1, 0], atol=1e-4)
+
+
+def test_subsampling_sums_four_neighbours():
+    layer = lenet.Subsampling()
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    np.testing.assert_allclose(layer(x)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])  # at first a mean
+    layer.coefficient.assign([2.0])
+    layer.bias.assign([1.0])
+    np.testing.assert_allclose(layer(x)[0, ..., 0], [[21, 37], [85, 101]])
+
+
+def litert_multiplies(path):
+    """What the file will really multiply by weights, from its operations."""
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
+    total = 0
+    for op in interpreter._get_ops_details():
+        sides = {"CONV_2D": slice(1, 4), "DEPTHWISE_CONV_2D": slice(1, 3), "FULLY_CONNECTED": slice(1, 2)}.get(op["op_name"])
+        if sides:
+            total += int(np.prod(shapes[op["outputs"][0]])) * int(np.prod(shapes[op["inputs"][1]][sides]))
+    return total
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_multiplies_are_those_of_the_exported_file(name, tmp_path):
+    model = models.build(name)
+    path = compress.export_litert(model, tmp_path / "x.tflite")
+    subsampling = 14 * 14 * 6 + 5 * 5 * 16 if name == "lenet5" else 0  # its own kind of layer
+    assert models.count_multiplies(model) == litert_multiplies(path) + subsampling
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_network_is_the_same_after_saving(name, tmp_path):
+    model = models.build(name)
+    models.save(model, tmp_path / "model.keras")
+    x = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+    np.testing.assert_allclose(models.load(tmp_path / "model.keras").predict(x, verbose=0), model.predict(x, verbose=0),
+                               atol=1e-6)
+
+
+def test_the_smallest_networks_are_as_small_as_they_claim():
+    assert models.build("tiny").count_params() <= 10_000 and models.build("micro").count_params() <= 4_000
 
 
 def test_unknown_network_is_refused():
@@ -54,7 +122,7 @@ def toy():
 
 def fit(toy, **options):
     training.set_seed(5)
-    model = models.build("lenet5")
+    model = models.build("keras_example")
     x, y = toy
     config = TrainingConfig(**{"epochs": 2, "seed": 5} | options)
     history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, Augmentation(styles=0).scaled(0.1))
@@ -72,10 +140,10 @@ def test_training_learns_and_repeats_to_the_bit(toy):
 
 
 class Ruin(keras.callbacks.Callback):
-    """Wipes the network out before its third epoch."""
+    """Wipes the network out before its third epoch and every later one."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
+        if epoch >= 2:
             self.model.set_weights([0 * weight for weight in self.model.get_weights()])
 
 
@@ -142,7 +210,7 @@ def test_a_network_learns_to_refuse_what_it_is_shown_as_no_digit(toy):
     training.set_seed(1)
     x, y = toy
     noise = np.random.default_rng(0).random((400, 28, 28, 1)).astype(np.float32)
-    model = models.build("lenet5")
+    model = models.build("keras_example")
     training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), TrainingConfig(epochs=3, batch_size=32),
                  non_digits=noise[:200])
     net = models.logits_model(model)

@@ -21,7 +21,9 @@ NAMES = ["01_eda", "02_training", "03_evaluation", "04_optimization"]
 CONTRACT = ["run.json", "metrics.json", "report.html", *(f"notebooks/{name}.ipynb" for name in NAMES),
             *(f"data/{name}.npy" for name in ("X_train", "y_train", "X_test", "y_test")),
             *(f"models/{name}" for name in ("model.keras", "mnist_cnn_model.h5", "calibration.json", "float32.tflite",
-                                            "float16.tflite", "dynamic_int8.tflite", "int8.tflite", "pruned.tflite"))]
+                                            "float16.tflite", "dynamic_int8.tflite", "int8.tflite", "int8_aware.tflite",
+                                            "pruned.tflite", "pruned.calibration.json", "slim.tflite", "slim_int8.tflite",
+                                            "micro.tflite", "micro_int8.tflite", "micro_int8.calibration.json"))]
 
 
 @dataclass(frozen=True)

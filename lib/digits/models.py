@@ -2,10 +2,13 @@
 
 import json
 import zipfile
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from digits import lenet
 from digits.backend import keras
 
 layers = keras.layers
@@ -44,20 +47,22 @@ def _keras_example(dropout: float = 0.5) -> list:
     ]
 
 
-def _lenet5(dropout: float = 0.0) -> list:
-    """LeNet-5 after LeCun et al. (1998), "Gradient-based learning applied to document recognition", section II.B.
+def _lenet5() -> list:
+    """LeNet-5 as published in LeCun et al. (1998), section II.B: 60,000 trainable weights, and the codes of its output.
 
-    With the usual simplifications: full connections between maps and a softmax output.
+    Different here: random codes instead of hand-drawn ones (see ``lenet.RadialBasis``), and how it is trained.
     """
     return [
-        layers.Conv2D(6, 5, padding="same", activation="tanh"),
-        layers.AveragePooling2D(2),
-        layers.Conv2D(16, 5, activation="tanh"),
-        layers.AveragePooling2D(2),
-        layers.Conv2D(120, 5, activation="tanh"),
+        layers.ZeroPadding2D(2),  # to 32 x 32: strokes at the edge come to the middle of a window, too
+        layers.Rescaling(1.275, -0.1),  # paper -0.1, ink 1.175: on average nearly zero
+        layers.Conv2D(6, 5, kernel_initializer=lenet.initial(25)), layers.Activation(lenet.squash),
+        lenet.Subsampling(), layers.Activation(lenet.squash),
+        lenet.TableConvolution(), layers.Activation(lenet.squash),
+        lenet.Subsampling(), layers.Activation(lenet.squash),
+        layers.Conv2D(120, 5, kernel_initializer=lenet.initial(400)), layers.Activation(lenet.squash),
         layers.Flatten(),
-        layers.Dense(84, activation="tanh"),
-        layers.Dropout(dropout),
+        layers.Dense(lenet.UNITS, kernel_initializer=lenet.initial(120)), layers.Activation(lenet.squash),
+        lenet.RadialBasis(),
     ]
 
 
@@ -72,7 +77,63 @@ def _vgg(width: int = 32, dropout: float = 0.3) -> list:
     ]
 
 
-_BODIES = {"compact": _compact, "keras_example": _keras_example, "lenet5": _lenet5, "vgg": _vgg}
+@dataclass(frozen=True)
+class Residual:
+    """Not a layer but a fork: what goes through ``branch`` is added to what goes through ``shortcut``, then ReLU."""
+
+    branch: list
+    shortcut: list  # empty: as it is
+
+
+def _residual(width: int = 16, dropout: float = 0.2) -> list:
+    """Two residual blocks a size, after He et al. (2016), figure 3 and option B, at MNIST's size."""
+    def block(filters: int, strides: int) -> Residual:
+        branch = [*_block(filters, strides=strides), *_block(filters)[:2]]  # the last ReLU comes after the sum
+        return Residual(branch, _block(filters, 1, strides)[:2] if strides > 1 else [])
+
+    return [
+        *_block(width),
+        block(width, 1), block(width, 1),
+        block(2 * width, 2), block(2 * width, 1),
+        block(4 * width, 2), block(4 * width, 1),
+        layers.GlobalAveragePooling2D(),
+        layers.Dropout(dropout),
+    ]
+
+
+def _separable(width: int = 24, dropout: float = 0.2) -> list:
+    """Depthwise-separable convolutions, after Howard et al. (2017), "MobileNets", table 1, at MNIST's size."""
+    def pair(filters: int, strides: int = 1) -> list:
+        return [layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
+                layers.BatchNormalization(momentum=0.9), layers.Activation("relu"), *_block(filters, 1)]
+
+    return [
+        *_block(width, 3),
+        *pair(2 * width, 2), *pair(2 * width),  # 14 x 14
+        *pair(4 * width, 2), *pair(4 * width), *pair(4 * width),  # 7 x 7
+        layers.GlobalAveragePooling2D(),
+        layers.Dropout(dropout),
+    ]
+
+
+def _tiny(width: int = 8, dropout: float = 0.0) -> list:
+    """As few weights as possible: narrow maps, each weight used at many places; it is short of room, not of data."""
+    return [
+        *_block(width), *_block(width),
+        layers.MaxPooling2D(2),  # 28 -> 14
+        *_block(2 * width), *_block(2 * width),
+        layers.MaxPooling2D(2),  # 14 -> 7
+        *_block(2 * width),
+        layers.DepthwiseConv2D(7, use_bias=False), layers.BatchNormalization(momentum=0.9),  # a place's weight, a map
+        layers.Flatten(),
+        layers.Dropout(dropout),
+    ]
+
+
+# In the order of the tables: three sizes of ours, the others, the two that count weights.
+_BODIES = {"compact": _compact, "compact_small": partial(_compact, 20), "compact_large": partial(_compact, 64),
+           "keras_example": _keras_example, "lenet5": _lenet5, "vgg": _vgg, "residual": _residual,
+           "separable": _separable, "tiny": _tiny, "micro": partial(_tiny, 5)}
 NAMES = tuple(_BODIES)
 
 
@@ -84,23 +145,45 @@ def build(name: str, **options) -> keras.Model:
     """
     if name not in _BODIES:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
-    head = [layers.Dense(CLASSES, name="logits"), layers.Activation("softmax", name="probabilities")]
-    body = _named(_BODIES[name](**options))
-    return keras.Sequential([keras.Input(INPUT_SHAPE, name="image"), *body, *head], name=name)
+    body = _BODIES[name](**options)
+    if not isinstance(body[-1], lenet.RadialBasis):  # which gives logits itself
+        body.append(layers.Dense(CLASSES))
+    _name(body)
+    body[-1].name = "logits"
+    body.append(layers.Activation("softmax", name="probabilities"))
+    image = keras.Input(INPUT_SHAPE, name="image")
+    if any(isinstance(item, Residual) for item in body):
+        return keras.Model(image, _connect(body, image), name=name)
+    return keras.Sequential([image, *body], name=name)
 
 
-_SHORT = {"Conv2D": "convolution", "BatchNormalization": "norm", "Activation": "relu", "MaxPooling2D": "pooling",
-          "AveragePooling2D": "pooling", "Flatten": "flatten", "Dropout": "dropout", "Dense": "dense"}
+def _connect(body: list, x):
+    """Feed ``x`` through a list of layers and forks."""
+    for item in body:
+        if isinstance(item, Residual):
+            x = layers.Activation("relu")(layers.Add()([_connect(item.branch, x), _connect(item.shortcut, x)]))
+        else:
+            x = item(x)
+    return x
 
 
-def _named(body: list) -> list:
+_SHORT = {"Conv2D": "convolution", "DepthwiseConv2D": "depthwise", "BatchNormalization": "norm", "Activation": "relu",
+          "MaxPooling2D": "pooling", "AveragePooling2D": "pooling", "GlobalAveragePooling2D": "pooling",
+          "TableConvolution": "table_convolution", "ZeroPadding2D": "padding"}
+
+
+def _name(body: list, counts: dict | None = None) -> None:
     """Number the layers of each kind from 1: Keras counts through a whole session, which would differ between runs."""
-    counts: dict[str, int] = {}
-    for layer in body:
-        kind = _SHORT.get(type(layer).__name__, type(layer).__name__.lower())
+    counts = {} if counts is None else counts
+    for item in body:
+        if isinstance(item, Residual):
+            _name(item.branch, counts)
+            _name(item.shortcut, counts)
+            continue
+        kind = _SHORT.get(type(item).__name__, type(item).__name__.lower())
+        kind = "squash" if getattr(item, "activation", None) is lenet.squash else kind
         counts[kind] = counts.get(kind, 0) + 1
-        layer.name = f"{kind}_{counts[kind]}"
-    return body
+        item.name = f"{kind}_{counts[kind]}"
 
 
 def save(model: keras.Model, path: Path) -> None:
@@ -127,14 +210,21 @@ def logits_model(model: keras.Model) -> keras.Model:
 
 
 def _multiplies(layer: keras.Layer) -> int:
-    """Multiplications of one layer for one image, from its kernel and output shapes."""
+    """Multiplications by weights in one layer for one image, from its kernel and output shapes.
+
+    Windows that hang over the edge count in full, as published counts do.
+    """
     if isinstance(layer, layers.DepthwiseConv2D):
         return int(layer.kernel.shape[0] * layer.kernel.shape[1]) * _cells(layer)
     if isinstance(layer, layers.Conv2D):
         return int(layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2]) * _cells(layer)
     if isinstance(layer, layers.Dense):
         return int(layer.kernel.shape[0] * layer.kernel.shape[1])
-    return 0
+    if isinstance(layer, lenet.TableConvolution):
+        return 5 * 5 * 6 * _cells(layer)
+    if isinstance(layer, lenet.RadialBasis):
+        return int(layer.codes.shape[0] * layer.codes.shape[1])
+    return _cells(layer) if isinstance(layer, lenet.Subsampling) else 0
 
 
 def _cells(layer: keras.Layer) -> int:

@@ -8,6 +8,7 @@ PROJECT = Path(__file__).resolve().parents[2]  # the package is installed editab
 NOTEBOOKS = PROJECT / "notebooks"
 OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # one folder per run
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
+STUDY = PROJECT / "outputs" / "study.json"  # long repeated trainings, committed (tests/benchmarks/study.py)
 LOCK = PROJECT / "requirements.lock"
 
 

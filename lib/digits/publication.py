@@ -24,7 +24,8 @@ def publish(name: str, profile: str = "standard") -> int:
         if reasons := objections(record, place, profile):
             raise RunError(f"{name!r} cannot be published: " + "; ".join(reasons) + ".")
         left_out = _left_out(place, profile)
-        shutil.copytree(place.final, target.building, ignore=lambda folder, _: left_out if folder == str(place.final) else ())
+        shutil.copytree(place.final, target.building, ignore=lambda folder, names: [
+            name for name in names if name.startswith(".") or (name in left_out and folder == str(place.final))])
         stated = {"source": "defaults", "numbers": tolerances.default(read_json(place.final / "metrics.json"))}
         write_json(target.building / "run.json", record | {"published_without": left_out, "tolerances": stated})
         folders.swap(target)

@@ -6,7 +6,7 @@ Needs LiteRT, NumPy and Pillow. Never imports TensorFlow, so that it starts in h
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,7 +89,7 @@ class Recognizer:
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
         recorded = _dict(_record(folder).get("models"))
         sha256 = _check_file(path, recorded)  # a damaged file can crash the interpreter, so it is never opened
-        calibration = path.with_name("calibration.json")
+        calibration = calibration_path(path, recorded)
         _check_file(calibration, recorded)
         return cls(LiteRTModel(path), _read_calibration(calibration), folder.name, model, sha256)
 
@@ -123,6 +123,13 @@ class Recognizer:
 def available(run: str) -> list[str]:
     """Names of the LiteRT models that a run holds."""
     return sorted(path.stem for path in (_folder(run) / "models").glob("*.tflite"))
+
+
+def calibration_path(path: Path, recorded: Container[str] = ()) -> Path:
+    """The calibration of a LiteRT file: NAME.calibration.json beside it, which a network with weights of its own has (it
+    lies there, or is ``recorded``), else the run's calibration.json."""
+    own = path.with_name(f"{path.stem}.calibration.json")
+    return own if own.name in recorded or own.exists() else path.with_name("calibration.json")
 
 
 def _folder(run: str) -> Path:

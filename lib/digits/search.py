@@ -1,206 +1,170 @@
-"""Which settings train best: one network trained and scored on validation data, and a study of many that can go on."""
+"""Which settings train best: one network trained and scored on validation data, and a study of many that can go on.
 
-import hashlib
-import json
-import math
+    python -m digits.search --study NAME --workers N
+
+adds workers to a study that 04_optimization began, on this computer or, when ``DIGITS_STUDY_URL`` names a database, on
+any other that has the same images.
+"""
+
+import argparse
 import os
+import subprocess
+import sys
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-import pandas as pd
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
 
-from digits import evaluation, models, training
+from digits import data, evaluation, models, paths, studies, training
 from digits.augment import Augmentation
 from digits.backend import keras
+from digits.findings import best, best_of, importances, random_at_cost, table, tied_with_best
+from digits.leases import StudyError
+from digits.plan import SETTINGS, Plan, fingerprint, open_study, run, storage
+from digits.process import Stopped, stop_on_signals
+from digits.records import RunError, check_name, read_json
+from digits.studies import Score, Study, Watch
 
-Score = Callable[[dict[str, Any]], dict[str, Any]]  # parameters of a trial to at least {"accuracy": share}
+__all__ = [
+    "SETTINGS", "Plan", "Score", "Study", "StudyError", "Watch", "best", "best_of", "fingerprint", "importances", "open_study",
+    "random_at_cost", "run", "storage", "table", "tied_with_best", "train_and_score", "training_score",
+]  # fmt: skip
+
+class _Watcher(keras.callbacks.Callback):
+    """Tells ``watch`` each epoch's validation accuracy, and ends a training that it calls hopeless."""
+
+    def __init__(self, watch: Watch, epochs: int):
+        super().__init__()
+        self.watch, self.epochs, self.pruned = watch, epochs, False
+
+    def on_epoch_end(self, epoch, logs=None):
+        hopeless = self.watch(epoch + 1, float(logs["val_accuracy"]))
+        if hopeless and epoch + 1 < self.epochs:  # after the last one there is nothing left to save
+            self.pruned = self.model.stop_training = True
 
 
 def train_and_score(name: str, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-                    config: training.TrainingConfig, augmentation: Augmentation | None = None, **options) -> dict:
+                    config: training.TrainingConfig, augmentation: Augmentation | None = None, watch: Watch | None = None,
+                    **options) -> dict:
     """Build the network ``name`` with ``options``, train it from scratch, score it on validation data.
 
-    Arrays as in ``training.fit``. Returns ``parameters``, ``multiplies`` (for one image), ``seconds`` of training, and
-    ``accuracy``, ``errors``, ``n``, 95% ``interval`` of its best epoch. Everything random follows ``config.seed``.
+    Arrays as in ``training.fit``; watch: is told each epoch's validation accuracy and may call it hopeless. Returns
+    ``parameters``, ``multiplies`` (for one image), ``seconds`` and ``epochs`` of training, ``cost`` (multiplies of all
+    images in all epochs, forward only), ``pruned`` (ended by ``watch``), and ``accuracy``, ``errors``, ``n``, 95%
+    ``interval`` of its best epoch. Everything random follows ``config.seed``.
     """
     keras.backend.clear_session()  # dozens of networks in one process would otherwise pile up
     training.set_seed(config.seed)
     model = models.build(name, **options)
+    watcher = _Watcher(watch or (lambda epoch, accuracy: False), config.epochs)
     started = time.perf_counter()
-    training.fit(model, x, y, validation_data, config, augmentation)
+    epochs = len(training.fit(model, x, y, validation_data, config, augmentation, callbacks=[watcher]))
     seconds = time.perf_counter() - started
     images, labels = validation_data
     predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-    return {"parameters": model.count_params(), "multiplies": models.count_multiplies(model), "seconds": seconds,
+    multiplies = models.count_multiplies(model)
+    return {"parameters": model.count_params(), "multiplies": multiplies, "seconds": seconds, "epochs": epochs,
+            "cost": multiplies * len(x) * epochs, "pruned": watcher.pruned,
             **evaluation.accuracy_summary(labels.argmax(1), predicted)}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a study searches, and everything else that its scores depend on: another plan is another study."""
-
-    train_size: int  # training images of each trial; fewer are faster, and rank settings almost as well
-    epochs: int  # epochs of each trial; the schedule is laid out over them
-    seed: int  # the draw of the settings, and each trial's weights and order
-    data: str = ""  # identifies the images, so that a study of other data is never continued
-    model: str = "compact"
-    learning_rate: tuple[float, float] = (3e-4, 3e-2)  # drawn evenly on a logarithmic scale: ratios matter
-    batch_size: tuple[int, ...] = (32, 64, 128, 256)  # powers of two fill the vector units
-    dropout: tuple[float, float] = (0.0, 0.6)  # above, most of what the last layer reads is gone
-
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """One trial's settings."""
-        return {"learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True),
-                "batch_size": trial.suggest_categorical("batch_size", self.batch_size),
-                "dropout": trial.suggest_float("dropout", *self.dropout)}
-
-    @property
-    def name(self) -> str:
-        """The study's name: equal plans share it, different ones never do."""
-        return f"random-{hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]}"
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """Twelve characters that change with any number in ``arrays``."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()[:12]
-
-
 def training_score(plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]) -> Score:
-    """What ``run`` calls for each trial: train ``plan.model`` on the first images with the trial's settings."""
-    def score(settings: dict[str, Any]) -> dict[str, Any]:
-        config = training.TrainingConfig(epochs=plan.epochs, seed=plan.seed, batch_size=settings["batch_size"],
-                                         learning_rate=settings["learning_rate"])
+    """What ``run`` calls for each trial: train ``plan.model`` on the first images with the trial's settings.
+
+    A setting that is left out has its usual value; without ``augmentation`` there is none.
+    """
+    def score(settings: dict[str, Any], watch: Watch | None = None) -> dict[str, Any]:
+        chosen = {key: settings[key] for key in ("learning_rate", "batch_size", "weight_decay") if key in settings}
+        config = training.TrainingConfig(epochs=plan.epochs, seed=plan.seed, **chosen)
+        strength = settings.get("augmentation", 0)
+        options = {key: settings[key] for key in ("dropout", "width") if key in settings}
         return train_and_score(plan.model, x[:plan.train_size], y[:plan.train_size], validation_data, config,
-                               dropout=settings["dropout"])
+                               Augmentation().scaled(strength) if strength else None, watch, **options)
     return score
 
 
-class RepeatableRandomSampler(optuna.samplers.RandomSampler):
-    """Random search in which a draw depends only on the seed, the trial's place and the parameter's name.
-
-    A study that was interrupted thus goes on with the very trials that it would have had; Optuna's own sampler would
-    begin its sequence again and repeat the first ones.
-    """
-
-    def __init__(self, seed: int):
-        super().__init__(seed)
-        self.seed = seed
-
-    def sample_independent(self, study, trial, param_name, param_distribution):
-        """As ``RandomSampler``, from a generator of its own."""
-        retries = sum("retry_of" in other.user_attrs for other in study.get_trials(deepcopy=False)
-                      if other.number < trial.number)
-        entropy = [self.seed, trial.number - retries, zlib.crc32(param_name.encode())]
-        own = optuna.samplers.RandomSampler(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        return own.sample_independent(study, trial, param_name, param_distribution)
+def _images(run: Path) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """The run's training and validation images, as 04_optimization has them."""
+    split = read_json(run / "metrics.json").get("02_training", {}).get("split")
+    if split is None:
+        raise StudyError(f"The run {run.name!r} has no trained model. Run notebooks 01 and 02 in it first.")
+    images, targets, _, _ = data.load_arrays(run / "data")
+    teach, judge = data.split(targets.argmax(axis=1), validation_size=split["validation_size"], seed=split["seed"])
+    return images[teach], targets[teach], (images[judge], targets[judge])
 
 
-def _drop_torn_line(journal: Path, lock: JournalFileOpenLock) -> None:
-    """Cut off a last line that a killed process or a full disk left unfinished: Optuna would write behind it."""
-    lock.acquire()
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; exits with status 2 and a line on stderr when it cannot be understood."""
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.search", allow_abbrev=False,
+        description="Add workers to a study that 04_optimization began. A worker that ends, however it ends, loses at most "
+                    "its running trial, which another one runs again.")
+    parser.add_argument("--study", metavar="NAME", required=True, help="as the notebook says it")
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default 1), each of about 1 GB")
+    parser.add_argument("--run", metavar="NAME", default="latest", help="the folder below outputs/ with the images and, "
+                        "without a database, the study (default: latest)")
+    parser.add_argument("--trials", metavar="N", type=int, help="go on until the study has N (default: as many as the "
+                        "notebook asked for)")
+    parser.add_argument("--storage", metavar="URL", help=f"the database, such as postgresql+psycopg://HOST/DATABASE; "
+                        f"{studies.VARIABLE} says it without showing a password to others on this computer")
+    options = parser.parse_args(arguments)
+    if options.workers < 1 or (options.trials is not None and options.trials < 1):
+        parser.error("--workers and --trials are at least 1")
+    return options
+
+
+@contextmanager
+def _others(options: argparse.Namespace, trials: int) -> Iterator[list[subprocess.Popen]]:
+    """The workers beside this process; waited for, and stopped when it is."""
+    command = [sys.executable, "-m", "digits.search", "--study", options.study, "--run", options.run, "--trials", str(trials)]
+    environment = {**os.environ, **({studies.VARIABLE: options.storage} if options.storage else {})}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(options.workers - 1)]
     try:
-        content = journal.read_bytes() if journal.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(journal, whole)
+        yield processes
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        raise
     finally:
-        lock.release()
+        for process in processes:
+            process.wait()
 
 
-def open_study(journal: Path, plan: Plan) -> optuna.Study:
-    """The study of ``plan`` in the file ``journal``: continued when it is there, else new. It maximizes accuracy.
-
-    Other plans' studies in the same file are left alone.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    lock = JournalFileOpenLock(str(journal))  # the one lock that works on Windows too
-    _drop_torn_line(journal, lock)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock))
-    study = optuna.create_study(storage=storage, study_name=plan.name, sampler=RepeatableRandomSampler(plan.seed),
-                                direction="maximize", load_if_exists=True)
-    study.set_user_attr("plan", asdict(plan))
-    return study
-
-
-def _finished(trial: optuna.trial.FrozenTrial) -> bool:
-    """True for a trial that ran to its end: scored, or failed by its own error rather than by an interruption."""
-    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.FAIL and "error" in trial.user_attrs)
-
-
-def _retry_interrupted(study: optuna.Study) -> None:
-    """Queue what was running when an earlier process ended, once, with the same settings."""
-    trials = study.get_trials(deepcopy=False)
-    retried = {trial.user_attrs.get("retry_of") for trial in trials}
-    for trial in trials:
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif trial.state != TrialState.FAIL or _finished(trial):
-            continue
-        if trial.number not in retried:
-            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+def work(options: argparse.Namespace) -> int:
+    """Be a worker, with others beside; returns the exit status."""
+    check_name(options.run)
+    folder = paths.OUTPUTS / options.run
+    where = options.storage or storage(folder)
+    plan = Plan.stored(studies.plan_of(where, options.study))
+    x, y, validation = _images(folder)
+    if plan.data != fingerprint(x, y, *validation):
+        raise StudyError(f"The study {options.study!r} is about other images than those of the run {options.run!r}.")
+    study = open_study(where, plan)
+    trials = options.trials or study.user_attrs.get("trials")
+    if trials is None:
+        raise StudyError("Nobody has said yet how many trials this study is to have: add --trials N.")
+    with _others(options, trials) as others:
+        run(study, plan, training_score(plan, x, y, validation), trials)
+    print(f"The study {plan.name} has {len(table(study))} finished trials.")
+    return int(any(process.returncode for process in others))
 
 
-def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> optuna.Study:
-    """Run trials until ``trials`` of the study are finished, those of earlier calls and processes counted.
-
-    A trial whose ``score`` raises is recorded with its error and counts; the others go on. One process at a time:
-    what is found running in the journal is taken for interrupted and run again. ValueError for less than one trial.
-    """
-    if trials < 1:
-        raise ValueError(f"A study needs at least one trial, not {trials}.")
-
-    def objective(trial: optuna.Trial) -> float:
-        try:
-            result = score(plan.suggest(trial))
-            if not math.isfinite(result["accuracy"]):
-                raise ValueError(f"the accuracy is {result['accuracy']}")
-        except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-            raise
-        trial.set_user_attr("result", {key: value for key, value in result.items() if key != "interval"})
-        return result["accuracy"]
-
-    _retry_interrupted(study)
-    missing = trials - sum(map(_finished, study.get_trials(deepcopy=False)))
-    if missing > 0:
-        study.optimize(objective, n_trials=missing, catch=(Exception,))
-    return study
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 done, 1 another worker failed, 2 a wrong request, 128 + n a signal."""
+    options = parse(arguments)
+    try:
+        with stop_on_signals():
+            return work(options)
+    except (StudyError, RunError, data.DataError) as error:
+        print(f"python -m digits.search: error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print("\nStopped. The trial that was running goes back to the queue.", file=sys.stderr)
+        return 128 + stopped.number
 
 
-def table(study: optuna.Study) -> pd.DataFrame:
-    """One row a finished trial, in the order in which they ran.
-
-    ``trial`` (counted from 1), the settings, what ``score`` returned (``accuracy``, ...), ``error`` ("" when scored)
-    and ``best``: the highest accuracy so far. Interrupted trials are left out; each has its retry in the table.
-    """
-    rows = [{**trial.params, **trial.user_attrs.get("result", {"accuracy": math.nan}),
-             "error": trial.user_attrs.get("error", "")}
-            for trial in study.get_trials(deepcopy=False) if _finished(trial)]
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "trial", np.arange(1, len(frame) + 1))
-    return frame.assign(best=frame["accuracy"].cummax().ffill())
-
-
-def best(trials: pd.DataFrame) -> pd.Series:
-    """The first row of ``table`` with the highest accuracy; ValueError with the first error when none was scored."""
-    if trials["accuracy"].isna().all():
-        raise ValueError(f"No trial was scored. The first one's error: {trials['error'].iloc[0]}")
-    return trials.loc[trials["accuracy"].idxmax()]
-
-
-def tied_with_best(trials: pd.DataFrame) -> int:
-    """How many scored trials lie within the 95% interval of the best one's accuracy, itself included."""
-    top = best(trials)
-    low, _ = evaluation.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
-    return int((trials["accuracy"] >= low).sum())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Fit a network: seeds, batches, schedule, callbacks, history."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from digits.backend import keras, tf
 from digits.models import logits_model, save
 from digits.show import progress
 
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels (b, 10) and logits (b, 10) to (b,)
+Relabel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # augmented images (b, 28, 28, 1) and labels to other labels
 NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
 
 
@@ -24,6 +26,7 @@ class TrainingConfig:
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
+    decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
     patience: int = 8  # epochs without a better validation accuracy before EarlyStopping ends the training
     seed: int = 1  # weights, order, augmentation, dropout
@@ -39,7 +42,7 @@ def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.L
     """One cycle (Smith 2018) over ``steps`` steps: linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup = int(config.warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 10, max(steps - warmup, 1), alpha=0.01,
+        config.learning_rate / 10, max(steps - warmup, 1), alpha=0.01 if config.decay else 1.0,
         warmup_target=config.learning_rate, warmup_steps=warmup)
 
 
@@ -61,11 +64,12 @@ def accuracy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(tf.reduce_any(y > 0, axis=-1), digit, none), tf.float32)
 
 
-def compile_model(model: keras.Model, config: TrainingConfig, steps: int) -> None:
-    """Adam with decoupled weight decay and ``background_loss`` on a model of logits; ``steps``: of the whole training."""
+def compile_model(model: keras.Model, config: TrainingConfig, steps: int, loss: Loss = background_loss) -> None:
+    """Adam with decoupled weight decay and ``loss`` on a model of logits; ``steps``: of the whole training."""
     model.compile(
         optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
-        loss=background_loss, metrics=[accuracy])
+        loss=loss, metrics=[accuracy])
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, for a second
 
 
 def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
@@ -87,12 +91,14 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
         epoch += 1
 
 
-def as_dataset(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None
-               ) -> tf.data.Dataset:
-    """``batches`` prepared ahead in one background thread while the network computes."""
+def as_dataset(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
+               relabel: Relabel | None = None) -> tf.data.Dataset:
+    """``batches`` prepared ahead in one background thread while the network computes; ``relabel`` sees them augmented."""
     size = config.batch_size
     shapes = tf.TensorSpec((size, *x.shape[1:]), tf.float32), tf.TensorSpec((size, 10), tf.float32)
     stream = tf.data.Dataset.from_generator(lambda: batches(x, y, config, augmentation), output_signature=shapes)
+    if relabel:
+        stream = stream.map(lambda images, labels: (images, relabel(images, labels)))
     return stream.prefetch(8)
 
 
@@ -128,7 +134,8 @@ class _Recorder(keras.callbacks.Callback):
 
 def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
         config: TrainingConfig, augmentation: Augmentation | None = None, checkpoint: Path | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (), non_digits: np.ndarray | None = None) -> pd.DataFrame:
+        callbacks: Sequence[keras.callbacks.Callback] = (), non_digits: np.ndarray | None = None,
+        loss: Loss = background_loss, relabel: Relabel | None = None) -> pd.DataFrame:
     """Train ``model`` in place; return its history; leave it with the weights of its best validation accuracy.
 
     Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs more, but less surely,
@@ -136,7 +143,8 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
 
     x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same of other images, never the
     test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None; non_digits: (m, 28, 28, 1),
-    shown with the others in every epoch, to be read as none of the ten (``background_loss``).
+    shown with the others in every epoch, to be read as none of the ten (``background_loss``); loss and relabel: what
+    distillation changes (``digits.distil``).
     The history has a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     ValueError when there are fewer images than one batch.
     """
@@ -146,7 +154,7 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
     if not steps:
         raise ValueError(f"{len(x)} training images are fewer than one batch of {config.batch_size}.")
     trained = logits_model(model)  # shares the weights
-    compile_model(trained, config, steps * config.epochs)
+    compile_model(trained, config, steps * config.epochs, loss)
     recorder = _Recorder(model.name, config.epochs, steps)
     stopping = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience,
                                              restore_best_weights=True)
@@ -154,7 +162,7 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
     watching = [recorder, stopping, *callbacks]
     if checkpoint:
         watching.append(keras.callbacks.ModelCheckpoint(checkpoint, "val_accuracy", mode="max", save_best_only=True))
-    history = trained.fit(as_dataset(x, y, config, augmentation), epochs=config.epochs, steps_per_epoch=steps,
+    history = trained.fit(as_dataset(x, y, config, augmentation, relabel), epochs=config.epochs, steps_per_epoch=steps,
                           validation_data=validation_data, validation_batch_size=1000, callbacks=watching,
                           shuffle=False, verbose=0)
     if checkpoint:

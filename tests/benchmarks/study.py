@@ -1,0 +1,61 @@
+"""What each part of the recipe is worth, and how far each network comes, with time enough and several seeds.
+
+    DIGITS_DATA=FOLDER python tests/benchmarks/study.py ablation --seeds 1 2 3 --output outputs/study.json
+    DIGITS_DATA=FOLDER python tests/benchmarks/study.py architectures --seeds 1 2 3 --output outputs/study.json
+
+What the short trainings of 04_optimization cannot tell; that chapter shows the committed outputs/study.json beside its own.
+Validation images and pen digits of the development writers judge; no test set is opened. Every finished training is kept in
+a file beside the output: an interrupted study goes on, and one with another budget has to have another output.
+"""
+
+import argparse
+from pathlib import Path
+
+from digits import data, experiments, models, provenance, training
+from digits.backend import tf
+from digits.records import read_json, write_json
+
+VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
+
+
+def jobs(what: str, network: str, config: training.TrainingConfig) -> dict[str, tuple[str, experiments.Condition]]:
+    """The trainings of one seed."""
+    if what == "ablation":
+        return {name: (network, condition) for name, condition in experiments.conditions(config).items()}
+    return {name: (name, experiments.Condition(config)) for name in models.NAMES}
+
+
+def main() -> None:
+    """Train what is missing, write after each training, print the means."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("ablation", "architectures"))
+    parser.add_argument("--network", default="compact_small", choices=models.NAMES, help="of the ablation")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--train-size", type=int, default=55_000)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--output", type=Path, required=True, help="the study as JSON; its other part is left as it is")
+    options = parser.parse_args()
+
+    mnist = data.load("mnist")
+    teach, judge = data.split(mnist.y_train, **VALIDATION)
+    teach = teach[:options.train_size]
+    sets = {"validation": (mnist.x_train[judge], mnist.y_train[judge]),
+            "pen": experiments.development_digits(count=10**9, seed=1)}
+    budget = {"network": options.network if options.what == "ablation" else "", "train_size": len(teach),
+              "epochs": options.epochs}
+    kept = options.output.with_suffix(f".{options.what}.json")
+    if read_json(kept).get("budget", budget) != budget:
+        parser.error(f"{kept.name} was begun with another budget; give another --output")
+    write_json(kept, read_json(kept) | {"budget": budget})
+    runs = experiments.repeat(jobs(options.what, options.network, training.TrainingConfig(epochs=options.epochs)),
+                              options.seeds, mnist.x_train[teach], data.one_hot(mnist.y_train[teach]), sets, kept)
+    machine = {"machine": provenance.machine(), "tensorflow": tf.__version__}
+    write_json(options.output, read_json(options.output) | {options.what: read_json(kept) | machine})
+    kept.unlink()
+    print(runs.groupby("name", sort=False)[["validation_accuracy", "pen_accuracy", "seconds"]].agg(["mean", "std"]).to_string())
+    for kind in sets if options.what == "ablation" else ():
+        print(f"\n{kind}, points\n{experiments.effects(runs, kind).to_string()}")
+
+
+if __name__ == "__main__":
+    main()
