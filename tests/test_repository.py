@@ -134,15 +134,16 @@ def test_supported_pythons_are_the_same_everywhere():
 # What a module may know: the floors below its own. plots is its package's own file, the same as digits.plots.style.
 FLOORS = [floor.split() for floor in (
     # one thing each, knowing nothing else of ours
-    """bootstrap calibration corruptions fetch ink kernel limits paths plots.style quiet records show
+    """bootstrap calibration corruptions fetch ink kernel leases limits paths plots.style quiet records sampling show
        statements ticker unipen""",
     # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
     """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
        process provenance quantities recognizer runs""",
-    "causes console continuation eda execution exhibits feedback health models plots.training segmentation why",
-    "channel examples reading report tolerances training",
+    "causes console continuation eda execution exhibits feedback health lenet plots.training segmentation studies why",
+    "findings models plan",
+    "channel examples plots.search reading report tolerances training",
     # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors
-    "comparison compress guard page photo pipeline readme search",
+    "comparison compress distil experiments guard page photo pipeline prune quantize readme search",
     "app publication repetition server",
     "checking",
     # the command line

@@ -23,8 +23,8 @@ from digits import plan as planning
 from digits.leases import StudyError
 from digits.plots import search as draw
 from digits.records import write_json
-from postgres import postgres as server
 from searcher import easy
+from services import postgres as server
 
 PLAN = searcher.PLAN
 PRUNING = replace(PLAN, sampler="tpe", prune=True)

@@ -128,7 +128,7 @@ def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray
     expected = litert_logits(files[reference], first).argmax(1)
     rows = {}
     for name, path in files.items():
-        scores = {}
+        scores: dict = {}
         for kind, (images, labels) in sets.items():
             predicted = litert_logits(path, images).argmax(1)
             scores |= {f"{kind}_{key}": value for key, value in evaluation.accuracy_summary(labels, predicted).items()}

@@ -39,7 +39,7 @@ def pen_images(digits: Iterable[unipen.PenDigit]) -> tuple[np.ndarray, np.ndarra
 
 def score(model: keras.Model, sets: Sets) -> dict:
     """``validation_accuracy``, ``validation_errors``, ``validation_n``, ``validation_interval``, and so for each set."""
-    found = {}
+    found: dict = {}
     for name, (images, labels) in sets.items():
         predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
         found |= {f"{name}_{key}": value for key, value in evaluation.accuracy_summary(labels, predicted).items()}

@@ -122,7 +122,7 @@ def round_activations(values: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("digits")
-class RoundedConv2D(layers.Conv2D):
+class RoundedConv2D(keras.layers.Conv2D):
     """A convolution as int8 computes it. Batch normalisation behind it scales channels, each of which has its own step."""
 
     def convolution_op(self, inputs, kernel):
@@ -136,7 +136,7 @@ class RoundedConv2D(layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("digits")
-class RoundedDepthwiseConv2D(layers.DepthwiseConv2D):
+class RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """A depthwise convolution as int8 computes it."""
 
     def call(self, inputs):
@@ -147,7 +147,7 @@ class RoundedDepthwiseConv2D(layers.DepthwiseConv2D):
 
 
 @keras.saving.register_keras_serializable("digits")
-class RoundedDense(layers.Dense):
+class RoundedDense(keras.layers.Dense):
     """A dense layer as int8 computes it, its outputs rounded, too."""
 
     def call(self, inputs, training=None):
@@ -157,7 +157,7 @@ class RoundedDense(layers.Dense):
 
 
 @keras.saving.register_keras_serializable("digits")
-class RoundedActivation(layers.Activation):
+class RoundedActivation(keras.layers.Activation):
     """An activation whose results are rounded."""
 
     def call(self, x):
