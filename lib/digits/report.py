@@ -81,7 +81,9 @@ def first_page(record: dict, metrics: dict) -> dict[str, Any]:
 
 
 def embedded(picture: Path) -> str:
-    """A PNG as a data address."""
+    """A PNG as a data address; "" when it is not there: no run of half an hour is to fail for want of a picture."""
+    if not picture.is_file():
+        return ""
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
