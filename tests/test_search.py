@@ -386,7 +386,8 @@ def test_who_all_are_killed_again_and_again_lose_nothing_that_was_finished(where
     assert len(trials) == 40 and (trials.loc[failed, "error"] == "2 workers died while they ran it").all()
     expected = run(tmp_path / "alone", 40)
     settings = list(planning.SETTINGS)
-    pd.testing.assert_frame_equal(trials.loc[~failed, settings], expected.loc[~failed, settings])
+    # who dies before a trial has its settings leaves a gap among whole numbers, which pandas then keeps as fractions
+    pd.testing.assert_frame_equal(trials.loc[~failed, settings], expected.loc[~failed, settings], check_dtype=False)
     assert trials["accuracy"][~failed].equals(expected["accuracy"][~failed])
 
 
