@@ -9,19 +9,14 @@ from scipy import stats
 
 from digits import experiments, models, paths, training, unipen
 from digits.augment import NONE, Augmentation
+from toys import bars
 
 CONFIG = training.TrainingConfig(epochs=1, batch_size=20, seed=3)
 
 
 @pytest.fixture(scope="module")
 def images():
-    """120 images of bars at ten heights, (120, 28, 28, 1), and one-hot labels."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(120) % 10
-    x = 0.2 * rng.random((120, 28, 28, 1), np.float32)
-    for i, label in enumerate(labels):
-        x[i, 2 + 2 * label:5 + 2 * label, 4:24] = 1
-    return x, np.eye(10, dtype=np.float32)[labels]
+    return bars(120)
 
 
 @pytest.fixture

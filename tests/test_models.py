@@ -11,6 +11,7 @@ from digits.augment import Augmentation
 from digits.backend import keras
 from digits.calibration import energy, softmax
 from digits.training import TrainingConfig
+from toys import bars
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -111,13 +112,7 @@ def test_logits_model_shares_the_weights():
 
 @pytest.fixture(scope="module")
 def toy():
-    """Ten classes of bars at ten heights, with noise: learnt in seconds."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(1200) % 10
-    images = 0.2 * rng.random((1200, 28, 28, 1), np.float32)
-    for i, label in enumerate(labels):
-        images[i, 2 + 2 * label:5 + 2 * label, 4:24] = 1
-    return images, np.eye(10, dtype=np.float32)[labels]
+    return bars(1200)
 
 
 def fit(toy, **options):

@@ -5,26 +5,12 @@ import pytest
 
 from digits import compress, models, prune, training
 from digits.backend import keras
+from toys import bars, config, new_model
 
 
 @pytest.fixture(scope="module")
 def data():
-    """200 images, (200, 28, 28, 1), of ten classes that a network learns in a few steps, and one-hot labels."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(200) % 10
-    x = rng.random((200, 28, 28, 1), np.float32) * 0.2
-    for i, label in enumerate(labels):
-        x[i, 2 * label:2 * label + 4, 4:24] += 0.8
-    return x, np.eye(10, dtype=np.float32)[labels]
-
-
-def config(epochs=1):
-    return training.TrainingConfig(epochs=epochs, batch_size=20, learning_rate=3e-3, seed=1)
-
-
-def new_model(name="compact", seed=1, **options):
-    training.set_seed(seed)
-    return models.build(name, **options)
+    return bars(200, soft=True)
 
 
 @pytest.fixture(scope="module")

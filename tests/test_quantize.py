@@ -5,26 +5,17 @@ import pytest
 
 from digits import compress, models, quantize, training
 from digits.backend import keras, tf
+from toys import bars, config, new_model
 
 
 @pytest.fixture(scope="module")
 def data():
-    """200 images, (200, 28, 28, 1), of ten classes that a network learns in a few steps, and one-hot labels."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(200) % 10
-    x = rng.random((200, 28, 28, 1), np.float32) * 0.2
-    for i, label in enumerate(labels):
-        x[i, 2 * label:2 * label + 4, 4:24] += 0.8
-    return x.clip(0, 1), np.eye(10, dtype=np.float32)[labels]
-
-
-def config(epochs=1, **changes):
-    return training.TrainingConfig(**{"epochs": epochs, "batch_size": 20, "seed": 1} | changes)
+    images, labels = bars(200, soft=True)
+    return images.clip(0, 1), labels
 
 
 def trained(data, name="compact", **options):
-    training.set_seed(1)
-    net = models.build(name, **options)
+    net = new_model(name, **options)
     training.fit(net, *data, data, config(4))
     return net
 

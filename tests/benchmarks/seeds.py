@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import quality
 
-from digits import augment, calibration, compress, data, evaluation, ink, models, negatives, provenance, training, unipen
+from digits import augment, calibration, compress, data, evaluation, experiments, models, negatives, provenance, training
 from digits.backend import tf
 from digits.recognizer import LiteRTModel, Recognizer
 
@@ -47,14 +47,13 @@ def train(seed: int, epochs: int, folder: Path | None) -> dict:
 
 def ensemble(paths: list[Path]) -> dict:
     """Errors of several networks whose probabilities are averaged: MNIST's test images and the unseen writers."""
-    mnist, pen = data.load("mnist"), data.load_pen_digits("tes")
-    drawn = [ink.strokes_to_image([stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes]) for digit in pen]
-    inputs = {"mnist": (mnist.x_test, mnist.y_test), "pen": (np.stack(drawn)[..., None], [digit.label for digit in pen])}
+    mnist = data.load("mnist")
+    inputs = {"mnist": (mnist.x_test, mnist.y_test), "pen": experiments.pen_images(data.load_pen_digits("tes"))}
     networks = [models.logits_model(models.load(path)) for path in paths]
     result = {"n": len(networks)}
     for name, (images, labels) in inputs.items():
         sure = sum(calibration.softmax(one.predict(images, batch_size=1000, verbose=0)) for one in networks)
-        result[name] = evaluation.accuracy_summary(np.asarray(labels), sure.argmax(1))
+        result[name] = evaluation.accuracy_summary(labels, sure.argmax(1))
     return result
 
 

@@ -1,0 +1,32 @@
+"""Small images that a network learns in seconds, and how it learns them: for tests that need a trained one."""
+
+import numpy as np
+
+from digits import models, training
+from digits.backend import keras
+
+
+def bars(n: int, soft: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """``n`` images of bars at ten heights on noise, (n, 28, 28, 1), and one-hot labels (n, 10).
+
+    ``soft``: the bars are noisy, too, and overlap their neighbours' places.
+    """
+    labels = np.arange(n) % 10
+    images = 0.2 * np.random.default_rng(0).random((n, 28, 28, 1), np.float32)
+    for i, label in enumerate(labels):
+        if soft:
+            images[i, 2 * label:2 * label + 4, 4:24] += 0.8
+        else:
+            images[i, 2 + 2 * label:5 + 2 * label, 4:24] = 1
+    return images, np.eye(10, dtype=np.float32)[labels]
+
+
+def config(epochs: int = 1, **changes) -> training.TrainingConfig:
+    """For 200 of them."""
+    return training.TrainingConfig(**{"epochs": epochs, "batch_size": 20, "learning_rate": 3e-3, "seed": 1} | changes)
+
+
+def new_model(name: str = "compact", seed: int = 1, **options) -> keras.Model:
+    """An untrained network, the same each time."""
+    training.set_seed(seed)
+    return models.build(name, **options)
