@@ -218,6 +218,12 @@ def test_a_database_that_cannot_be_had(url):
     assert "secret" not in str(caught.value) and "/proc" not in str(caught.value)
 
 
+def test_sqlites_own_form_of_an_address_makes_its_folder_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    add(Store.open(f"sqlite:///file:{tmp_path}/there/x.sqlite3?uri=true"))
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and (tmp_path / "there/x.sqlite3").is_file()
+
+
 def test_a_folder_in_the_way(outputs):
     file_of(outputs).mkdir(parents=True)
     with pytest.raises(FeedbackError):

@@ -120,7 +120,8 @@ class Store:
 
         sqlite = self._engine.dialect.name == "sqlite"
         if sqlite and self._engine.url.database not in (None, "", ":memory:"):
-            Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+            file = self._engine.url.database.removeprefix("file:")  # SQLite's own form of an address, with uri=true
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
         with self._engine.connect() as connection:
             if sqlite and (found := connection.execute(text("PRAGMA quick_check(1)")).scalar()) != "ok":
                 raise FeedbackError(f"The feedback database is damaged ({found}). It was left as it is.")
