@@ -177,6 +177,14 @@ def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
 
 
+def test_the_last_epochs_change_images_half_as_much():
+    image = np.pad(np.ones((1, 12, 12, 1), np.float32), ((0, 0), (8, 8), (8, 8), (0, 0)))
+    x, y = np.repeat(image, 200, axis=0), np.eye(10, dtype=np.float32)[np.full(200, 3)]
+    stream = training.batches(x, y, TrainingConfig(batch_size=200, epochs=10), Augmentation())
+    changes = [np.abs(next(stream)[0] - image).mean() for _ in range(10)]
+    assert max(changes[8:]) < 0.75 * min(changes[:8]), changes
+
+
 def test_too_few_images_are_refused(toy):
     x, y = toy
     with pytest.raises(ValueError, match="fewer than one batch"):

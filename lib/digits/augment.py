@@ -31,6 +31,10 @@ class Augmentation:
         """The same mixture, every amount multiplied by ``strength`` (0 to 2)."""
         return replace(self, **{name: value * strength for name, value in vars(self).items()})
 
+    def gentle(self) -> "Augmentation":
+        """Half as much of everything but the styles, which are all or nothing."""
+        return replace(self.scaled(0.5), styles=self.styles)
+
 
 NONE = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -101,7 +105,8 @@ def stroke_width(images: np.ndarray, amount: np.ndarray) -> np.ndarray:
 def paper(images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
     """Paler ink, and for every third image the grain of paper or of a camera; images (n, 28, 28), strength (n,)."""
     if a.contrast:
-        images = images * (1 - a.contrast * strength * rng.random(len(images)))[:, None, None].astype(np.float32)
+        loss = min(a.contrast, 0.8) * strength * rng.random(len(images))  # some ink is left at any strength
+        images = images * (1 - loss)[:, None, None].astype(np.float32)
     if a.noise:
         grainy = np.flatnonzero(rng.random(len(images)) < 0.3)
         grain = rng.standard_normal((len(grainy), SIDE, SIDE), np.float32)
@@ -205,6 +210,26 @@ def _curled_nine(image, rng, width):
     return _line(image, _curve(foot, middle, end), width)
 
 
+def _small_headed_nine(image, rng, width):
+    """A head shrunk to a loop, and a new stem that swings out to the right and back under it."""
+    left, top, right, bottom = (int(side) for side in _box(image))
+    height = bottom - top
+    head = image[top:top + max(int(0.6 * height), 4), left:right + 1]
+    shrink = rng.uniform((0.55, 0.45), (0.95, 0.8))
+    head = np.clip(cv2.resize(head, None, fx=FINE * shrink[0], fy=FINE * shrink[1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    out = np.pad(head, FINE * height)  # drawn enlarged, or the loop would close; made small again like all ink
+    inked = np.argwhere(head > 0.5)
+    if not len(inked):
+        return image
+    y, x = inked[inked[:, 1].argmax()] + FINE * height - (0, width)
+    length = FINE * height * rng.uniform(0.5, 1.0)
+    turn = (x - rng.uniform(-0.15, 0.35) * length, y + length)
+    end = turn - np.array([rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.2)]) * length
+    stem = _curve((x, y), (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length), turn)
+    hook = _curve(turn, turn + np.array([-0.1, rng.uniform(0, 0.12)]) * length, end)
+    return _line(out, np.concatenate([stem, hook]), FINE * width * shrink.mean())
+
+
 def _short_four(image, rng, width):
     """An open 4 whose stem begins lower than its first stroke, and is short."""
     left, top, right, bottom = (int(side) for side in _box(image))
@@ -250,7 +275,8 @@ def _slanted(image, rng, width):
 
 _STYLES = {
     0: (_slashed_zero, _slashed_zero, _dotted_zero), 1: (_european_one,), 4: (_short_four, _short_four, _slanted),
-    5: (_roofed_five,), 7: (_crossed_seven,), 8: (_narrow,), 9: (_curled_nine, _curled_nine, _slanted),
+    5: (_roofed_five,), 7: (_crossed_seven,), 8: (_narrow,),
+    9: (_curled_nine, _curled_nine, _small_headed_nine, _small_headed_nine, _slanted),
 }
 STYLED = tuple(_STYLES)  # the digits that have a style of their own
 OFTEN = np.array([1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0])  # a bare 1 is soon learnt, but its sisters look like 7s; last: -1
@@ -267,8 +293,8 @@ def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray
     """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
 
     Slashed or dotted 0, flagged or footed 1, 4 with a short stem or narrow, 5 with a long roof, crossed 7, narrow 8,
-    curled 9, slanted 4 and 9. The pen of an added stroke is about
-    as wide as the pen that wrote the digit; the result is normalised as every other ink.
+    curled or small-headed 9, slanted 4 and 9. The pen of an added stroke is about as wide as the pen that wrote the
+    digit; the result is normalised as every other ink.
     """
     choices = _STYLES.get(int(label))
     if not choices:

@@ -77,6 +77,7 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
     for part in vars(mixture):
         found[f"no {part.replace('_', ' ')}"] = replace(whole, augmentation=replace(mixture, **{part: 0.0}))
     return found | {
+        "no gentle end": replace(whole, config=replace(config, gentle=0.0)),
         "no warm-up": replace(whole, config=replace(config, warmup=0.0)),
         "constant learning rate": replace(whole, config=replace(config, decay=False)),
         "no weight decay": replace(whole, config=replace(config, weight_decay=0.0)),

@@ -41,6 +41,8 @@ ABSTRACT = (
     "{02_training.split.train_size:,} images, moved, bent, inked and restyled while it trains.",
     "It reads {03_evaluation.test.accuracy:.2%} of {03_evaluation.test.n:,} test images right "
     "({03_evaluation.test.errors:,} errors).",
+    "Carried out with {03_evaluation.seeds.n} seeds, the recipe gives {03_evaluation.seeds.MNIST test accuracy.mean:.2%} ± "
+    "{03_evaluation.seeds.MNIST test accuracy.std:.2%}.",
     "Nobody draws test images, so it also reads {03_evaluation.pen.n:,} digits that people whom it never met drew with a "
     "pen: {03_evaluation.pen.accuracy:.1%}, and for another group of people "
     "{03_evaluation.pen.writers_interval.0:.1%} to {03_evaluation.pen.writers_interval.1:.1%} is to be expected.",

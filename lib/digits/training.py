@@ -28,6 +28,7 @@ class TrainingConfig:
     warmup: float = 0.15  # fraction of all steps until the peak
     decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
+    gentle: float = 0.2  # last fraction of the epochs, with images changed half as much: digits as they mostly are
     patience: int = 8  # epochs without a better validation accuracy before EarlyStopping ends the training
     seed: int = 1  # weights, order, augmentation, dropout
 
@@ -77,10 +78,12 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
     """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), epoch after epoch without end.
 
     Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on what ran before.
-    The last, smaller batch of an epoch is left out.
+    The last, smaller batch of an epoch is left out. In the last ``config.gentle`` of the epochs images are changed less.
     """
     epoch = 0
     while True:
+        if augmentation and epoch == round(config.epochs * (1 - config.gentle)):
+            augmentation = augmentation.gentle()
         rng = np.random.default_rng([config.seed, epoch])
         order = rng.permutation(len(x))
         for start in range(0, len(x) - config.batch_size + 1, config.batch_size):

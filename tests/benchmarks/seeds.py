@@ -1,41 +1,64 @@
 """The published training, repeated with other seeds: what of a result is the recipe's, and what is luck.
 
-    DIGITS_DATA=FOLDER python tests/benchmarks/seeds.py --seeds 1 2 3 4 5 --models FOLDER --output FILE.json
+    DIGITS_DATA=FOLDER python tests/benchmarks/seeds.py --models FOLDER --distil 6 --output outputs/seeds.json
 
 Each seed trains as 02_training does, fits temperature and thresholds on validation data, exports to LiteRT and is then
 scored once by ``quality.py``. The file is written after every seed; seeds that it holds already are not trained again.
 With ``--models`` the networks are kept there, and all of them together, their probabilities averaged, are scored too.
+With ``--distil`` the first one then learns on for some epochs from what all of them answer, and is scored once.
+03_evaluation shows the committed outputs/seeds.json where it is of the recipe that the run was trained by.
 """
 
 import argparse
 import json
+import shlex
+import sys
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import quality
 
-from digits import augment, calibration, compress, data, evaluation, experiments, models, negatives, provenance, training
-from digits.backend import tf
+from digits import (
+    augment,
+    calibration,
+    compress,
+    data,
+    distil,
+    evaluation,
+    experiments,
+    models,
+    negatives,
+    provenance,
+    training,
+)
+from digits.backend import keras, tf
 from digits.recognizer import LiteRTModel, Recognizer
 
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
 RISK, REFUSED, COVERAGE = 0.001, 0.003, 0.999  # as in 02_training
 
 
-def train(seed: int, epochs: int, folder: Path | None) -> dict:
+def train(seed: int, config: training.TrainingConfig, folder: Path | None) -> dict:
     """One training as 02_training's, and every figure of ``quality.score``; the network is kept in ``folder``."""
-    mnist = data.load("mnist")
+    training.set_seed(seed)
+    model = models.build("compact")
+    result = fit_and_score(model, config)
+    if folder:
+        models.save(model, folder / f"{seed}.keras")
+    return result
+
+
+def fit_and_score(model: keras.Model, config: training.TrainingConfig, **lesson) -> dict:
+    """Train ``model``, fit temperature and thresholds, export it, and score the exported file once."""
+    mnist, seed = data.load("mnist"), config.seed
     teach, judge = data.split(mnist.y_train, **VALIDATION)
     x, labels = mnist.x_train[teach], mnist.y_train[teach]
     validation, truth = mnist.x_train[judge], mnist.y_train[judge]
-    training.set_seed(seed)
     others, _ = negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, labels)
-    model = models.build("compact")
-    history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)),
-                           training.TrainingConfig(seed=seed, epochs=epochs), augment.Augmentation(), non_digits=others)
-    if folder:
-        models.save(model, folder / f"{seed}.keras")
+    history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)), config, augment.Augmentation(),
+                           non_digits=others, **lesson)
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
     rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED, COVERAGE)
     with tempfile.TemporaryDirectory() as temporary:
@@ -43,6 +66,18 @@ def train(seed: int, epochs: int, folder: Path | None) -> dict:
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
     return {"validation": evaluation.accuracy_summary(truth, logits.argmax(1)), "seconds": float(history["seconds"].sum()),
             "epochs": len(history), "best_epoch": int(evaluation.kept_epoch(history)["epoch"]), **scores}
+
+
+def distilled(paths: list[Path], epochs: int) -> dict:
+    """The first of several networks, after it has learnt on from the mean of all their logits, at the gentle end's images."""
+    image = keras.Input(models.INPUT_SHAPE)
+    networks = [models.load(path) for path in paths]
+    answers = [keras.Model(one.inputs, one.get_layer("logits").output, name=f"network_{path.stem}")(image)
+               for one, path in zip(networks, paths, strict=True)]
+    teacher = keras.Model(image, keras.layers.Average(name="logits")(answers))
+    config = training.TrainingConfig(epochs=epochs, learning_rate=1e-3, gentle=1.0, seed=1)
+    training.set_seed(config.seed)
+    return {"epochs": epochs, "first": paths[0].stem, **fit_and_score(models.load(paths[0]), config, **distil.lesson(teacher))}
 
 
 def ensemble(paths: list[Path]) -> dict:
@@ -74,6 +109,10 @@ def summary(runs: dict[str, dict]) -> dict:
                    "max": some.max(), "n": len(some)} for name, some in values.items()}
 
 
+def keep(result: dict, path: Path) -> None:
+    path.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Train what is missing, write after each seed, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -81,22 +120,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=training.TrainingConfig.epochs)
     parser.add_argument("--output", type=Path, required=True, help="the figures as JSON; continued when it is there")
     parser.add_argument("--models", type=Path, help="a folder that keeps the networks, and has them scored together")
+    parser.add_argument("--distil", type=int, default=0, metavar="EPOCHS", help="for which one then learns from all")
     options = parser.parse_args()
+    if options.distil and not options.models:
+        parser.error("--distil needs --models, where the networks are kept")
     if options.models:
         options.models.mkdir(parents=True, exist_ok=True)
     result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"runs": {}}
+    config = training.TrainingConfig(epochs=options.epochs)
+    teach, _ = data.split(data.load("mnist").y_train, **VALIDATION)
+    recipe = {"architecture": "compact", "split": {**VALIDATION, "train_size": len(teach)}, "training": asdict(config),
+              "augmentation": asdict(augment.Augmentation())}  # as 02_training records its own
+    recipe["training"].pop("seed")
+    if result.get("recipe", recipe) != recipe:
+        parser.error(f"{options.output.name} holds runs of another recipe; give another --output")
+    result |= {"command": f"python tests/benchmarks/seeds.py {shlex.join(sys.argv[1:])}", "recipe": recipe,
+               "code": provenance.code(), "machine": provenance.machine(), "tensorflow": tf.__version__}
     for seed in options.seeds:
         if str(seed) not in result["runs"]:
-            result["runs"][str(seed)] = train(seed, options.epochs, options.models)
-        result |= {"epochs": options.epochs, "machine": provenance.machine(), "tensorflow": tf.__version__,
-                   "summary": summary(result["runs"])}
-        options.output.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+            result["runs"][str(seed)] = train(seed, replace(config, seed=seed), options.models)
+        keep(result | {"summary": summary(result["runs"])}, options.output)
     paths = sorted(options.models.glob("*.keras")) if options.models else []
     if len(paths) > 1:
         result["ensemble"] = ensemble(paths)
-        options.output.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+        if options.distil:
+            result["distilled"] = distilled(paths, options.distil)
+        keep(result | {"summary": summary(result["runs"])}, options.output)
         for name in ("mnist", "pen"):
             print(f"{len(paths)} networks together, {name}: {evaluation.accuracy_text(result['ensemble'][name])}")
+            if options.distil:
+                print(f"one that learnt from them, {name}: {evaluation.accuracy_text(result['distilled'][name])}")
     for name, one in summary(result["runs"]).items():
         spread = "" if one["std"] is None else f" ± {one['std']:.4f}"
         print(f"{name:26s} {one['mean']:.4f}{spread} ({one['min']:.4f} to {one['max']:.4f}, n = {one['n']})")
