@@ -4,7 +4,8 @@
 
 Each seed trains as 02_training does, fits temperature and thresholds on validation data, exports to LiteRT and is then
 scored once by ``quality.py``. The file is written after every seed; seeds that it holds already are not trained again.
-With ``--models`` the networks are kept there, and all of them together, their probabilities averaged, are scored too.
+With ``--models`` the networks are kept there, those that are there already are scored and not trained, and all of them
+together, their probabilities averaged, are scored too.
 With ``--distil`` the first one then learns on for some epochs from what all of them answer, and is scored once.
 03_evaluation shows the committed outputs/seeds.json where it is of the recipe that the run was trained by.
 """
@@ -42,16 +43,18 @@ RISK, REFUSED, COVERAGE = 0.001, 0.003, 0.999  # as in 02_training
 
 def train(seed: int, config: training.TrainingConfig, folder: Path | None) -> dict:
     """One training as 02_training's, and every figure of ``quality.score``; the network is kept in ``folder``."""
+    if folder and (folder / f"{seed}.keras").exists():
+        return score(models.load(folder / f"{seed}.keras"))
     training.set_seed(seed)
     model = models.build("compact")
-    result = fit_and_score(model, config)
+    seconds = fit(model, config)
     if folder:
         models.save(model, folder / f"{seed}.keras")
-    return result
+    return {"seconds": seconds, **score(model)}
 
 
-def fit_and_score(model: keras.Model, config: training.TrainingConfig, **lesson) -> dict:
-    """Train ``model``, fit temperature and thresholds, export it, and score the exported file once."""
+def fit(model: keras.Model, config: training.TrainingConfig, **lesson) -> float:
+    """Train ``model`` as 02_training does; return how many seconds that took."""
     mnist, seed = data.load("mnist"), config.seed
     teach, judge = data.split(mnist.y_train, **VALIDATION)
     x, labels = mnist.x_train[teach], mnist.y_train[teach]
@@ -59,13 +62,20 @@ def fit_and_score(model: keras.Model, config: training.TrainingConfig, **lesson)
     others, _ = negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, labels)
     history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)), config, augment.Augmentation(),
                            non_digits=others, **lesson)
+    return float(history["seconds"].sum())
+
+
+def score(model: keras.Model) -> dict:
+    """Fit temperature and thresholds, export the network, and score the exported file once."""
+    mnist = data.load("mnist")
+    _, judge = data.split(mnist.y_train, **VALIDATION)
+    validation, truth = mnist.x_train[judge], mnist.y_train[judge]
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
     rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED, COVERAGE)
     with tempfile.TemporaryDirectory() as temporary:
         path = compress.export_litert(model, Path(temporary) / "float32.tflite")
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
-    return {"validation": evaluation.accuracy_summary(truth, logits.argmax(1)), "seconds": float(history["seconds"].sum()),
-            "epochs": len(history), "best_epoch": int(evaluation.kept_epoch(history)["epoch"]), **scores}
+    return {"validation": evaluation.accuracy_summary(truth, logits.argmax(1)), **scores}
 
 
 def distilled(paths: list[Path], epochs: int) -> dict:
@@ -77,7 +87,9 @@ def distilled(paths: list[Path], epochs: int) -> dict:
     teacher = keras.Model(image, keras.layers.Average(name="logits")(answers))
     config = training.TrainingConfig(epochs=epochs, learning_rate=1e-3, gentle=1.0, seed=1)
     training.set_seed(config.seed)
-    return {"epochs": epochs, "first": paths[0].stem, **fit_and_score(models.load(paths[0]), config, **distil.lesson(teacher))}
+    student = models.load(paths[0])
+    seconds = fit(student, config, **distil.lesson(teacher))
+    return {"epochs": epochs, "first": paths[0].stem, "seconds": seconds, **score(student)}
 
 
 def ensemble(paths: list[Path]) -> dict:
@@ -103,8 +115,9 @@ def summary(runs: dict[str, dict]) -> dict:
                "of those right": lambda one: one["accepted_pen"]["right"]["share"],
                "non-digits not accepted": lambda one: one["not_accepted"]["all"]["share"],
                "of kinds never shown": lambda one: one["not_accepted"]["never shown"]["share"],
-               "seconds of training": lambda one: one["seconds"]}
+               "seconds of training": lambda one: one.get("seconds", np.nan)}
     values = {name: np.array([figure(one) for one in runs.values()]) for name, figure in figures.items()}
+    values = {name: some[~np.isnan(some)] for name, some in values.items() if not np.isnan(some).all()}
     return {name: {"mean": some.mean(), "std": some.std(ddof=1) if len(some) > 1 else None, "min": some.min(),
                    "max": some.max(), "n": len(some)} for name, some in values.items()}
 
