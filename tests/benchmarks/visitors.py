@@ -5,6 +5,7 @@ import base64
 import bisect
 import contextlib
 import json
+import os
 import re
 import time
 import uuid
@@ -110,8 +111,9 @@ class Visitor:
         """The connection stays, and nobody is there any more, not even to answer a ping; returns what ends it at last."""
         self._stop()
         stream = self.socket.protocol.stream
-        stream.io_loop.remove_handler(stream.fileno())
-        return stream.close
+        held = os.dup(stream.fileno())  # the connection lasts as long as one of its descriptors, and nobody reads this one
+        stream.close()
+        return lambda: os.close(held)
 
     def _stop(self) -> None:
         self.listener.cancel()
