@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -139,7 +140,7 @@ _BODIES: dict[str, Callable[..., list]] = {
 NAMES = tuple(_BODIES)
 
 
-def build(name: str, **options) -> keras.Model:
+def build(name: str, **options: Any) -> keras.Model:
     """A new, untrained network from images (n, 28, 28, 1) in [0, 1] to probabilities (n, 10).
 
     name: one of ``NAMES``; options: what that network takes (``width``, ``dropout``). ValueError for another name.
