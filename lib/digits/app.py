@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import numpy as np
 from IPython.display import HTML as Output
@@ -23,6 +24,9 @@ from digits.photo import LARGEST_FILE, PhotoError, read_photo
 from digits.reading import Answer, Part, Reader
 from digits.recognizer import Recognizer, RecognizerError, available
 from digits.ticker import Ticker, Timer
+
+if TYPE_CHECKING:
+    from digits.feedback import Store
 
 TICK = 0.025  # seconds between two answers while ink arrives
 REST = 0.3  # seconds without new ink before what is slow (the map of reasons) is computed
@@ -48,17 +52,18 @@ class App:
         self.shown = Answer()
         self.pad = pad.Pad(self._receive, self._on_ready)
         self.records = _run_records(recognizer.run)
-        self._photo = None  # the picture that is shown in the pad's place, with its answer
+        self._photo: tuple[bytes, str] | None = None  # the picture that is shown in the pad's place, with its answer
         self._wants_why = self._less_motion = False
         self._speeds: dict[str, str] = {}  # what was measured of each model
-        self._read = ()  # the strokes that the answer is based on
+        self._read: tuple[np.ndarray, ...] | None = ()  # the strokes that the answer is based on
         self._seq = 0  # the last message from the page that was dealt with
         self._controls: dict = {}  # how they stood when the page was last told
         self._ticker = Ticker(self._guarded(self._tick), TICK)
         self._rest = Timer(self._guarded(self._settle), REST)
         self._idle = Timer(self._guarded(self._measure_models), 1.0)
         self._replay = Replay(self.pad.drawing, self._changed)
-        self._upload, self._file = Upload(), None
+        self._upload = Upload()
+        self._file: tuple[bytes, str] | None = None  # what has arrived and is not read yet, with its name
         self._reading = Timer(self._guarded(self._read_photo), 0.05)
         self._refused = False  # whether a message from the page was, ever
         self._feedback = Feedback(self)
@@ -175,7 +180,7 @@ class App:
             self._idle.ask()
 
     def _receive(self, seq: int | None, operations: list[tuple] | Exception) -> None:
-        if seq is None:
+        if isinstance(operations, Exception):
             if not self._refused:  # said once: a flood must not fill the log
                 _log.warning("A message from the page was refused: %s", operations)
             self._refused = True
@@ -404,8 +409,9 @@ class Feedback:
 
     def __init__(self, app: "App"):
         self.note = HTML(page.promise(False))
-        self._app, self._store, self._agreed, self._pending = app, None, False, None
-        self._count = 0
+        self._app, self._agreed, self._count = app, False, 0
+        self._store: Store | None = None
+        self._pending: tuple[str, int | None, Part] | None = None  # verdict, label and what they are about
 
     def give(self, verdict: str, label: int | None) -> None:
         """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""

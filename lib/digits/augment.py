@@ -269,7 +269,7 @@ def _slanted(image, rng, width):
     del width
     height, breadth = image.shape
     slant = rng.uniform(0.25, 0.6)
-    matrix = np.float32([[1, -slant, slant * height / 2 + 4], [0, 1, 0]])
+    matrix = np.float32([[1, -slant, slant * height / 2 + 4], [0, 1, 0]])  # type: ignore[arg-type]  # takes arrays, too
     return cv2.warpAffine(image, matrix, (breadth + 8, height))
 
 

@@ -8,11 +8,14 @@ would show what the kernel logs.
 import asyncio
 import json
 import time
+from collections.abc import Awaitable
+from typing import Any
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
 from tornado.iostream import StreamBufferFullError
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+from zmq.eventloop.zmqstream import ZMQStream
 
 from digits import health
 from digits.limits import Pace
@@ -75,7 +78,7 @@ def _json(part: bytes) -> dict:
 class Connection(ZMQChannelsWebsocketConnection):
     """Between one websocket and its kernel's sockets."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         self._waiting: dict[str, tuple[int, float]] = {}  # what the kernel has not dealt with: bytes, and since when
         self._log_pace = Pace(1, 20)
@@ -98,7 +101,7 @@ class Connection(ZMQChannelsWebsocketConnection):
         self._waiting[identity] = len(incoming_msg), time.perf_counter()
         super().handle_incoming_message(incoming_msg)
 
-    def handle_outgoing_message(self, stream, outgoing_msg: list) -> None:
+    def handle_outgoing_message(self, stream: ZMQStream, outgoing_msg: list) -> None:
         """Pass a message on to the page when it may."""
         _, (_, header, parent, _, content, *_) = self.session.feed_identities(outgoing_msg)
         kind = json.loads(bytes(header))["msg_type"]
@@ -132,7 +135,7 @@ class Channel(VoilaKernelWebsocketHandler):
             raise web.HTTPError(429)
         await super().pre_get()
 
-    def on_message(self, ws_message: bytes | str):
+    def on_message(self, ws_message: bytes | str) -> Awaitable[None] | None:
         """Take a message; what this returns is waited for before the next one is read."""
         wait = self._pace.wait()
         if wait or self.connection.is_behind:
@@ -147,14 +150,15 @@ class Channel(VoilaKernelWebsocketHandler):
         if self.connection:
             super().on_message(ws_message)
 
-    def write_message(self, message, binary: bool = False):
+    def write_message(self, message: bytes | str | dict, binary: bool = False) -> Awaitable[None] | None:
         """Send to the page, unless it has stopped to read."""
         try:
             return super().write_message(message, binary)
         except StreamBufferFullError:
             self.log.warning("A page does not read what it is sent; its connection is closed.")
             self.ws_connection.stream.close()
+            return None
 
-    def write_error(self, status_code: int, **_) -> None:
+    def write_error(self, status_code: int, **_: Any) -> None:
         """Say no, and no more."""
         self.finish()

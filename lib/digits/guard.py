@@ -16,7 +16,8 @@ from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado import web
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.routing import Matcher, Rule
 from tornado.web import Application, OutputTransform, RequestHandler
 from voila.app import Voila
@@ -70,7 +71,7 @@ class Listener(HTTPServer):
         super().initialize(app, trusted_downstream=list(proxies), idle_connection_timeout=PATIENCE[0],
                            body_timeout=PATIENCE[1], max_header_size=16_384, max_body_size=65_536)
 
-    def handle_stream(self, stream, address: tuple) -> None:
+    def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
         if len(self._connections) >= CONNECTIONS or (of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)):
@@ -79,7 +80,7 @@ class Listener(HTTPServer):
         stream.max_write_buffer_size = MOST_UNSENT
         super().handle_stream(stream, address)
 
-    def start_request(self, server_conn: object, request_conn):
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take a request; whom it is from may be said by a proxy, in X-Forwarded-For and X-Forwarded-Proto."""
         self.xheaders = is_within(request_conn.context.address[0], self._proxies)
         delegate = super().start_request(server_conn, request_conn)
@@ -114,7 +115,7 @@ class Desk:
     def __getattr__(self, name: str) -> object:
         return getattr(self._manager, name)
 
-    async def get_rendered_notebook(self, *arguments, **options) -> tuple:
+    async def get_rendered_notebook(self, *arguments: Any, **options: Any) -> tuple:
         """A kernel of the pool with its page."""
         try:
             task, rendered, kernel_id = await self._manager.get_rendered_notebook(*arguments, **options)
@@ -124,7 +125,7 @@ class Desk:
         self._manager.welcome(kernel_id, self._page)
         return task, rendered, kernel_id
 
-    async def start_kernel(self, **options) -> str:
+    async def start_kernel(self, **options: Any) -> str:
         """A new kernel."""
         kernel_id = await self._manager.start_kernel(**options)
         self._manager.welcome(kernel_id, self._page)
@@ -159,7 +160,7 @@ class Page(TornadoVoilaHandler):
         self.request.query, self.request.arguments, self.request.uri = "", {}, self.request.path
         self.request.query_arguments = {}
 
-    def write_error(self, status_code: int, **about) -> None:
+    def write_error(self, status_code: int, **about: Any) -> None:
         """A page that says what to do, and nothing of what went wrong inside."""
         error = about.get("exc_info", (None, None))[1]
         seconds = error.seconds if isinstance(error, Refused) else None

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from comm import get_comm_manager
 from ipykernel.iostream import OutStream
@@ -70,7 +71,7 @@ class Kernel(IPythonKernel):
     """A kernel that says "busy" for cells only; that it is done ("idle") is still said of every message, which the page
     waits for."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         log_to_the_server()
         self._refused = False

@@ -2,9 +2,11 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -131,13 +133,14 @@ def _tiny(width: int = 8, dropout: float = 0.0) -> list:
 
 
 # In the order of the tables: three sizes of ours, the others, the two that count weights.
-_BODIES = {"compact": _compact, "compact_small": partial(_compact, 20), "compact_large": partial(_compact, 64),
-           "keras_example": _keras_example, "lenet5": _lenet5, "vgg": _vgg, "residual": _residual,
-           "separable": _separable, "tiny": _tiny, "micro": partial(_tiny, 5)}
+_BODIES: dict[str, Callable[..., list]] = {
+    "compact": _compact, "compact_small": partial(_compact, 20), "compact_large": partial(_compact, 64),
+    "keras_example": _keras_example, "lenet5": _lenet5, "vgg": _vgg, "residual": _residual,
+    "separable": _separable, "tiny": _tiny, "micro": partial(_tiny, 5)}
 NAMES = tuple(_BODIES)
 
 
-def build(name: str, **options) -> keras.Model:
+def build(name: str, **options: Any) -> keras.Model:
     """A new, untrained network from images (n, 28, 28, 1) in [0, 1] to probabilities (n, 10).
 
     name: one of ``NAMES``; options: what that network takes (``width``, ``dropout``). ValueError for another name.

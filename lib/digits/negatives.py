@@ -259,8 +259,9 @@ def generate(n: int, rng: np.random.Generator, images: np.ndarray, labels: np.nd
     only read.
     """
     digits = np.asarray(images, np.float32).reshape(-1, 28, 28)
-    makers = {"drawn": lambda: _from_strokes(rng), "letters": lambda: letter(rng),
-              "symbols": lambda: letter(rng, FONTS[:3], SYMBOLS)}
+    makers: dict[str, Callable[..., np.ndarray]] = {
+        "drawn": lambda: _from_strokes(rng), "letters": lambda: letter(rng),
+        "symbols": lambda: letter(rng, FONTS[:3], SYMBOLS)}
     for kind, maker in (("several digits", _row), ("turned digits", _turned_digit), ("torn digits", _torn),
                         ("struck digits", _struck)):
         makers[kind] = lambda maker=maker: maker(rng, digits, labels)

@@ -166,7 +166,7 @@ def _refine(stroke: np.ndarray, step: float = 2.0) -> tuple[np.ndarray, np.ndarr
     return position, np.stack([np.interp(position, np.arange(len(stroke)), stroke[:, axis]) for axis in (0, 1)], axis=1)
 
 
-def _inside(points: Sequence[tuple[float, float]]) -> np.ndarray:
+def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
     """(n, 2) float with what lies outside the pad taken at its edge."""
     return np.clip(np.asarray(points, float).reshape(-1, 2), 0, SIZE)
 
@@ -266,7 +266,9 @@ class _Surface(Canvas):
     """A canvas that hears nothing but what the page's script has it say."""
 
     def _handle_frontend_event(self, _, content: object, buffers: object) -> None:
-        event = content.get("event") if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return
+        event = content.get("event")
         if event == "client_ready":
             self._client_ready_callbacks()
         elif event == "key_down" and isinstance(content.get("key"), str):

@@ -26,13 +26,13 @@ MOST_CANDIDATES = 3  # that are named when the network is not sure; more would h
 REASONS = {"blank": "Nothing to read", "unsure": "Not sure", "not a digit": "Not a digit, I think"}
 
 
-def tag(name: str, *content: str, **attributes: object) -> str:
+def tag(name: str, *content: str, kind: str | None = None, **attributes: object) -> str:
     """``<name attributes>content</name>``. Content is markup (see ``words``); values are escaped.
 
     ``kind="sure part"`` becomes ``class="digits-sure digits-part"``, ``data_do`` becomes ``data-do``; None and False
     are left out, True is an attribute without a value.
     """
-    if kind := attributes.pop("kind", None):
+    if kind:
         attributes = {"class": " ".join(f"digits-{one}" for one in kind.split())} | attributes
     given = "".join(f" {key.replace('_', '-')}" + ("" if value is True else f'="{escape(str(value), quote=True)}"')
                     for key, value in attributes.items() if value is not None and value is not False)

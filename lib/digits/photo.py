@@ -99,7 +99,7 @@ def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" =
     """
     picture = _decode(content, name)
     strength = _ink_strength(np.asarray(picture.convert("RGB"), np.float32) / 255)
-    found = _find_digits(strength, recognizer and _Judge(recognizer))
+    found = _find_digits(strength, _Judge(recognizer) if recognizer else None)
     if not found:
         raise PhotoError("No ink was found in this picture. Write with a dark pen on plain paper, fill most of the picture "
                          "with the digits, and avoid strong shadows.")
@@ -293,7 +293,7 @@ def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
     def confidence(group: list[int]) -> float:
         return judge.confidence(_join([parted[k] for k in group]))
 
-    groups = segmentation.group_boxes(np.array([piece.box for piece in parted]), judge and confidence)
+    groups = segmentation.group_boxes(np.array([piece.box for piece in parted]), confidence if judge else None)
     return [_join([parted[k] for k in group]) for group in groups]
 
 
@@ -322,7 +322,8 @@ def _thin_columns(ink_: np.ndarray, height: float) -> list[int]:
     """Columns at which digits that touch could be parted, from left to right."""
     inked = ink_ > 0.5
     profile = np.convolve(inked.sum(0), np.ones(3) / 3, "same")
-    margin, columns = max(round(0.2 * height), 1), []
+    margin = max(round(0.2 * height), 1)
+    columns: list[int] = []
     for column in np.argsort(profile, kind="stable"):
         inside = margin <= column < len(profile) - margin
         if inside and profile[column] < THINNEST * height and all(abs(column - other) >= margin for other in columns):

@@ -1,5 +1,7 @@
 """Fewer weights in a trained network: single ones set to zero, or whole channels taken out."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -95,8 +97,8 @@ class Prune(keras.callbacks.Callback):
 
 
 def prune(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-          config: training.TrainingConfig, sparsity: float, augmentation: Augmentation | None = None, **options
-          ) -> pd.DataFrame:
+          config: training.TrainingConfig, sparsity: float, augmentation: Augmentation | None = None,
+          **options: Any) -> pd.DataFrame:
     """Prune a trained ``model`` in place to ``sparsity`` while it goes on learning; return its history as ``fit`` does.
 
     The first epoch prunes, the others recover: ``config.epochs`` should be at least 2. options: of ``training.fit``;

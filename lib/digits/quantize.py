@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,11 +126,11 @@ def round_activations(values: tf.Tensor) -> tf.Tensor:
 class RoundedConv2D(keras.layers.Conv2D):
     """A convolution as int8 computes it. Batch normalisation behind it scales channels, each of which has its own step."""
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """As the parent's, with the kernel rounded."""
         return super().convolution_op(inputs, round_weights(kernel, (0, 1, 2)))
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Rounded where an activation of its own ends it, else by the layer behind it."""
         outputs = super().call(inputs)
         return outputs if self.activation is keras.activations.linear else round_activations(outputs)
@@ -139,7 +140,7 @@ class RoundedConv2D(keras.layers.Conv2D):
 class RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """A depthwise convolution as int8 computes it."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """As the parent's, with the kernel rounded."""
         outputs = tf.nn.depthwise_conv2d(inputs, round_weights(self.kernel, (0, 1, 3)), (1, *self.strides, 1),
                                          self.padding.upper())
@@ -150,7 +151,7 @@ class RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 class RoundedDense(keras.layers.Dense):
     """A dense layer as int8 computes it, its outputs rounded, too."""
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """(b, n) to (b, units)."""
         outputs = tf.matmul(inputs, round_weights(self.kernel, (0,)))
         return round_activations(self.activation(outputs + self.bias if self.use_bias else outputs))
@@ -160,7 +161,7 @@ class RoundedDense(keras.layers.Dense):
 class RoundedActivation(keras.layers.Activation):
     """An activation whose results are rounded."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Any shape."""
         return round_activations(super().call(x))
 
@@ -181,7 +182,7 @@ def rounded(model: keras.Model) -> keras.Model:
 
 
 def mend(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-         config: training.TrainingConfig, augmentation: Augmentation | None = None, **options) -> keras.Model:
+         config: training.TrainingConfig, augmentation: Augmentation | None = None, **options: Any) -> keras.Model:
     """A copy of a trained ``model`` that went on learning with rounded weights and activations (Jacob et al. 2018).
 
     Arguments and options of ``training.fit``. Export the copy as "int8": its weights now lie where rounding harms

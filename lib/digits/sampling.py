@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -57,15 +58,17 @@ class Repeatable(BaseSampler):
         entropy = [self.seed, place(study, trial), zlib.crc32(name.encode())]
         return self.make(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
-    def infer_relative_search_space(self, study, trial):
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the sampler that ``make`` makes."""
         return self._fresh(study, trial).infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study, trial, search_space):
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+                        ) -> dict[str, Any]:
         """As the sampler that ``make`` makes."""
         return self._fresh(study, trial).sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study, trial, param_name, param_distribution):
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
+                           param_distribution: BaseDistribution) -> Any:
         """As the sampler that ``make`` makes."""
         return self._fresh(study, trial, param_name).sample_independent(study, trial, param_name, param_distribution)
 
@@ -82,14 +85,16 @@ class Grid(BaseSampler):
         self.cells = list(itertools.product(*values.values()))
         self.order = np.random.default_rng(seed).permutation(len(self.cells))
 
-    def infer_relative_search_space(self, study, trial):
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: each setting is looked up alone."""
         return {}
 
-    def sample_relative(self, study, trial, search_space):
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+                        ) -> dict[str, Any]:
         """Nothing: each setting is looked up alone."""
         return {}
 
-    def sample_independent(self, study, trial, param_name, param_distribution):
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
+                           param_distribution: BaseDistribution) -> Any:
         """The value that the trial's cell has for ``param_name``."""
         return self.cells[self.order[place(study, trial)]][self.names.index(param_name)]

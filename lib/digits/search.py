@@ -48,7 +48,7 @@ class _Watcher(keras.callbacks.Callback):
 
 def train_and_score(name: str, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
                     config: training.TrainingConfig, augmentation: Augmentation | None = None, watch: Watch | None = None,
-                    **options) -> dict:
+                    **options: Any) -> dict:
     """Build the network ``name`` with ``options``, train it from scratch, score it on validation data.
 
     Arrays as in ``training.fit``; watch: is told each epoch's validation accuracy and may call it hopeless. Returns

@@ -141,7 +141,7 @@ class _Reader:
 class _Row:
     """Strokes in order from left to right, and the dynamic programme over them."""
 
-    def __init__(self, strokes: Sequence[np.ndarray], most: int = MOST_PARTS):
+    def __init__(self, strokes: Sequence[np.ndarray] | np.ndarray, most: int = MOST_PARTS):
         self.most = most
         boxes = np.array([[*points.min(0), *points.max(0)] for points in strokes]).reshape(-1, 4)
         self.height = row_height(boxes)
@@ -153,7 +153,9 @@ class _Row:
         self.score = 0.0
 
     def box(self, i: int, j: int) -> Box:
-        return (*map(float, self.boxes[i:j, :2].min(0)), *map(float, self.boxes[i:j, 2:].max(0)))
+        left, top = map(float, self.boxes[i:j, :2].min(0))
+        right, bottom = map(float, self.boxes[i:j, 2:].max(0))
+        return left, top, right, bottom
 
     def candidates(self) -> list[tuple[int, int, float]]:
         """Groups [i, j) of neighbours that could be one digit with their score by geometry, by their right ends."""
@@ -217,14 +219,14 @@ def row_height(boxes: np.ndarray) -> float:
     """The usual height of a digit, in pixels, from the strokes' boxes (n, 4): the median over runs that overlap in x."""
     if not len(boxes):
         return 1.0
-    runs = []
+    runs: list[np.ndarray] = []
     for box in boxes[np.argsort(boxes[:, 0])]:
         if runs and box[0] <= runs[-1][2]:
             runs[-1] = np.r_[np.minimum(runs[-1][:2], box[:2]), np.maximum(runs[-1][2:], box[2:])]
         else:
             runs.append(box)
-    runs = np.array(runs)
-    heights, widths = runs[:, 3] - runs[:, 1], runs[:, 2] - runs[:, 0]
+    left, top, right, bottom = np.array(runs).T
+    heights, widths = bottom - top, right - left
     # A flat line is no row of digits: its width bounds the height from below.
     return float(max(np.median(heights[heights >= heights.max() / 2]), np.median(widths) / 6, 1.0))
 

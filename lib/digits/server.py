@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from jupyter_server.auth.identity import User
@@ -75,7 +76,7 @@ class KernelManager(AsyncMappingKernelManager):
     What Voila adds to it (a pool of kernels that wait for visitors) it adds in a subclass of its own.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         try:
             self.settings = Settings.read()
             check_address(options["parent"].ip, self.settings)
@@ -150,7 +151,7 @@ class KernelManager(AsyncMappingKernelManager):
 
     # --- Kernels ------------------------------------------------------------------------------------------------------
 
-    async def start_kernel(self, **options) -> str:
+    async def start_kernel(self, **options: Any) -> str:
         """Start one; ``options`` as in jupyter_server."""
         kernel_id = await super().start_kernel(**{"extra_arguments": QUICK_KERNEL, **options})
         health.KERNELS_STARTED.inc()
