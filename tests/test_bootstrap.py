@@ -1,7 +1,9 @@
 """Making the environment: nothing is done twice, an interruption is mended, a failure is told and harms nothing."""
 
+import json
 import sys
 
+import jsonschema
 import pytest
 
 from digits import bootstrap
@@ -77,3 +79,13 @@ def test_an_active_environment_that_holds_this_checkout_is_used(monkeypatch, tmp
     assert bootstrap.active_environment() == bootstrap.python_of(bootstrap.Path(sys.prefix))
     monkeypatch.setattr(bootstrap, "PROJECT", tmp_path)  # the same environment, another checkout
     assert bootstrap.active_environment() is None
+
+
+def test_jupyterlab_starts_without_a_question(project):
+    """What we set is in force in the environment and among the settings that JupyterLab has."""
+    folder, _ = project
+    bootstrap.main([])
+    (name, ours), = json.loads((folder / ".venv/share/jupyter/lab/settings/overrides.d/digits.json").read_text()).items()
+    plugin, schema = name.split(":")
+    known = bootstrap.Path(sys.prefix) / f"share/jupyter/lab/schemas/{plugin}/{schema}.json"
+    jsonschema.validate(ours, json.loads(known.read_text(encoding="utf-8")))

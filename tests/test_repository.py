@@ -139,7 +139,7 @@ FLOORS = [floor.split() for floor in (
     # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
     """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
        process provenance quantities recognizer runs""",
-    "causes console continuation eda execution exhibits feedback health lenet plots.training segmentation studies why",
+    "causes console continuation eda execution exhibits feedback health lenet play plots.training segmentation studies why",
     "findings models plan",
     "channel examples plots.search reading report tolerances training",
     # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors

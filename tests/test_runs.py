@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digits import runs
+from digits import play, runs
 from digits.records import RunError, write_json
 
 
@@ -110,3 +110,28 @@ def test_a_notebook_without_its_runner_writes_nothing(run, tmp_path, monkeypatch
 def test_metrics_are_readable_json(run):
     run.record(text="ä", n=1)
     assert json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["03_evaluation"]["text"] == "ä"
+
+
+def level(height):
+    """A bar as high as a slider says, and the sentence about it."""
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.bar([0], [height])
+    return figure, f"a bar < {height:.1f}"
+
+
+def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
+    monkeypatch.delenv("DIGITS_RUNNER", raising=False)
+    controls, picture = play.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
+    number, handle = controls.children
+    assert handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value  # within its range
+    before = picture.value.split("base64,")[1]
+    handle.value = 0.5
+    assert "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value and 'alt="one bar"' in picture.value
+    assert picture.value.split("base64,")[1] != before and number.value == 0.5 and number.description == "height"
+    number.value = 1
+    assert "<strong>height 1.</strong>" in picture.value and handle.value == 1 and not plt.get_fignums()
+
+
+def test_a_slider_leaves_nothing_in_a_report(monkeypatch):
+    monkeypatch.setenv("DIGITS_RUNNER", "1")
+    assert play.slider(MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar") is None

@@ -18,6 +18,7 @@ VENV = PROJECT / ".venv"
 STAMP = VENV / "digits-setup"  # UNFINISHED while we install, then a hash of what was installed
 UNFINISHED = "unfinished"
 LOCK = PROJECT / "requirements.lock"
+LAB = PROJECT / "lib/digits/jupyter/lab/digits.json"  # JupyterLab's defaults: no question about news, no look for updates
 _SUITABLE = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))"
 _HOLDS_THIS = """
 import sys
@@ -101,12 +102,15 @@ def create_venv() -> None:
 
 
 def install() -> None:
-    """Install the lock, then the project itself, into .venv."""
+    """Install the lock, then the project itself and what JupyterLab shall not ask, into .venv."""
     command = installer()
     call([*command, "--require-hashes", "-r", str(LOCK)], "the locked packages could not be installed (see above). "
          "Is there a connection to a package index, and enough room on the disk? Running this again tries again.")
     call([*command, "--no-deps", "--no-build-isolation", "-e", str(PROJECT)], "the project itself could not be "
          "installed (see above).")
+    defaults = VENV / "share/jupyter/lab/settings/overrides.d"  # an editable install brings no such files
+    defaults.mkdir(parents=True, exist_ok=True)
+    shutil.copy(LAB, defaults)
 
 
 def installer() -> list[str]:

@@ -117,16 +117,20 @@ class Run:
         return f"{kind} {int(self.notebook[:2])}.{names.index(name) + 1}"
 
 
+def runner() -> int:
+    """The process id of the runner that this kernel works for; 0 when a person works with the notebook."""
+    return int(os.environ.get("DIGITS_RUNNER") or 0)
+
+
 def die_with_runner() -> None:
     """Under the runner, end this kernel with it: a killed runner must leave nobody writing into a run's folder.
 
     Linux does it at once, even in the middle of a long computation; elsewhere ipykernel notices within a second.
     """
-    runner = int(os.environ.get("DIGITS_RUNNER") or 0)
-    if runner and sys.platform == "linux":
+    if runner() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         try:
-            os.kill(runner, 0)  # it may have died before the line above took effect
+            os.kill(runner(), 0)  # it may have died before the line above took effect
         except ProcessLookupError:
             raise RunError("The runner that started this notebook is gone; nothing is written.") from None
 

@@ -151,18 +151,18 @@ def bin_counts(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def risk_coverage(ax: Axes, curves: Mapping[str, pd.DataFrame], points: Mapping[str, tuple[float, float]],
-                  least: float = 0.5) -> Axes:
+                  least: float = 0.5, mark: str = "the app") -> Axes:
     """Share of wrong answers against share of answers, from ``evaluation.risk_coverage``.
 
-    points: the (coverage, risk) of what the app answers, for each curve; least: the smallest coverage shown, since the
-    first few answers make a noisy curve.
+    points: the (coverage, risk) of what the app answers, for each curve, with ``mark`` beside it; least: the smallest
+    coverage shown, since the first few answers make a noisy curve.
     """
     for (name, curve), color, style in zip(curves.items(), PALETTE, ("-", "--", "-."), strict=False):
         shown = curve[curve["coverage"] >= least]
         ax.plot(shown["coverage"], shown["risk"], color=color, ls=style, label=name)
         coverage, risk = points[name]
         ax.plot(coverage, risk, "o", color=color, markersize=7, markeredgecolor="white")
-        ax.annotate("the app", (coverage, risk), (-8, 10), textcoords="offset points", ha="right", fontsize=8,
+        ax.annotate(mark, (coverage, risk), (-8, 10), textcoords="offset points", ha="right", fontsize=8,
                     color=color)
     ax.set(xlabel="coverage: share of samples that are answered", ylabel="risk: share of answers that are wrong",
            xlim=(least, 1.005), ylim=(0, None))
