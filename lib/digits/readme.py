@@ -10,7 +10,7 @@ from digits import paths, statements
 from digits.records import read_json, write_text
 
 README = paths.PROJECT / "README.md"
-_BLOCK = re.compile(r"(<!-- results:.*?-->\n).*?(<!-- /results -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def results(metrics: dict, record: dict) -> str:
@@ -27,10 +27,18 @@ def results(metrics: dict, record: dict) -> str:
         f"Python {record['python']}, {versions}, commit `{record['code']['commit'][:10]}`.", ""])
 
 
+def aims(metrics: dict) -> str:
+    """What was to be reached and what was, as a Markdown table."""
+    rows = [f"| {aim['label']} | {aim['goal']} | {aim['value']} | {aim['reached']} |" for aim in statements.aims(metrics)]
+    seeds = statements.fill("{03_evaluation.seeds.n} seeds, mean ± standard deviation", metrics) or "the published run"
+    return "\n".join([f"| | aim | {seeds} | |", "|---|---|---|---|", *rows, ""])
+
+
 def renewed(text: str, folder: Path = paths.REFERENCE) -> str:
-    """``text`` with its result block made again from the run in ``folder``."""
-    block = results(read_json(folder / "metrics.json"), read_json(folder / "run.json"))
-    return _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+    """``text`` with its blocks of numbers made again from the run in ``folder``."""
+    metrics = read_json(folder / "metrics.json")
+    blocks = {"results": results(metrics, read_json(folder / "run.json")), "aims": aims(metrics)}
+    return _BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]]}{match[3]}", text)
 
 
 def refresh(folder: Path = paths.REFERENCE) -> None:

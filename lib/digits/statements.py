@@ -36,6 +36,29 @@ HEADLINES = (  # the three that matter first
              "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
 )
 
+@dataclass(frozen=True)
+class Aim:
+    """What was to be reached, set before the first training."""
+
+    label: str
+    bound: float
+    path: str  # to what was measured: a number, or the mean and standard deviation over seeds
+    form: str = ".1%"
+    at_least: bool = True  # False: at most
+
+
+AIMS = (
+    Aim("MNIST test accuracy", 0.997, "03_evaluation.seeds.MNIST test accuracy", ".2%"),
+    Aim("MNIST test accuracy, all networks together", 0.9978, "03_evaluation.ensemble.asked together.mnist.accuracy", ".2%"),
+    Aim("pen digits of unseen writers", 0.985, "03_evaluation.seeds.pen accuracy"),
+    Aim("pen digits answered", 0.97, "03_evaluation.seeds.pen digits accepted"),
+    Aim("of those right", 0.995, "03_evaluation.seeds.of those right"),
+    Aim("ink that is no digit refused", 0.9, "03_evaluation.seeds.non-digits not accepted"),
+    Aim("calibration error, MNIST", 0.003, "03_evaluation.seeds.calibration error, MNIST", ".2%", at_least=False),
+    Aim("calibration error, pen digits", 0.015, "03_evaluation.seeds.calibration error, pen", ".2%", at_least=False),
+    Aim("one image on one thread", 0.25, "04_optimization.files.float32.latency_ms_median", ".2f ms", at_least=False),
+)
+
 ABSTRACT = (
     "A convolutional network of {02_training.parameters:,} parameters learns to read digits from "
     "{02_training.split.train_size:,} images, moved, bent, inked and restyled while it trains.",
@@ -115,7 +138,26 @@ def abstract(metrics: dict) -> str:
 def model_card(metrics: dict) -> list[tuple[str, list[str]]]:
     """Limits and intended use (Mitchell et al. 2019, Model cards for model reporting): (heading, sentences)."""
     known = derived(metrics)
-    return [(title, sentences) for title, templates in MODEL_CARD if (sentences := filled(templates, known))]
+    card = [(title, sentences) for title, templates in MODEL_CARD if (sentences := filled(templates, known))]
+    aimed = [f"{aim['label'][0].upper()}{aim['label'][1:]}, {aim['goal']}: {aim['value']}, {aim['reached']}."
+             for aim in aims(metrics)]
+    return card + ([("What we had aimed at", aimed)] if aimed else [])
+
+
+def aims(metrics: dict) -> list[dict[str, str]]:
+    """Every aim that was measured: {label, goal, value, reached}, the last one "reached" or "missed"."""
+    rows = []
+    for aim in AIMS:
+        found = look_up(metrics, aim.path)
+        if found is not None:
+            mean, spread = (found["mean"], found["std"]) if isinstance(found, dict) else (found, None)
+            good = mean >= aim.bound if aim.at_least else mean <= aim.bound
+            unit = aim.form.partition(" ")[2]
+            number, *_ = aim.form.split(" ")
+            value = format(mean, number) + (f" ± {format(spread, number)}" if spread is not None else "")
+            rows.append({"label": aim.label, "value": f"{value} {unit}".strip(), "reached": "reached" if good else "missed",
+                         "goal": f"at {'least' if aim.at_least else 'most'} {format(aim.bound, number)} {unit}".strip()})
+    return rows
 
 
 def surprises(metrics: dict) -> list[str]:
