@@ -12,8 +12,6 @@ With ``--distil`` the first one then learns on for some epochs from what all of 
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -147,7 +145,8 @@ def main() -> None:
     recipe["training"].pop("seed")
     if result.get("recipe", recipe) != recipe:
         parser.error(f"{options.output.name} holds runs of another recipe; give another --output")
-    result |= {"command": f"python tests/benchmarks/seeds.py {shlex.join(sys.argv[1:])}", "recipe": recipe,
+    told = " ".join(["--seeds", *map(str, options.seeds), "--epochs", str(options.epochs), "--distil", str(options.distil)])
+    result |= {"command": f"python tests/benchmarks/seeds.py {told}", "recipe": recipe,  # without the folders of whoever ran it
                "code": provenance.code(), "machine": provenance.machine(), "tensorflow": tf.__version__}
     for seed in options.seeds:
         if str(seed) not in result["runs"]:
