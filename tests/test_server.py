@@ -227,6 +227,15 @@ def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
 
 # --- Doors ------------------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("connection", [None, SimpleNamespace(is_closing=lambda: True)])
+def test_what_a_kernel_still_says_to_a_page_that_left_is_dropped(connection):
+    """It was half a second away from being read; Tornado raises, and the log would fill with errors that are none."""
+    handler = channel.Channel.__new__(channel.Channel)
+    handler.ws_connection = connection
+    message = serialize_msg_to_ws_v1([b"{}", b"{}", b"{}", b"{}"], "iopub")
+    assert handler.write_message(b"".join(message) if isinstance(message, list) else message, binary=True) is None
+
+
 def test_the_policy_knows_the_pages_script():
     script = re.search("<script>(.*)</script>", page.assets(), re.DOTALL)[1]
     assert script == guard._SCRIPT

@@ -14,6 +14,7 @@ from typing import Any
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
 from tornado.iostream import StreamBufferFullError
+from tornado.websocket import WebSocketClosedError
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 from zmq.eventloop.zmqstream import ZMQStream
 
@@ -151,9 +152,11 @@ class Channel(VoilaKernelWebsocketHandler):
             super().on_message(ws_message)
 
     def write_message(self, message: bytes | str | dict, binary: bool = False) -> Awaitable[None] | None:
-        """Send to the page, unless it has stopped to read."""
+        """Send to the page, unless it is gone or has stopped to read."""
         try:
             return super().write_message(message, binary)
+        except WebSocketClosedError:  # since the kernel said it; ZMQ would log an error of ours
+            return None
         except StreamBufferFullError:
             self.log.warning("A page does not read what it is sent; its connection is closed.")
             self.ws_connection.stream.close()

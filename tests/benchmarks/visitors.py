@@ -111,7 +111,7 @@ class Visitor:
         """The connection stays, and nobody is there any more, not even to answer a ping; returns what ends it at last."""
         self._stop()
         stream = self.socket.protocol.stream
-        held = os.dup(stream.socket.fileno())  # the connection lasts as long as one of its descriptors, and nobody reads this one
+        held = os.dup(stream.socket.fileno())  # nobody reads it, and it keeps the connection
         stream.close()
         return lambda: os.close(held)
 
