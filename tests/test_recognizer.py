@@ -166,21 +166,21 @@ assert not heavy, heavy
 def test_a_network_with_a_calibration_of_its_own_uses_it(outputs):
     """A distilled or pruned network is sure of itself in its own way; the others share the run's calibration."""
     models = outputs / "latest" / "models"
-    shutil.copy(models / "float32.tflite", models / "tiny.tflite")
-    Calibration(temperature=3.0, min_energy=-5.0).write(models / "tiny.calibration.json")
-    assert Recognizer.load(run="latest", model="tiny").calibration.temperature == 3.0
+    shutil.copy(models / "float32.tflite", models / "another.tflite")
+    Calibration(temperature=3.0, min_energy=-5.0).write(models / "another.calibration.json")
+    assert Recognizer.load(run="latest", model="another").calibration.temperature == 3.0
     assert Recognizer.load(run="latest", model="int8").calibration == Recognizer.load(run="latest").calibration
-    assert available("latest") == sorted([*available("reference"), "tiny"])
+    assert available("latest") == sorted([*available("reference"), "another"])
 
 
 def test_a_recorded_calibration_that_is_gone_or_changed_is_missed(outputs):
     """Falling back to the shared one would answer with another network's thresholds."""
     models = outputs / "latest" / "models"
-    shutil.copy(models / "float32.tflite", models / "tiny.tflite")
+    shutil.copy(models / "float32.tflite", models / "another.tflite")
     recorded = json.loads((outputs / "latest" / "run.json").read_text())["models"]
-    change_record(outputs, models=recorded | {"tiny.calibration.json": "0" * 64})
-    with pytest.raises(RecognizerError, match="tiny.calibration.json"):
-        Recognizer.load(run="latest", model="tiny")
-    Calibration(temperature=3.0).write(models / "tiny.calibration.json")
-    with pytest.raises(RecognizerError, match="tiny.calibration.json is not the file that this run recorded"):
-        Recognizer.load(run="latest", model="tiny")
+    change_record(outputs, models=recorded | {"another.calibration.json": "0" * 64})
+    with pytest.raises(RecognizerError, match="another.calibration.json"):
+        Recognizer.load(run="latest", model="another")
+    Calibration(temperature=3.0).write(models / "another.calibration.json")
+    with pytest.raises(RecognizerError, match="another.calibration.json is not the file that this run recorded"):
+        Recognizer.load(run="latest", model="another")
