@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import PROJECT, Page
-from digits import parameters, paths, recognizer
+from digits import parameters, recognizer
 from digits.records import listing
 
 NAMES = ["01_eda", "02_training", "03_evaluation", "04_optimization"]
@@ -101,13 +101,6 @@ def test_the_contract_is_there_and_recorded(outcome):
     assert list(outcome.metrics) == NAMES and [stage["notebook"] for stage in record["stages"]] == NAMES
     for notebook, values in parameters.PROFILES["quick"].items():
         assert record["parameters"][notebook].items() >= values.items()
-
-
-def test_the_quick_run_comes_out_as_published(mnist):
-    """Identical, or equal within the stated tolerances where the processor is another one."""
-    command = [sys.executable, "-m", "digits.checking", str(mnist.folder), "--reference", str(paths.reference("quick"))]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert process.returncode in (0, 3), process.stdout + process.stderr
 
 
 def test_the_arrays_are_what_the_contract_says(outcome):
