@@ -232,8 +232,7 @@ def test_what_a_kernel_still_says_to_a_page_that_left_is_dropped(connection):
     """It was half a second away from being read; Tornado raises, and the log would fill with errors that are none."""
     handler = channel.Channel.__new__(channel.Channel)
     handler.ws_connection = connection
-    message = serialize_msg_to_ws_v1([b"{}", b"{}", b"{}", b"{}"], "iopub")
-    assert handler.write_message(b"".join(message) if isinstance(message, list) else message, binary=True) is None
+    assert handler.write_message(frame(), binary=True) is None
 
 
 def test_the_policy_knows_the_pages_script():

@@ -1,6 +1,6 @@
 """The published training, repeated with other seeds: what of a result is the recipe's, and what is luck.
 
-    DIGITS_DATA=FOLDER python tests/benchmarks/seeds.py --models FOLDER --distil 6 --output outputs/seeds.json
+    DIGITS_DATA=FOLDER python tests/benchmarks/seeds.py --models FOLDER --distil 2 --output outputs/seeds.json
 
 Each seed trains as 02_training does, fits temperature and thresholds on validation data, exports to LiteRT and is then
 scored once by ``quality.py``. The file is written after every seed; seeds that it holds already are not trained again.
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +29,23 @@ from digits import (
     evaluation,
     experiments,
     models,
-    negatives,
     provenance,
     training,
 )
 from digits.backend import keras, tf
 from digits.recognizer import LiteRTModel, Recognizer
+from digits.records import write_json
 
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
-RISK, REFUSED, COVERAGE = 0.0015, 0.003, 0.999  # as in 02_training
+LIMITS = {"risk": 0.0015, "refused": 0.003, "coverage": 0.999}  # as in 02_training
+
+
+@cache
+def images() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What teaches and what judges, each as images and labels."""
+    mnist = data.load("mnist")
+    teach, judge = data.split(mnist.y_train, **VALIDATION)
+    return {name: (mnist.x_train[some], mnist.y_train[some]) for name, some in (("teach", teach), ("judge", judge))}
 
 
 def train(seed: int, config: training.TrainingConfig, folder: Path | None) -> dict:
@@ -53,23 +62,17 @@ def train(seed: int, config: training.TrainingConfig, folder: Path | None) -> di
 
 def fit(model: keras.Model, config: training.TrainingConfig, **lesson) -> float:
     """Train ``model`` as 02_training does; return how many seconds that took."""
-    mnist, seed = data.load("mnist"), config.seed
-    teach, judge = data.split(mnist.y_train, **VALIDATION)
-    x, labels = mnist.x_train[teach], mnist.y_train[teach]
-    validation, truth = mnist.x_train[judge], mnist.y_train[judge]
-    others, _ = negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, labels)
-    history = training.fit(model, x, data.one_hot(labels), (validation, data.one_hot(truth)), config, augment.Augmentation(),
-                           non_digits=others, **lesson)
+    (x, y), validation = ((some, data.one_hot(labels)) for some, labels in images().values())
+    history = training.fit(model, x, y, validation, config, augment.Augmentation(),
+                           non_digits=experiments.non_digits(x, y, config.seed), **lesson)
     return float(history["seconds"].sum())
 
 
 def score(model: keras.Model) -> dict:
     """Fit temperature and thresholds, export the network, and score the exported file once."""
-    mnist = data.load("mnist")
-    _, judge = data.split(mnist.y_train, **VALIDATION)
-    validation, truth = mnist.x_train[judge], mnist.y_train[judge]
+    validation, truth = images()["judge"]
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
-    rule = evaluation.fit_calibration(logits, truth, RISK, REFUSED, COVERAGE)
+    rule = evaluation.fit_calibration(logits, truth, **LIMITS)
     with tempfile.TemporaryDirectory() as temporary:
         path = compress.export_litert(model, Path(temporary) / "float32.tflite")
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)
@@ -121,7 +124,8 @@ def summary(runs: dict[str, dict]) -> dict:
 
 
 def keep(result: dict, path: Path) -> None:
-    path.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+    """Write ``result`` with the means over its runs."""
+    write_json(path, json.loads(json.dumps(result | {"summary": summary(result["runs"])}, default=float)))
 
 
 def main() -> None:
@@ -139,9 +143,8 @@ def main() -> None:
         options.models.mkdir(parents=True, exist_ok=True)
     result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"runs": {}}
     config = training.TrainingConfig(epochs=options.epochs)
-    teach, _ = data.split(data.load("mnist").y_train, **VALIDATION)
-    recipe = {"architecture": "compact", "split": {**VALIDATION, "train_size": len(teach)}, "training": asdict(config),
-              "augmentation": asdict(augment.Augmentation())}  # as 02_training records its own
+    recipe = {"architecture": "compact", "split": {**VALIDATION, "train_size": len(images()["teach"][0])},
+              "training": asdict(config), "augmentation": asdict(augment.Augmentation()), "limits": LIMITS}  # as 02 records it
     recipe["training"].pop("seed")
     if result.get("recipe", recipe) != recipe:
         parser.error(f"{options.output.name} holds runs of another recipe; give another --output")
@@ -151,13 +154,13 @@ def main() -> None:
     for seed in options.seeds:
         if str(seed) not in result["runs"]:
             result["runs"][str(seed)] = train(seed, replace(config, seed=seed), options.models)
-        keep(result | {"summary": summary(result["runs"])}, options.output)
+        keep(result, options.output)
     paths = sorted(options.models.glob("*.keras")) if options.models else []
     if len(paths) > 1:
         result["ensemble"] = ensemble(paths)
         if options.distil:
             result["distilled"] = distilled(paths, options.distil)
-        keep(result | {"summary": summary(result["runs"])}, options.output)
+        keep(result, options.output)
         for name in ("mnist", "pen"):
             print(f"{len(paths)} networks together, {name}: {evaluation.accuracy_text(result['ensemble'][name])}")
             if options.distil:
