@@ -20,7 +20,7 @@ import browser
 from digits.examples import EXAMPLES
 from digits.examples import draw as drawn_by_hand
 from digits.feedback import Store
-from digits.recognizer import Recognizer
+from digits.recognizer import Recognizer, available
 
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
 SEVEN = [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]]
@@ -286,8 +286,9 @@ def test_undo_redo_eraser_clear_by_button_and_by_key(page):
     browser.settled(page, total)
 
 
-def test_keys_are_left_to_those_who_need_them(page):
+def test_keys_are_left_to_those_who_need_them(visit):
     """No shortcut where a letter means something else, none for those who switch them off, and never the browser's."""
+    page = visit()  # of its own: a letter in the list of models chooses one
     draw(page, SEVEN)
     for control in (".digits-model", ".digits-upload input"):
         page.locator(control).focus()
@@ -307,6 +308,21 @@ def test_keys_are_left_to_those_who_need_them(page):
     page.locator(".digits-undo").focus()
     page.keyboard.press("y")
     browser.settled(page, 5)
+
+
+def test_the_list_of_models_keeps_the_keyboard(visit):
+    """It is made anew with every model; a second letter must not fall through to the page, where it may undo."""
+    page = visit()
+    draw(page, SEVEN)
+    page.locator(".digits-model").focus()
+    name = next(name for name in available(Recognizer.load().run) if name[0] not in "fi")
+    page.keyboard.press(name[0])
+    browser.until_state(page, "model", name)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.activeElement.matches('.digits-model')")
+    page.keyboard.press("z")
+    page.wait_for_timeout(300)
+    assert browser.answer(page)["points"] == "5"
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])

@@ -438,19 +438,22 @@ const observer = new MutationObserver(records => {
     if (!root.isConnected) { app.stop(); apps.delete(root); continue; }
     app.read();
     app.consent();
-    if (records.some(record => record.target.closest?.(".digits-result"))) {
-      announce(root);
-      keepFocus(root);
-    }
+    if (records.some(record => record.target.closest?.(".digits-result"))) announce(root);
+    keepFocus(root);
   }
 });
 observer.observe(document.documentElement, { childList: true, subtree: true });
 
-let focused = null; // a button inside the answer is made anew with every answer: keep the keyboard on it
-listen(document, "focusin", event => { focused = event.target.closest?.(".digits-part")?.dataset.do ?? null; });
+// Controls that are made anew, with every answer or model: keep the keyboard on the one that had it.
+const REMADE = ".digits-part, .digits-model", named = control => control.dataset.do ?? control.dataset.set;
+let focused = null;
+listen(document, "focusin pointerdown", event => {
+  const control = event.type === "focusin" && event.target.closest?.(REMADE);
+  focused = control ? named(control) : null;
+}, { capture: true });
 function keepFocus(root) {
   if (focused && document.activeElement === document.body)
-    [...root.querySelectorAll(".digits-part")].find(part => part.dataset.do === focused)?.focus();
+    [...root.querySelectorAll(REMADE)].find(control => named(control) === focused)?.focus();
 }
 
 window.digitsApp = { apps, stop() { observer.disconnect(); stopper.abort(); for (const app of apps.values()) app.stop(); } };
