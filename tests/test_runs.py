@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digits import play, runs
+from digits import play, runs, show
 from digits.records import RunError, write_json
 
 
@@ -136,3 +136,12 @@ def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
 def test_a_slider_leaves_nothing_in_a_report(monkeypatch):
     monkeypatch.setenv("DIGITS_RUNNER", "1")
     assert play.slider(MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar") is None
+
+
+def test_a_table_has_one_row_of_headings(monkeypatch):
+    """pandas gives the name of an index a row of its own, under empty cells."""
+    shown = []
+    monkeypatch.setattr(show, "display", shown.append)
+    show.show_table(pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "Table 1.1", "What there is.")
+    head = shown[0].data.split("<thead>")[1].split("</thead>")[0]
+    assert head.count("<tr>") == 1 and re.findall(r">([^<>]+)</th>", head) == ["kind", "n"]

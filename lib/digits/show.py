@@ -63,7 +63,10 @@ def show_table(frame: pd.DataFrame, label: str, caption: str, formats: dict | No
 
     An index without a name is not shown.
     """
-    styler = frame.style.format(formats or {}, na_rep="–").set_table_attributes('class="digits-table"')
+    shown = frame
+    if frame.index.name and frame.columns.name is None:  # else pandas gives the index's name a row of its own
+        shown = frame.rename_axis(index=None, columns=frame.index.name)
+    styler = shown.style.format(formats or {}, na_rep="–").set_table_attributes('class="digits-table"')
     if frame.index.name is None:
         styler = styler.hide(axis="index")
     styler = styler.set_caption(f"<strong>{label}.</strong> {html.escape(caption)}")
