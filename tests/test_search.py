@@ -84,6 +84,12 @@ def test_tpe_learns_where_random_search_does_not(tmp_path):
     assert tpe > chance + 0.02
 
 
+def test_random_search_draws_other_trials_than_tpe_begins_with(tmp_path):
+    """Else what is to be luck's share beside TPE would be TPE's own first trials once more."""
+    tpe, chance = (run(tmp_path / name, 5, plan=replace(PLAN, sampler=name))["learning_rate"] for name in ("tpe", "random"))
+    assert not set(tpe) & set(chance)
+
+
 def test_hopeless_trials_are_stopped_and_count(journal):
     trials = run(journal, 30, plan=PRUNING)
     pruned = trials[trials["state"] == "pruned"]

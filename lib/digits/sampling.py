@@ -21,9 +21,9 @@ def sampler(name: str, seed: int, grid: Mapping[str, Sequence[Any]]) -> BaseSamp
     if name == "grid":
         return Grid(grid, seed)
     if name == "random":
-        return Repeatable(RandomSampler, seed)
+        return Repeatable(RandomSampler, seed, name)
     if name == "tpe":
-        return Repeatable(_tpe, seed)
+        return Repeatable(_tpe, seed, name)
     raise ValueError(f"No sampler is called {name!r}. Choose one of: {', '.join(NAMES)}.")
 
 
@@ -43,19 +43,19 @@ def _tpe(seed: int) -> TPESampler:
 
 
 class Repeatable(BaseSampler):
-    """A sampler in which chance depends only on the seed, the trial's place and the setting's name.
+    """A sampler in which chance depends only on its own name, the seed, the trial's place and the setting's name.
 
     A study that was interrupted thus goes on with the very trials that it would have had; Optuna's own samplers would
     begin their sequence again. Random draws depend on nothing else, so that any number of workers draw the same trials.
     TPE's depend on the finished trials, too, and so on the order in which several workers finish them.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
-        """``make``: a new sampler from a seed."""
-        self.make, self.seed = make, seed
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, name: str = ""):
+        """``make``: a new sampler from a seed; ``name``: two samplers with one seed have to draw different trials."""
+        self.make, self.entropy = make, [seed, zlib.crc32(name.encode())]
 
     def _fresh(self, study: optuna.Study, trial: FrozenTrial, name: str = "") -> BaseSampler:
-        entropy = [self.seed, place(study, trial), zlib.crc32(name.encode())]
+        entropy = [*self.entropy, place(study, trial), zlib.crc32(name.encode())]
         return self.make(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
