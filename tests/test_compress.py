@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from digits import compress, models, training
+from digits import compress, evaluation, models, training
 from digits.backend import keras
-from digits.calibration import Calibration, energy
+from digits.calibration import Calibration, energy, softmax
 from toys import bars, config, new_model
 
 
@@ -181,3 +181,19 @@ def test_refusals_follow_the_files_own_calibration(files, data, tmp_path):
     assert compress.refusals(path, data[0]) == (energies < np.median(energies)).sum() > 0
     Calibration(min_energy=1e6).write(tmp_path / "float32.calibration.json")
     assert compress.refusals(path, data[0]) == len(data[0])
+
+
+def test_what_the_app_would_answer_follows_the_files_own_calibration(files, data, tmp_path):
+    path = tmp_path / "float32.tflite"
+    path.write_bytes(files["float32"].read_bytes())
+    logits = compress.litert_logits(path, data[0])
+    energies, sure = energy(logits), softmax(logits, 2.0).max(1)
+    limits = Calibration(2.0, float(np.median(sure)), float(np.quantile(energies, 0.2)))
+    limits.write(tmp_path / "float32.calibration.json")
+    truth = (logits.argmax(1) + (np.arange(len(logits)) % 4 == 0)) % 10  # one in four is wrong
+    found = compress.answered(path, evaluation.Answers(truth, logits))
+    given = np.array([not limits.reason(row) for row in logits])
+    assert 0 < given.sum() < len(given)
+    assert found["selective"]["answered"]["count"] == given.sum()
+    assert found["selective"]["right"]["count"] == (given & (truth == logits.argmax(1))).sum() < given.sum()
+    assert found["thresholds"]["answered"][0] == (energies >= limits.min_energy).mean()

@@ -250,7 +250,7 @@ def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
 
 def test_unknown_examples_models_and_parts_change_nothing(recognizer):
     app = run_app(recognizer, stroke(ONE), [["example", "../x"], ["model", "../x"], ["part", 9]])
-    assert data(app)["digit"] == "1" and app.reader.recognizer.name == "float32"
+    assert data(app)["digit"] == "1" and app.reader.recognizer.name == recognizer.name
 
 
 def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
@@ -342,10 +342,16 @@ def test_the_first_points_of_a_drawing():
 def test_what_a_threshold_means_comes_from_the_run(recognizer):
     table = {"threshold": [0.0, 0.5, 1.0], "answered": [1.0, 0.9, 0.0], "right": [0.97, 0.99, 1.0]}
     metrics = {"03_evaluation": {"pen": {"n": 3498, "thresholds": table}}}
-    assert meaning(metrics, 0.25, recognizer) == (pytest.approx(0.95), pytest.approx(0.98), 3498)
-    assert "95.0%" in page.threshold_meaning(*meaning(metrics, 0.25, recognizer))
+    exact = SimpleNamespace(name="float32", calibration=recognizer.calibration)
+    assert meaning(metrics, 0.25, exact) == (pytest.approx(0.95), pytest.approx(0.98), 3498)
+    assert "95.0%" in page.threshold_meaning(*meaning(metrics, 0.25, exact))
     assert "not measured" in page.threshold_meaning(*meaning({}, 0.5, recognizer))
-    assert meaning(metrics, 0.25, SimpleNamespace(name="int8")) == (None, None, 0)  # measured with float32
+    other = SimpleNamespace(name="int8")
+    assert meaning(metrics, 0.25, other) == (None, None, 0)  # measured with float32
+    picked = {"name": "int8", "pen": {"n": 7, "thresholds": table | {"right": [0.5, 0.7, 1.0]}}}
+    metrics |= {"04_optimization": {"chosen": picked}}
+    assert meaning(metrics, 0.25, other) == (pytest.approx(0.95), pytest.approx(0.6), 7)
+    assert meaning(metrics, 0.25, exact)[2] == 3498
     assert meaning({"03_evaluation": {"pen": None}}, 0.5, recognizer)[0] is None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from digits import paths
 from digits.calibration import Calibration, energy, softmax
-from digits.recognizer import Recognizer, RecognizerError, available
+from digits.recognizer import Recognizer, RecognizerError, available, chosen
 
 SEVEN = [np.array([(70.0, 50), (210, 50), (130, 250)])]
 ZERO = [140 + 90 * np.column_stack([0.7 * np.cos(t), np.sin(t)]) for t in [np.linspace(0, 6.3, 60)]]
@@ -100,6 +100,18 @@ def test_latest_is_served_only_when_it_is_fit_to_be(outputs):
         (outputs / "latest" / "run.json").write_text(record)
     shutil.rmtree(outputs / "latest")
     assert Recognizer.load().run == "reference"
+
+
+@pytest.mark.parametrize(("metrics", "name"), [
+    ('{"04_optimization": {"chosen": {"name": "int8"}}}', "int8"),
+    ('{"04_optimization": {"chosen": {"name": "../int8"}}}', "float32"),  # no such file
+    ('{"04_optimization": {"chosen": {"name": ["int8"]}}}', "float32"), ('{"04_optimization": {"chosen": 5}}', "float32"),
+    ('{"04_optimization": null}', "float32"), ("{", "float32"), ("[" * 100_000, "float32")])
+def test_the_model_that_the_rule_chose_is_the_one_that_reads(outputs, metrics, name):
+    (outputs / "latest" / "metrics.json").write_text(metrics)
+    recognizer = Recognizer.load(run="latest")
+    assert (recognizer.name, recognizer.run) == (name, "latest") and chosen("latest") == name
+    assert Recognizer.load(run="latest", model="float16").name == "float16"
 
 
 def test_missing_run_and_model_are_named(outputs):

@@ -28,15 +28,27 @@ def test_the_published_run_is_a_clean_standard_run_on_mnist():
 
 def test_the_published_model_makes_exactly_the_recorded_test_errors(mnist):
     recorded = METRICS["03_evaluation"]["test"]
-    guesses = Recognizer.load(run="reference").predict_normalized(mnist.x_test).argmax(axis=1)
+    guesses = Recognizer.load(run="reference", model="float32").predict_normalized(mnist.x_test).argmax(axis=1)
     assert (guesses != mnist.y_test).sum() == recorded["errors"] and len(guesses) == recorded["n"]
 
 
-def test_the_published_model_reads_the_recorded_share_of_pen_digits(pen_test):
+def test_the_file_that_the_app_opens_makes_exactly_the_recorded_test_errors(mnist):
+    recorded = METRICS["04_optimization"]["chosen"]
     recognizer = Recognizer.load(run="reference")
-    right = sum(recognizer.predict_strokes([s * 280 / 500 for s in pen.strokes]).digit == pen.label for pen in pen_test)
-    recorded = METRICS["03_evaluation"]["pen"]
-    assert right == recorded["n"] - recorded["errors"] and len(pen_test) == recorded["n"]
+    guesses = recognizer.predict_normalized(mnist.x_test).argmax(axis=1)
+    assert recognizer.name == recorded["name"] and (guesses != mnist.y_test).sum() == recorded["test"]["errors"]
+
+
+@pytest.mark.parametrize("model", ["float32", None])
+def test_the_published_model_reads_and_answers_the_recorded_share_of_pen_digits(pen_test, model):
+    recognizer = Recognizer.load(run="reference", model=model)
+    answers = [recognizer.predict_strokes([s * 280 / 500 for s in pen.strokes]) for pen in pen_test]
+    right = [answer.digit == pen.label for answer, pen in zip(answers, pen_test, strict=True)]
+    recorded = METRICS["03_evaluation"]["pen"] if model else METRICS["04_optimization"]["chosen"]["pen"]
+    assert sum(right) == recorded["n"] - recorded["errors"] and len(pen_test) == recorded["n"]
+    given = [good for good, answer in zip(right, answers, strict=True) if answer.accepted]
+    told = recorded["selective"]
+    assert (told["answered"]["count"], told["right"]["count"]) == (len(given), sum(given))
 
 
 @pytest.mark.parametrize("file", ["model.keras", "mnist_cnn_model.h5"])

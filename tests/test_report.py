@@ -158,14 +158,17 @@ def test_templates_are_filled_from_the_metrics_or_not_at_all(template, expected)
 def test_an_aim_is_reached_or_missed_and_never_silent_about_what_was_measured():
     seeds = {"MNIST test accuracy": {"mean": 0.99701, "std": 0.0003}, "pen accuracy": {"mean": 0.9849, "std": 0.002},
              "calibration error, pen": {"mean": 0.0151, "std": 0.001}, "calibration error, MNIST": {"mean": 0.001, "std": 0.0}}
-    metrics = {"03_evaluation": {"seeds": seeds}, "04_optimization": {"files": {"float32": {"latency_ms_median": 0.25}}}}
+    metrics = {"03_evaluation": {"seeds": seeds}, "04_optimization": {
+        "files": {"float32": {"bytes": 2, "latency_ms_median": 0.26}, "int8": {"bytes": 1, "latency_ms_median": 0.25}},
+        "chosen": {"name": "int8"}}}
     found = {aim["label"]: (aim["goal"], aim["value"], aim["reached"]) for aim in statements.aims(metrics)}
     assert found == {
         "MNIST test accuracy": ("at least 99.70%", "99.70% ± 0.03%", "reached"),
         "pen digits of unseen writers": ("at least 98.5%", "98.5% ± 0.2%", "missed"),
         "calibration error, MNIST": ("at most 0.30%", "0.10% ± 0.00%", "reached"),
         "calibration error, pen digits": ("at most 1.50%", "1.51% ± 0.10%", "missed"),
-        "one image on one thread": ("at most 0.25 ms", "0.25 ms", "reached")}
+        "one image on one thread, in float32": ("at most 0.25 ms", "0.26 ms", "missed"),
+        "the same, by the file that the app opens": ("at most 0.25 ms", "0.25 ms", "reached")}
     assert any("98.5% ± 0.2%, missed." in line for line in dict(statements.model_card(metrics))["What we had aimed at"])
 
 

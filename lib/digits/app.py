@@ -70,8 +70,8 @@ class App:
         self._build()
 
     @classmethod
-    def open(cls, run: str | None = None, model: str = "float32") -> "App":
-        """The app with a run's model. RecognizerError when it cannot be used."""
+    def open(cls, run: str | None = None, model: str | None = None) -> "App":
+        """The app with a run's model, as ``Recognizer.load`` finds it. RecognizerError when it cannot be used."""
         return cls(Recognizer.load(run, model))
 
     # --- The page ---------------------------------------------------------------------------------------------------
@@ -486,13 +486,14 @@ class UploadError(Exception):
 def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> tuple[float | None, float | None, int]:
     """Of digits drawn by people: the share that is answered at ``threshold``, the share of those that is right, and n.
 
-    From what 03_evaluation recorded about pen digits of unseen writers with the float32 model: a table of thresholds,
-    or at least the calibrated one. (None, None, 0) where the run has not measured it.
+    From what was recorded about pen digits of unseen writers, by 03_evaluation with the float32 model and by
+    04_optimization with the chosen one: a table of thresholds, or at least the calibrated one. (None, None, 0) where the
+    run has not measured it.
     """
-    measured = metrics.get("03_evaluation", {}).get("pen") or {}
+    choice = metrics.get("04_optimization", {}).get("chosen") or {}
+    measured = {choice.get("name"): choice.get("pen"),
+                "float32": metrics.get("03_evaluation", {}).get("pen")}.get(recognizer.name) or {}
     n, table, point = measured.get("n", 0), measured.get("thresholds"), measured.get("selective")
-    if recognizer.name != "float32":
-        return None, None, 0
     if table:
         return *(float(np.interp(threshold, table["threshold"], table[name])) for name in ("answered", "right")), n
     if point and abs(threshold - recognizer.calibration.accept_confidence) < 0.005:

@@ -8,6 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,19 @@ def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray
                 scores["agreement_with_float32"] = float((predicted == expected).mean())
         rows[name] = {**file_sizes(path), **latency(path, first, runs), **scores}
     return pd.DataFrame(rows.values(), index=pd.Index(rows, name="file"))
+
+
+def answered(path: Path, answers: evaluation.Answers) -> dict:
+    """What the app would answer, from the file's logits for n labelled images and the calibration that belongs to it.
+
+    ``selective``: ``evaluation.acceptance_summary``; ``thresholds``: what others would give, ``evaluation.at_thresholds``.
+    """
+    limits = Calibration.read(calibration_path(path))
+    sure = replace(answers, temperature=limits.temperature)
+    refused = energy(answers.logits) < limits.min_energy
+    accepted = ~refused & (sure.confidence >= limits.accept_confidence)
+    return {"selective": evaluation.acceptance_summary(accepted, sure.correct),
+            "thresholds": evaluation.at_thresholds(sure.confidence, sure.correct, refused).to_dict("list")}
 
 
 def refusals(path: Path, images: np.ndarray) -> int:

@@ -87,10 +87,11 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
     }
 
 
-def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Condition) -> tuple[keras.Model, dict]:
+def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Condition, title: str = ""
+          ) -> tuple[keras.Model, dict]:
     """A network trained from scratch, and what it cost and scored.
 
-    x, y as in ``training.fit``; the first of ``sets`` is the validation data that stops the training. The record has
+    x, y and title as in ``training.fit``; the first of ``sets`` is the validation data that stops the training. The record has
     ``parameters``, ``multiplies`` (for one image), ``seconds`` and what ``score`` counts. Everything random follows the
     condition's seed.
     """
@@ -103,7 +104,7 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     model = models.build(network, **condition.options)
     started = time.perf_counter()
     training.fit(model, x, targets.astype(np.float32), (images, data.one_hot(labels)), condition.config,
-                 condition.augmentation, non_digits=others)
+                 condition.augmentation, non_digits=others, title=title)
     seconds = time.perf_counter() - started
     return model, {**size(model), "seconds": seconds, **score(model, sets)}
 
@@ -121,7 +122,7 @@ def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: n
         for name, (network, condition) in jobs.items():
             if (name, seed) not in there:
                 seeded = replace(condition, config=replace(condition.config, seed=seed))
-                row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded)[1]}
+                row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded, name)[1]}
                 done.append(json.loads(json.dumps(row)))  # intervals become lists here as they do in the file
                 if kept:
                     write_json(kept, read_json(kept) | {"runs": done})

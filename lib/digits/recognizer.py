@@ -76,13 +76,15 @@ class Recognizer:
         self.model, self.calibration, self.run, self.name, self.sha256 = model, calibration, run, name, sha256
 
     @classmethod
-    def load(cls, run: str | None = None, model: str = "float32") -> "Recognizer":
+    def load(cls, run: str | None = None, model: str | None = None) -> "Recognizer":
         """The model ``model`` (a file's name without ``.tflite``) of the run ``run``.
 
         Without a run: ``outputs/latest`` when it is a finished MNIST run and not a quick one, else the published run.
-        RecognizerError when the run or the file is missing, or the file is not the one that the run recorded.
+        Without a model: ``chosen``. RecognizerError when the run or the file is missing, or the file is not the one that the
+        run recorded.
         """
         folder = _run_folder(run)
+        model = chosen(folder.name) if model is None else model
         path = folder / "models" / f"{model}.tflite"
         if not path.is_file():
             there = ", ".join(available(folder.name)) or "none"
@@ -123,6 +125,12 @@ class Recognizer:
 def available(run: str) -> list[str]:
     """Names of the LiteRT models that a run holds."""
     return sorted(path.stem for path in (_folder(run) / "models").glob("*.tflite"))
+
+
+def chosen(run: str) -> str:
+    """The name of the model that the rule of 04_optimization picked in a run; "float32" where it has picked none."""
+    name = _dict(_dict(_record(_folder(run), "metrics.json").get("04_optimization")).get("chosen")).get("name")
+    return name if name in available(run) else "float32"
 
 
 def calibration_path(path: Path, recorded: Container[str] = ()) -> Path:
@@ -167,9 +175,9 @@ def _read_calibration(path: Path) -> Calibration:
         raise RecognizerError(message) from None
 
 
-def _record(folder: Path) -> dict:
+def _record(folder: Path, name: str = "run.json") -> dict:
     try:
-        return _dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        return _dict(json.loads((folder / name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -32,8 +32,10 @@ HEADLINES = (  # the three that matter first
              "symbols"),
     Headline("Calibration error on the test set", "{03_evaluation.calibration.ece:.2%}",
              "chance alone explains {03_evaluation.calibration.chance:.2%}"),
-    Headline("One image on one thread", "{04_optimization.files.float32.latency_ms_median:.2f} ms",
-             "LiteRT float32; {02_training.parameters:,} parameters, {02_training.multiplies:,} multiplies"),
+    Headline("One image on one thread", "{04_optimization.chosen.latency_ms_median:.2f} ms",
+             "the file that the app opens, {04_optimization.chosen.kilobytes:,.0f} kB; in float32 "
+             "{04_optimization.files.float32.latency_ms_median:.2f} ms. {02_training.parameters:,} parameters, "
+             "{02_training.multiplies:,} multiplies"),
 )
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ AIMS = (
     Aim("ink that is no digit refused", 0.9, "03_evaluation.seeds.non-digits not accepted"),
     Aim("calibration error, MNIST", 0.003, "03_evaluation.seeds.calibration error, MNIST", ".2%", at_least=False),
     Aim("calibration error, pen digits", 0.015, "03_evaluation.seeds.calibration error, pen", ".2%", at_least=False),
-    Aim("one image on one thread", 0.25, "04_optimization.files.float32.latency_ms_median", ".2f ms", at_least=False),
+    Aim("one image on one thread, in float32", 0.25, "04_optimization.files.float32.latency_ms_median", ".2f ms",
+        at_least=False),
+    Aim("the same, by the file that the app opens", 0.25, "04_optimization.chosen.latency_ms_median", ".2f ms",
+        at_least=False),
 )
 
 ABSTRACT = (
@@ -118,8 +123,9 @@ MODEL_CARD = (
 def headlines(metrics: dict) -> list[dict[str, str]]:
     """Every headline whose numbers are there, as {label, value, detail}."""
     mnist = metrics.get("01_eda", {}).get("dataset", {}).get("name", "mnist") == "mnist"
+    known = derived(metrics)
     cards = [{"label": headline.label if mnist else headline.stand_in_label or headline.label,
-              "value": fill(headline.value, metrics), "detail": fill(headline.detail, metrics) or ""}
+              "value": fill(headline.value, known), "detail": fill(headline.detail, known) or ""}
              for headline in HEADLINES]
     return [card for card in cards if card["value"]]
 
@@ -146,9 +152,9 @@ def model_card(metrics: dict) -> list[tuple[str, list[str]]]:
 
 def aims(metrics: dict) -> list[dict[str, str]]:
     """Every aim that was measured: {label, goal, value, reached}, the last one "reached" or "missed"."""
-    rows = []
+    rows, known = [], derived(metrics)
     for aim in AIMS:
-        found = look_up(metrics, aim.path)
+        found = look_up(known, aim.path)
         if found is not None:
             mean, spread = (found["mean"], found["std"]) if isinstance(found, dict) else (found, None)
             good = mean >= aim.bound if aim.at_least else mean <= aim.bound
@@ -194,7 +200,8 @@ def derived(metrics: dict) -> dict:
     if files := fourth.get("files"):
         fourth["files"] = {name: file | {"kilobytes": file["bytes"] / 1000} for name, file in files.items() if "bytes" in file}
         if chosen := fourth["files"].get(fourth.get("chosen", {}).get("name")):
-            fourth["chosen"] = fourth["chosen"] | {"kilobytes": chosen["kilobytes"]}
+            fourth["chosen"] = fourth["chosen"] | {"kilobytes": chosen["kilobytes"],
+                                                   "latency_ms_median": chosen.get("latency_ms_median")}
     return chapters
 
 

@@ -138,7 +138,7 @@ class _Recorder(keras.callbacks.Callback):
 def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
         config: TrainingConfig, augmentation: Augmentation | None = None, checkpoint: Path | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (), non_digits: np.ndarray | None = None,
-        loss: Loss = background_loss, relabel: Relabel | None = None) -> pd.DataFrame:
+        loss: Loss = background_loss, relabel: Relabel | None = None, title: str = "") -> pd.DataFrame:
     """Train ``model`` in place; return its history; leave it with the weights of its best validation accuracy.
 
     Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs more, but less surely,
@@ -147,7 +147,7 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
     x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same of other images, never the
     test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None; non_digits: (m, 28, 28, 1),
     shown with the others in every epoch, to be read as none of the ten (``background_loss``); loss and relabel: what
-    distillation changes (``digits.distil``).
+    distillation changes (``digits.distil``); title: what the line that shows the progress calls it, else the model's name.
     The history has a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     ValueError when there are fewer images than one batch.
     """
@@ -158,7 +158,7 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
         raise ValueError(f"{len(x)} training images are fewer than one batch of {config.batch_size}.")
     trained = logits_model(model)  # shares the weights
     compile_model(trained, config, steps * config.epochs, loss)
-    recorder = _Recorder(model.name, config.epochs, steps)
+    recorder = _Recorder(title or model.name, config.epochs, steps)
     stopping = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience,
                                              restore_best_weights=True)
     stopping.min_delta = -1e-6  # of equally accurate epochs the last: its learning rate was lowest

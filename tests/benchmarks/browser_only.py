@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="so many pen digits (default: all)")
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
-    recognizer = Recognizer.load()
+    recognizer = Recognizer.load(model="float32")
     layers = read_layers(paths.OUTPUTS / recognizer.run / "models" / "float32.tflite")
     strokes = [[(stroke * (ink.CANVAS / unipen.TABLET)).tolist() for stroke in one.strokes]
                for one in data.load_pen_digits("tes")[:options.most]]
