@@ -1,6 +1,8 @@
 """The networks: shapes, counts that can be checked by hand, training that learns and repeats."""
 
+import re
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -167,6 +169,14 @@ def test_a_saved_network_has_the_same_bytes_at_any_time(tmp_path):
     assert first == second
     image = np.zeros((1, 28, 28, 1), np.float32)
     assert (models.load(tmp_path / "first.keras").predict(image, verbose=0) == model.predict(image, verbose=0)).all()
+
+
+def test_a_saved_network_holds_no_address(tmp_path):
+    """Where in memory the objects lay that its layers share: other numbers in every process."""
+    models.save(models.build("compact"), tmp_path / "model.keras")
+    config = zipfile.ZipFile(tmp_path / "model.keras").read("config.json").decode()
+    numbers = [int(number) for number in re.findall(r'"shared_object_id": (\d+)', config)]
+    assert numbers and set(numbers) == set(range(1, max(numbers) + 1))
 
 
 def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():

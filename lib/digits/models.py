@@ -1,6 +1,7 @@
 """Name to Keras model. Each network is a list that reads from top to bottom."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,13 +191,21 @@ def _name(body: list, counts: dict | None = None) -> None:
 
 
 def save(model: keras.Model, path: Path) -> None:
-    """Save ``model`` as ``.keras``, the same bytes for the same weights: without the times that Keras writes into it."""
+    """Save ``model`` as ``.keras``, the same bytes for the same weights in any process.
+
+    Keras writes the time into it, which is left out, and for objects that layers share their addresses in memory, which
+    become 1, 2, 3.
+    """
     model.save(path)
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     metadata = json.loads(content["metadata.json"])
     metadata.pop("date_saved", None)
     content["metadata.json"] = json.dumps(metadata).encode()
+    numbers: dict[bytes, bytes] = {}
+    content["config.json"] = re.sub(
+        rb'(?<="shared_object_id": )\d+', lambda found: numbers.setdefault(found[0], b"%d" % (len(numbers) + 1)),
+        content["config.json"])
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # its date is the first of 1980
