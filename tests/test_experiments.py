@@ -46,14 +46,14 @@ def test_the_conditions_reach_the_training(images, sets, monkeypatch):
     """What arrives at ``fit``: labels, non-digits, augmentation, schedule."""
     x, y = images
     seen = {}
-    monkeypatch.setattr(training, "fit", lambda model, x, y, judge, config, mixture, non_digits: seen.update(
-        y=y, config=config, mixture=mixture, others=non_digits, dropout=model.get_layer("dropout_1").rate))
+    monkeypatch.setattr(training, "fit", lambda model, x, y, judge, config, mixture, non_digits, title: seen.update(
+        y=y, config=config, mixture=mixture, others=non_digits, title=title, dropout=model.get_layer("dropout_1").rate))
     for name, condition in experiments.conditions(CONFIG).items():
-        experiments.train("keras_example", x, y, sets, condition)
+        experiments.train("keras_example", x, y, sets, condition, name)
         assert (seen["others"] is None) == (name == "no non-digits"), name
         assert (seen["mixture"] is None) == (name == experiments.NO_AUGMENTATION)
         assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(seen["y"].sum(1), 1)
-        assert (seen["dropout"] == 0) == (name == "no dropout")
+        assert (seen["dropout"] == 0) == (name == "no dropout") and seen["title"] == name
     assert len(experiments.non_digits(x, y, 1)) == 12
 
 

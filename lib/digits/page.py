@@ -400,8 +400,8 @@ def models(names: dict[str, str], chosen: str) -> str:
     """Which of the run's files reads; ``names`` maps each to what is said of it."""
     options = [tag("option", words(label), value=name, selected=name == chosen) for name, label in names.items()]
     return section("model", "Model",
-                   tag("p", "Smaller files of the same network; they may err a little more. The time is that of one "
-                       "inference on this server."),
+                   tag("p", "Other files of the same network, and smaller networks that learnt from it, which err more. The "
+                       "time is that of one inference on this server."),
                    tag("label", tag("span", "Network file"), tag("select", *options, kind="model", data_set="model"),
                        kind="choice"))
 
