@@ -177,7 +177,8 @@ def test_the_stand_in_is_announced_everywhere(stand_in):
     assert stand_in.record["dataset"]["requested"] == "auto" and stand_in.record["dataset"]["name"] == "digits"
     assert stand_in.process.stdout.count("THIS RUN DID NOT USE MNIST") == 2
     assert "did not use MNIST" in stand_in.report.split("<header")[0]
-    assert "MNIST test accuracy" not in stand_in.report
+    said = re.sub(r'<details class="code">.*?</details>', "", stand_in.report, flags=re.DOTALL)  # code may know the words
+    assert "MNIST test accuracy" not in said and "Test accuracy on the stand-in" in said
     assert stand_in.metrics["03_evaluation"]["test"]["accuracy"] > 0.9
 
 
