@@ -6,7 +6,9 @@ named there has to be the same.
 
 Publication states the defaults of ``RULES``. They rest on one thought: training amplifies the last bit of a sum until
 two runs are as far apart as two seeds, so whatever a trained network decides may move as far as chance moves it, and
-what no training touches may not move beyond rounding. ``python -m digits.tolerances --write RUN RUN ...`` replaces
+what no training touches may not move beyond rounding. Where chance says too little (what networks make of images unlike
+all that they have seen, limits that a handful of images set), they are twice what a run on one thread moved from one on
+two, as a rule. ``python -m digits.tolerances --write RUN RUN ...`` replaces
 them by what was measured: runs of the same commit, data and parameters with other thread counts, oneDNN switched off,
 on other processors.
 """
@@ -72,7 +74,7 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"04_optimization\.search\.(tied_with_best|(states|importances)\..*|random\.(trials|capped|expected)"
      r"|best\.(trial|learning_rate|batch_size|dropout|weight_decay|width|augmentation|epochs|cost|parameters|multiplies))",
      anything),
-    (r"04_optimization\.(chosen\.(name|rule|good_enough.*)|advice\..*|mended.*|architecture_front\..*)", anything),
+    (r"04_optimization\.(chosen\.(name|rule|good_enough.*|.*mcnemar.*)|advice\..*|mended.*|architecture_front\..*)", anything),
     (r"04_optimization\.pruning\.(taken|layers\.\*\.(zeros|sparsity))", anything),
     # How far short trainings come, and differences between two of them, which are small and so mostly luck.
     (r"04_optimization\.(architectures|ablation\.runs\.\*|distillation\.students)\..*errors", within(10, 0.5)),
@@ -84,6 +86,21 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"02_training\.history\.(val_)?accuracy\.\*", within(0.02)),
     (r"02_training\.history\.(val_)?loss\.\*", within(0.05, 0.25)),
     (r"02_training\.largest_difference\..*", within(1e-3)),  # rounding itself
+    # What networks make of images far from all that they learnt from, or after more was taken than they can bear.
+    (r"03_evaluation\.robustness\..*\.(accuracy|low|high)\.\*|04_optimization\.pruning\.levels\.0\.9.*(accuracy|interval\.\*)",
+     within(0.25)),
+    (r"03_evaluation\.robustness\..*\.errors\.\*", within(500)),
+    (r"04_optimization\.pruning\.levels\.0\.9.*errors", within(10, 1.2)),
+    (r"04_optimization\.files\..*\.non_digits_errors", within(10, 0.5)),
+    (r"04_optimization\.files\..*\.refused", within(0.1)),
+    (r"04_optimization\.files\..*\.agreement_with_float32", within(0.003)),
+    # What limits decide that one image in a thousand sets.
+    (r"02_training\.(min_energy|candidate_probability)", within(1e-3, 1.0)),
+    (r"03_evaluation\.candidates\..*\.(count|n)", within(30)),
+    (r"03_evaluation\.candidates\..*\.share", within(0.1)),
+    (r"03_evaluation\.candidates\..*\.size", within(0.4)),
+    (r"03_evaluation\.pen\.errors_per_(digit|writer)\..*", within(30)),  # of one hand: not independent
+    (r".*\.(nll|brier|aurc)|.*\.nll_interval\.\*", within(1e-4, 0.35)),
     # What trained networks get wrong or refuse. A cell of the confusion holds right answers, too: a fixed number there.
     (r"03_evaluation\.confusion\..*", within(10)),
     (r".*(errors|count|only_a|only_b|errors_per_digit\.\*|errors_per_writer\.\w+)(\.\*)?", chance),
@@ -93,8 +110,7 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"04_optimization\.search\.difference_points", within(1.0)),
     # Means over a few hard images: a third, and for errors of calibration what chance alone explains.
     (r".*\.(ece|chance|ece_mass)|02_training\.validation_calibration_error\..*", within(0.002, 0.3)),
-    (r".*\.(nll|brier|aurc)|.*\.nll_interval\.\*", within(1e-4, 0.35)),
-    (r".*\.(temperature|accept_confidence|min_energy|selective\.threshold)", within(0.0, 0.2)),
+    (r".*\.(temperature|accept_confidence|selective\.threshold)", within(0.0, 0.2)),
     (r".*\.calibration\.(before\.)?confidence", within(0.005)),
     (r"04_optimization\..*gzip_bytes", within(0, 0.02)),
 )
