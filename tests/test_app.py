@@ -188,6 +188,21 @@ def test_the_kernels_are_the_quick_ones(visit):
     assert "digits.kernel.Kernel" in " ".join(psutil.Process(kernel_of(visit())).cmdline())
 
 
+def test_an_interrupt_breaks_off_no_message(visit, server):
+    """A server sends one to each kernel that it ends; with a message in hand it left an error in the log."""
+    page = visit()
+    kernel = kernel_of(page)
+    first, *rest = browser.on_pad(page, [(60 + k % 100, 60 + k) for k in range(150)])
+    page.mouse.move(*first)
+    page.mouse.down()
+    for point in rest:
+        page.mouse.move(*point)
+        os.kill(kernel, signal.SIGINT)
+    page.mouse.up()
+    browser.settled(page, 150)
+    assert "KeyboardInterrupt" not in server.log.read_text()
+
+
 def test_leaving_the_pad_and_releasing_outside_ends_the_stroke(page):
     inside, outside, back = browser.on_pad(page, [(140, 100), (140, -40), (140, 140)])
     page.mouse.move(*inside)

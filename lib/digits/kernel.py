@@ -87,6 +87,13 @@ class Kernel(IPythonKernel):
             self._refused = True
         return gate
 
+    def pre_handler_hook(self) -> None:
+        """Nothing: a server interrupts a kernel before it ends it, and ipykernel would have that break off a message. It
+        changes nothing but the log."""
+
+    def post_handler_hook(self) -> None:
+        """Nothing to put back."""
+
     def _publish_status(self, status: str, channel: str, parent: dict | None = None) -> None:
         about = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
         if status != "busy" or about != "comm_msg":
