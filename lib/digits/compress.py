@@ -146,10 +146,9 @@ def answered(path: Path, answers: evaluation.Answers) -> dict:
     """
     limits = Calibration.read(calibration_path(path))
     sure = replace(answers, temperature=limits.temperature)
-    refused = energy(answers.logits) < limits.min_energy
-    accepted = ~refused & (sure.confidence >= limits.accept_confidence)
-    return {"selective": evaluation.acceptance_summary(accepted, sure.correct),
-            "thresholds": evaluation.at_thresholds(sure.confidence, sure.correct, refused).to_dict("list")}
+    reasons = np.array([limits.reason(row) for row in answers.logits])
+    thresholds = evaluation.at_thresholds(sure.confidence, sure.correct, reasons == "not a digit")
+    return {"selective": evaluation.acceptance_summary(reasons == "", sure.correct), "thresholds": thresholds.to_dict("list")}
 
 
 def refusals(path: Path, images: np.ndarray) -> int:

@@ -57,10 +57,12 @@ def main() -> None:
     """Take turns, print seconds for a step of both kinds, their ratio, and whether the bits were the same."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="at least two, or there are no bits to compare")
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds is at least 2")
     if options.one:
         print(json.dumps(train(options.one, options.steps)))
         return
@@ -73,7 +75,7 @@ def main() -> None:
             print(f"{kind}: {found[kind][-1]['seconds']:.1f} s", flush=True)
     per_step = {kind: [1000 * one["seconds"] / options.steps for one in some] for kind, some in found.items()}
     for kind, some in found.items():
-        bits = "the same bits" if len({one["sha256"] for one in some}) == 1 else "other bits each time"
+        bits = "the same bits" if len({one["sha256"] for one in some}) == 1 else "other bits"
         print(f"{kind:14s} {statistics.median(per_step[kind]):.1f} ms a step ({min(per_step[kind]):.1f} to "
               f"{max(per_step[kind]):.1f}, {options.rounds} rounds of {options.steps} steps): {bits}")
     print(f"ratio of the medians {statistics.median(per_step[KINDS[0]]) / statistics.median(per_step[KINDS[1]]):.3f}")

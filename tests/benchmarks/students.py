@@ -14,14 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import seeds
 
 from digits import compress, data, distil, evaluation, experiments, models, negatives, paths, provenance, quantize, training
 from digits.augment import Augmentation
 from digits.backend import keras, tf
 from digits.records import read_json, sha256, write_json
 
-VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
-LIMITS = {"risk": 0.0015, "refused": 0.003, "coverage": 0.999}  # as in 02_training
 ROUNDING, CALIBRATION_IMAGES, LATENCY_RUNS = 0.0005, 500, 2_000  # as in 04_optimization
 
 
@@ -49,9 +48,8 @@ def main() -> None:
     name = f"{options.network}{options.width or ''}"
 
     mnist = data.load("mnist")
-    teach, judge = data.split(mnist.y_train, **VALIDATION)
-    x, y = mnist.x_train[teach], data.one_hot(mnist.y_train[teach])
-    validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
+    (x, labels), (judged, truth) = seeds.images().values()
+    y, validation = data.one_hot(labels), (judged, data.one_hot(truth))
     strange = experiments.non_digits(x, y, options.seed)
     teacher_path = paths.REFERENCE / "models" / "model.keras"
     lesson = distil.lesson(models.load(teacher_path), options.temperature)
@@ -71,18 +69,17 @@ def main() -> None:
 
     files = {"float32": compress.export_litert(student, options.models / f"{name}.tflite"),
              "int8": compress.export_litert(student, options.models / f"{name}_int8.tflite", "int8", x[:CALIBRATION_IMAGES])}
-    truth = mnist.y_train[judge]
-    right = [int((compress.litert_logits(path, validation[0]).argmax(1) == truth).sum()) for path in files.values()]
-    if mended := right[0] - right[1] > ROUNDING * len(judge):
+    right = [int((compress.litert_logits(path, judged).argmax(1) == truth).sum()) for path in files.values()]
+    if mended := right[0] - right[1] > ROUNDING * len(truth):
         training.set_seed(options.seed)
         gently = training.TrainingConfig(epochs=2, learning_rate=3e-4, gentle=1.0, seed=options.seed)
         better = quantize.mend(student, x, y, validation, gently, Augmentation(), non_digits=strange, **lesson)
         compress.export_litert(better, files["int8"], "int8", x[:CALIBRATION_IMAGES])
-    odd, _ = negatives.generate(1_000, np.random.default_rng([options.seed, 2]), validation[0], truth)  # as in 04
+    odd, _ = negatives.generate(1_000, np.random.default_rng([options.seed, 2]), judged, truth)  # as in 04
     for path in files.values():
-        limits = evaluation.fit_calibration(compress.litert_logits(path, validation[0]), truth, **LIMITS)
+        limits = evaluation.fit_calibration(compress.litert_logits(path, judged), truth, **seeds.LIMITS)
         limits.write(path.with_name(f"{path.stem}.calibration.json"))
-    sets = {"validation": (validation[0], truth), "pen": experiments.development_digits(count=10**9, seed=1),
+    sets = {"validation": (judged, truth), "pen": experiments.development_digits(count=10**9, seed=1),
             "test": (mnist.x_test, mnist.y_test), "pen_test": experiments.pen_images(data.load_pen_digits("tes"))}
     table = compress.measure_files(files, sets, LATENCY_RUNS)
     table["refused"] = [compress.refusals(path, odd) / len(odd) for path in files.values()]
