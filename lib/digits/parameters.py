@@ -37,7 +37,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "02_training": {"epochs": 60, "patience": 20},
         "03_evaluation": {"robustness_size": 10_000, "non_digits_each": 200},
         "04_optimization": {"development_digits": 7_494, "architecture_train_size": 55_000, "architecture_epochs": 12,
-                            "ablation_train_size": 20_000, "ablation_epochs": 10, "ablation_seeds": 3,
+                            "ablation_changes": [], "ablation_train_size": 20_000, "ablation_epochs": 10, "ablation_seeds": 3,
                             "search_trials": 100, "search_random_trials": 40, "search_train_size": 20_000,
                             "search_epochs": 5, "mending_train_size": 0, "mending_epochs": 8,
                             "channel_shares": [0.75, 0.6, 0.5, 0.35], "distillation_train_size": 0,

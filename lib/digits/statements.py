@@ -62,6 +62,15 @@ AIMS = (
         at_least=False),
     Aim("the same, by the file that the app opens", 0.25, "04_optimization.chosen.latency_ms_median", ".2f ms",
         at_least=False),
+    Aim("points that this file loses against float32, MNIST", 0.05, "04_optimization.chosen.points_lost", ".2f points",
+        at_least=False),
+    Aim("the same, pen digits", 0.2, "04_optimization.chosen.pen_points_lost", ".2f points", at_least=False),
+    Aim("the same, MNIST, for an int8 file of at most 100 kB (one seed)", 0.05, "04_optimization.study_students.points_lost",
+        ".2f points", at_least=False),
+    Aim("a network of at most 10,000 parameters, MNIST (one seed)", 0.994,
+        "04_optimization.study_students.tiny9.files.float32.test_accuracy", ".2%"),
+    Aim("a network of at most 4,000 parameters, MNIST (one seed)", 0.99,
+        "04_optimization.study_students.micro.files.float32.test_accuracy", ".2%"),
 )
 
 ABSTRACT = (
@@ -202,7 +211,33 @@ def derived(metrics: dict) -> dict:
         if chosen := fourth["files"].get(fourth.get("chosen", {}).get("name")):
             fourth["chosen"] = fourth["chosen"] | {"kilobytes": chosen["kilobytes"],
                                                    "latency_ms_median": chosen.get("latency_ms_median")}
+    if test := third.get("test"):
+        fourth |= _points_lost(fourth, test, third.get("pen"))
+        if chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > 50_000:  # as the students' own teacher
+            fourth |= _points_lost_by_students(fourth, test)
     return chapters
+
+
+def _points_lost(chapter: dict, test: dict, pen: dict | None) -> dict[str, Any]:
+    """By how many percentage points the chosen file falls behind what float32 scored, ``test`` and ``pen``.
+
+    Errors are subtracted, not accuracies, whose rounding would decide at the bound itself.
+    """
+    found: dict[str, Any] = {}
+    if exam := chapter.get("chosen", {}).get("test"):
+        found["chosen"] = chapter["chosen"] | {"points_lost": 100 * (exam["errors"] - test["errors"]) / test["n"]}
+        if pen and (exam := chapter["chosen"].get("pen")):
+            found["chosen"] |= {"pen_points_lost": 100 * (exam["errors"] - pen["errors"]) / pen["n"]}
+    return found
+
+
+def _points_lost_by_students(chapter: dict, test: dict) -> dict[str, Any]:
+    students = chapter.get("study_students", {})
+    light = [file for one in students.values() if (file := one["files"].get("int8", {})) and file["bytes"] <= 100_000]
+    if not light:
+        return {}
+    best = min(light, key=lambda file: file["validation_errors"])  # chosen before the test set
+    return {"study_students": students | {"points_lost": 100 * (best["test_errors"] - test["errors"]) / test["n"]}}
 
 
 def _of_pen_digits(pen: dict, chapter: dict) -> dict:
