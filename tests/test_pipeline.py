@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -187,3 +188,11 @@ def test_mnist_is_used_and_beats_the_baselines(mnist):
     accuracy = mnist.metrics["03_evaluation"]["test"]["accuracy"]
     baselines = [one["test"]["accuracy"] for one in mnist.metrics["01_eda"]["baselines"].values()]
     assert accuracy > 0.97 and 1 - accuracy < 0.6 * (1 - max(baselines))
+
+
+def test_a_quick_run_is_the_published_quick_one_as_far_as_processors_round_alike(mnist, tmp_path):
+    for name in ("run.json", "metrics.json"):  # the comparison leaves its table in the folder
+        shutil.copy(mnist.folder / name, tmp_path)
+    process = subprocess.run([sys.executable, "-P", "-m", "digits.checking", str(tmp_path), "--reference",
+                              str(PROJECT / "outputs/reference-quick")], capture_output=True, text=True, check=False)
+    assert process.returncode in (0, 3), process.stdout[-6000:] + process.stderr
