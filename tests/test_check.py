@@ -14,10 +14,12 @@ from digits import (
     causes,
     checking,
     comparison,
+    folders,
     parameters,
     paths,
     process,
     provenance,
+    publication,
     quantities,
     repetition,
     runner,
@@ -191,6 +193,19 @@ def test_a_quick_run_has_its_own_small_reference(project):
     process = project.run("--profile", "quick", "--check")
     assert process.returncode == 0 and "outputs/reference-quick" in process.stdout, process.stdout + process.stderr
     assert project.run("--run", "reference-quick").returncode == 2
+
+
+def test_a_publication_that_is_cut_off_never_replaces_the_published_run(project, monkeypatch):
+    before = listing(project.reference)
+    monkeypatch.setattr("digits.paths.REFERENCE", project.reference)
+    monkeypatch.setattr("digits.paths.OUTPUTS", project.outputs)
+    monkeypatch.setattr(publication.tolerances, "default", lambda metrics: [][0])
+    with pytest.raises(IndexError):
+        publication.publish("good")
+    half = project.outputs / f"{project.reference.name}.building"
+    assert half.is_dir() and not (half / "run.json").exists()
+    folders.repair(folders.Place(project.outputs, project.reference.name))
+    assert listing(project.reference) == before and not half.exists()
 
 
 def test_publishing_states_the_tolerances_and_leaves_the_comparison_behind(project):

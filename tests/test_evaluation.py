@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from digits import corruptions, evaluation
+from digits import corruptions, evaluation, intervals
 from digits.calibration import softmax
 from digits.corruptions import CORRUPTIONS
 from digits.plots import evaluation as plots
@@ -16,10 +16,10 @@ use_style()
 
 def test_wilson_interval_agrees_with_published_values():
     # statsmodels.stats.proportion.proportion_confint(count, n, method="wilson")
-    assert evaluation.wilson_interval(10, 20) == pytest.approx((0.299298, 0.700702), abs=1e-6)
-    assert evaluation.wilson_interval(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
-    assert evaluation.wilson_interval(9966, 10000) == pytest.approx((0.995253, 0.997566), abs=1e-6)
-    assert evaluation.wilson_interval(0, 0) == (0, 1)
+    assert intervals.wilson_interval(10, 20) == pytest.approx((0.299298, 0.700702), abs=1e-6)
+    assert intervals.wilson_interval(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
+    assert intervals.wilson_interval(9966, 10000) == pytest.approx((0.995253, 0.997566), abs=1e-6)
+    assert intervals.wilson_interval(0, 0) == (0, 1)
 
 
 def test_counts_agree_with_each_other():
@@ -180,7 +180,7 @@ def test_comparison_ranks_models_and_passes_over_other_records():
 def test_sentences_carry_count_and_interval():
     assert evaluation.accuracy_text(evaluation.accuracy_summary(np.zeros(20), np.repeat([0, 1], 10))) == (
         "50.00% (10 errors in 20; 95% interval 29.93% to 70.07%)")
-    assert evaluation.share_text(evaluation.proportion(10, 20)).startswith("50.0% (10 of 20; 95% interval 29.9% to")
+    assert intervals.share_text(intervals.proportion(10, 20)).startswith("50.0% (10 of 20; 95% interval 29.9% to")
 
 
 def test_bootstrap_interval_is_seeded_and_near_theory():

@@ -202,7 +202,7 @@ def test_a_file_damaged_while_open(outputs, store):
 def test_a_read_only_database(outputs, store):
     add(store)
     url = f"sqlite:///file:{file_of(outputs)}?mode=ro&uri=true"
-    read_only = Store(feedback._engine(url), url)
+    read_only = Store(feedback._engine(url))
     with pytest.raises(FeedbackError, match="read-only"):
         add(read_only)
     assert len(store.records()) == 1

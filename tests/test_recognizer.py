@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from digits import paths
+from digits import ink, paths
 from digits.calibration import Calibration, energy, softmax
 from digits.recognizer import Recognizer, RecognizerError, available, chosen
 
@@ -49,6 +49,11 @@ def test_blank_has_no_digit(recognizer):
         assert prediction.digit is None and prediction.confidence == 0
         assert not prediction.accepted and prediction.reason == "blank"
         assert prediction.probabilities.sum() == pytest.approx(1)
+
+
+def test_ink_beyond_the_canvas_has_no_extent_of_its_own(recognizer):
+    assert ink.extent([[(-500, 140), (-100, 140)]]) == 0 and ink.extent([[(100, -70), (100, 70)]]) == 70
+    assert not recognizer.predict_strokes([np.array([(-500.0, 140), (-100, 140)])]).accepted
 
 
 def test_a_tap_is_no_digit(recognizer):

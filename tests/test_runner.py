@@ -1,5 +1,6 @@
 """The runner: requests are checked first, a run is whole or kept aside, nobody goes on writing after the end."""
 
+import errno
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ import pytest
 from conftest import PROJECT, write_notebook
 from digits import console, folders, parameters, process, provenance, publication, runner
 from digits.folders import Place
+from digits.process import Stopped
 from digits.records import RunError, listing, write_json
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -119,6 +121,7 @@ def test_the_stand_in_is_announced(bench):
     (["--set", "bogus=1"], "no notebook has the parameter 'bogus'"),
     (["--set", "03_x.size=1"], "no notebook '03_x'"), (["--set", "02_training.rate=1"], "has no parameter 'rate'"),
     (["--set", "size=1.5"], "'size' is of type int"), (["--set", "size=True"], "'size' is of type int"),
+    (["--set", "size={[]:1}"], "'size' is of type int"), (["--publish", "x", "--from", "02"], "--publish takes"),
     (["--set", "flag=1"], "'flag' is of type bool"), (["--set", "rate=fast"], "'rate' is of type float"),
     (["--set", "rate=1e999"], "finite"), (["--set", "size"], "PARAM=VALUE"), (["--set", "dataset=cifar"], "one of"),
     (["--set", "run_name=x"], "--run"), (["--from", "9"], "choose among"), (["--from", "02"], "no run 'latest'"),
@@ -173,13 +176,24 @@ def test_values_take_the_type_of_the_default(bench):
     assert values["02_training"]["size"] == 100
 
 
-@pytest.mark.parametrize("source", ["a = 1 + x", "a, b = 1, 2", "import os", "a = print()", "a = b = 1"])
+@pytest.mark.parametrize("source", ["a = 1 + x", "a, b = 1, 2", "import os", "a = print()", "a = b = 1", "%matplotlib inline",
+                                    "a = {[]: 1}"])
 def test_a_parameters_cell_holds_literals_only(source):
     with pytest.raises(RunError):
         parameters.read_literals(source, "x.ipynb")
 
 
 # Runs that end badly
+
+
+@pytest.mark.parametrize(("error", "status"), [(OSError(errno.ENOSPC, "full"), 2), (Stopped(signal.SIGTERM), 143)])
+def test_a_run_that_ends_before_its_first_notebook_says_why_and_leaves_nothing(bench, monkeypatch, error, status):
+    def end(*_):
+        raise error
+    monkeypatch.setattr("digits.paths.OUTPUTS", bench.outputs)
+    monkeypatch.setattr("digits.console.stage", end)
+    assert runner.main([], bench.notebooks) == status
+    assert not [path for path in bench.outputs.iterdir() if path.is_dir()]
 
 
 def test_a_failing_notebook_stops_the_run_and_the_good_one_stays(bench):

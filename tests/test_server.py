@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_
 
 from digits import channel, guard, health, limits, page, paths, server
 from digits.limits import Pace, Rate, Settings, SettingsError
+from digits.quiet import quiet_stderr
 
 LEGACY = (2).to_bytes(4, "big") + (12).to_bytes(4, "big") + (40).to_bytes(4, "big") + b'{"header": {}}' * 4
 
@@ -36,7 +39,7 @@ def test_settings_come_from_the_environment_and_nonsense_is_named():
     assert settings.visitors == 3 and settings.proxies == ("127.0.0.1",) and settings.metrics_from == ("10.0.0.0/8",)
     assert {"digits.example.org", "192.0.2.7", "localhost"} <= settings.hosts
     for name, value in (("MAX_VISITORS", "many"), ("KERNEL_MEMORY_MB", "-1"), ("PROXIES", "nginx"),
-                        ("METRICS_FROM", "10.0.0.0/99")):
+                        ("METRICS_FROM", "10.0.0.0/99"), ("VISITS_PER_MINUTE", "0"), ("KERNEL_MEMORY_MB", "0")):
         with pytest.raises(SettingsError, match=f"DIGITS_{name}"):
             Settings.read({f"DIGITS_{name}": value})
 
@@ -119,6 +122,14 @@ def test_a_pen_never_waits_and_a_flood_does():
     assert max(waits) == 0
     flood = [pace.wait() for _ in range(1000)]
     assert flood[channel.BURST // 2] == 0 and flood[-1] > 2
+
+
+def test_turns_that_nobody_waits_for_are_not_kept_for_them():
+    clock = Clock()
+    pace = Pace(1, 20, clock)
+    assert sum(pace.now() for _ in range(10_000)) == 20
+    clock.now += 1
+    assert [pace.now(), pace.now()] == [True, False]
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
@@ -253,6 +264,27 @@ def test_health_knows_whether_the_model_can_be_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
     assert not asyncio.run(health.Model().is_good())
+
+
+def test_who_asks_during_the_first_look_waits_for_it_and_no_second_one_is_made(monkeypatch):
+    looks = []
+    monkeypatch.setattr(health, "_loads", lambda: looks.append(time.sleep(0.1)) is None)
+    async def ask_twice():
+        model = health.Model()
+        return await asyncio.gather(model.is_good(), model.is_good())
+    assert asyncio.run(ask_twice()) == [True, True] and len(looks) == 1
+
+
+def test_only_the_main_thread_silences_the_process(capfd):
+    def load():
+        with quiet_stderr():
+            os.write(2, b"a thread\n")
+    with quiet_stderr():
+        os.write(2, b"nobody hears it\n")
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+    assert capfd.readouterr().err == "a thread\n"
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------

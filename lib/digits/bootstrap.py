@@ -166,7 +166,7 @@ def locked() -> Iterator[None]:
         yield
         return
     name = f"digits-setup-{hashlib.sha256(str(PROJECT).encode()).hexdigest()[:16]}.lock"
-    with open(Path(tempfile.gettempdir()) / name, "w") as file:  # not in .venv, which may be made anew
+    with open(Path(tempfile.gettempdir()) / name, "a") as file:  # not in .venv, which may be made anew
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

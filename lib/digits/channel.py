@@ -110,7 +110,7 @@ class Connection(ZMQChannelsWebsocketConnection):
             self._dealt_with(json.loads(bytes(parent)).get("msg_id"))
         if kind in TO_PAGE:
             super().handle_outgoing_message(stream, outgoing_msg)
-        elif self._log_pace.wait() == 0:
+        elif self._log_pace.now():
             self.log.warning("Kernel %s: %.2000r", self.kernel_id, bytes(content))
 
     def _dealt_with(self, identity: str | None) -> None:

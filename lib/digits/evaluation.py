@@ -14,6 +14,7 @@ from scipy import optimize, special, stats
 from sklearn import metrics
 
 from digits.calibration import Calibration, energy, softmax
+from digits.intervals import proportion, wilson_interval
 
 CLASSES = np.arange(10)
 _TINY = np.finfo(np.float64).tiny  # the logarithm of a probability that was rounded to 0 stays finite
@@ -59,26 +60,6 @@ def kept_epoch(history: pd.DataFrame) -> pd.Series:
 
 # --- Accuracy ---------------------------------------------------------------------------------------------------------
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval for a proportion (Wilson 1927); unlike the textbook ± it holds near 0 and 1.
-
-    With n = 0 nothing is known: (0, 1). Raises ValueError when ``successes`` is not within 0..n.
-
-    >>> [round(end, 4) for end in wilson_interval(9_946, 10_000)]
-    [0.993, 0.9959]
-    """
-    if n == 0:
-        return 0.0, 1.0
-    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def proportion(successes: int, n: int) -> dict:
-    """A share with what makes it readable: ``share`` (NaN when n = 0), ``count``, ``n``, 95% Wilson ``interval``."""
-    share = float(successes / n) if n else float("nan")
-    return {"share": share, "count": int(successes), "n": int(n), "interval": wilson_interval(successes, n)}
-
-
 def accuracy_summary(labels: np.ndarray, predictions: np.ndarray) -> dict:
     """``accuracy``, ``errors``, ``n`` and the 95% Wilson ``interval`` of the accuracy; both arguments (n,)."""
     n = len(labels)
@@ -95,16 +76,6 @@ def accuracy_text(summary: dict) -> str:
     low, high = summary["interval"]
     counted = f"{summary['errors']:,} errors in {summary['n']:,}"
     return f"{summary['accuracy']:.2%} ({counted}; 95% interval {low:.2%} to {high:.2%})"
-
-
-def share_text(share: dict) -> str:
-    """A ``proportion`` for a sentence.
-
-    >>> share_text(proportion(3_403, 3_498))
-    '97.3% (3,403 of 3,498; 95% interval 96.7% to 97.8%)'
-    """
-    low, high = share["interval"]
-    return f"{share['share']:.1%} ({share['count']:,} of {share['n']:,}; 95% interval {low:.1%} to {high:.1%})"
 
 
 def comparison(summaries: Mapping[str, dict]) -> pd.DataFrame:

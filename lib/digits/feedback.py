@@ -98,8 +98,8 @@ class Feedback:
 class Store:
     """The collection. Each call has a connection of its own, so that processes and threads can share a database."""
 
-    def __init__(self, engine: "Engine", url: str):
-        self._engine, self._url = engine, url
+    def __init__(self, engine: "Engine"):
+        self._engine = engine
 
     @classmethod
     def open(cls, url: str | None = None) -> "Store":
@@ -109,7 +109,7 @@ class Store:
         """
         url = _url(url)
         with _in_words("The feedback database cannot be opened"):
-            store = cls(_engine(url), url)
+            store = cls(_engine(url))
             store._prepare()
         return store
 
@@ -159,13 +159,20 @@ class Store:
             rows = connection.execute(select(_table()).order_by(_table().c.id)).mappings().all()
             return [_decoded(row) for row in rows]
 
+    def count(self) -> int:
+        """How many verdicts are stored."""
+        from sqlalchemy import func, select
+
+        with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(_table())).scalar_one()
+
     def summary(self) -> dict:
         """For the report: ``n``, ``right`` (share, count, n, 95% Wilson interval), ``accepted`` (the same, of accepted
         answers only), ``corrected`` (how many wrong ones name the digit) and ``confusion``, (10, 10) counts of corrected
         answers: rows what it was, columns what was answered."""
         from sqlalchemy import select
 
-        from digits.evaluation import proportion
+        from digits.intervals import proportion
 
         columns = [_table().c[name] for name in ("verdict", "label", "digit", "accepted")]
         with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
@@ -203,10 +210,6 @@ class Store:
                 partial.unlink(missing_ok=True)
         return len(labelled)
 
-    def describe(self) -> str:
-        """What is kept and where, for the visitor."""
-        return describe(self._url)
-
 
 def describe(url: str | None = None) -> str:
     """What is kept and where, in plain words, without opening or making anything; names no path of this computer."""
@@ -223,7 +226,7 @@ def collected(url: str | None = None) -> Store | None:
     if file and not Path(file[1]).exists():
         return None
     store = Store.open(url)
-    return store if store.summary()["n"] else None
+    return store if store.count() else None
 
 
 def reported(url: str | None = None) -> dict:
@@ -238,7 +241,7 @@ def reported(url: str | None = None) -> dict:
 
 def sentence(summary: dict) -> str:
     """What ``reported`` found, in Markdown."""
-    from digits.evaluation import share_text
+    from digits.intervals import share_text
 
     if not summary["n"]:
         return f"**The feedback could not be read.** {summary['problem']}" if "problem" in summary else (

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from digits import evaluation, sampling, studies
+from digits import intervals, sampling, studies
 
 
 def table(study: optuna.Study) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def best(trials: pd.DataFrame) -> pd.Series:
 def tied_with_best(trials: pd.DataFrame) -> int:
     """How many scored trials lie within the 95% interval of the best one's accuracy, itself included."""
     top = best(trials)
-    low, _ = evaluation.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
+    low, _ = intervals.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
     return int((trials["accuracy"] >= low).sum())
 
 

@@ -28,14 +28,15 @@ class Model:
     """Whether the model can be loaded, looked up once a minute at most and away from the event loop."""
 
     def __init__(self):
-        self._good, self._at = False, -float("inf")
+        self._check: asyncio.Future | None = None
+        self._at = 0.0
 
     async def is_good(self) -> bool:
         """Whether a new kernel would have a model."""
-        if time.monotonic() - self._at > MODEL_CHECK:
+        if self._check is None or time.monotonic() - self._at > MODEL_CHECK:
             self._at = time.monotonic()
-            self._good = await asyncio.get_running_loop().run_in_executor(None, _loads)
-        return self._good
+            self._check = asyncio.get_running_loop().run_in_executor(None, _loads)
+        return await asyncio.shield(self._check)  # who asks meanwhile waits for the same look
 
 
 def _loads() -> bool:

@@ -13,6 +13,8 @@ CANVAS = 280  # pixels: the pad's side
 BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 PEN = 0.12  # of that extent: MNIST's pen, and the best of 0.12 to 0.18 on the pen digits of the training writers
+DOT = 1 / 25  # of the canvas: a drawing smaller than this is a dot, whatever its enlarged picture looks like
+SMALLEST = 1 / 50  # of the canvas: nothing is enlarged as if it were smaller than this
 BOX, SIDE = 20, 28  # pixels of MNIST
 MINIMUM_INK = 0.02  # of full ink: what is fainter is paper, or lost in 8 bits
 
@@ -106,14 +108,14 @@ def _centre(small: np.ndarray) -> np.ndarray:
     return result
 
 
-def extent(strokes: Sequence[np.ndarray]) -> float:
-    """The longer side of the strokes' bounding box, in their own pixels; 0 for none.
+def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
+    """The longer side of the strokes' bounding box on a canvas of ``size`` pixels, which cuts them off; 0 for none.
 
     >>> extent([[(20, 10), (80, 10)], [(50, 10), (40, 110)]])
     100.0
     """
     checked = check_strokes(strokes)
-    return float(np.ptp(np.concatenate(checked), axis=0).max()) if checked else 0.0
+    return float(np.ptp(np.clip(np.concatenate(checked), 0, size), axis=0).max()) if checked else 0.0
 
 
 def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.ndarray:
@@ -130,7 +132,7 @@ def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.nd
         return np.zeros((SIDE, SIDE), np.float32)
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
-    scale = EXTENT / max((high - low).max(), size / 50)  # less than a fiftieth of the canvas is a dot, not a tiny digit
+    scale = EXTENT / max((high - low).max(), size * SMALLEST)  # what is smaller is a dot, not a tiny digit
     # Rounded, so that a coordinate that should be whole does not fall into another pixel by its last bit.
     moved = [np.round((stroke - (low + high) / 2) * scale + CANVAS / 2, 3) for stroke in strokes]
     return normalize(rasterize(moved, CANVAS, PEN * EXTENT))

@@ -18,6 +18,9 @@ VISITORS_PER_CORE = 10  # drawing at once; see tests/benchmarks/app.py
 LOOPBACK = "127.0.0.0/8", "::1"
 
 
+LEAST_KERNEL_MEMORY = 400  # MB of data: a kernel has 270 from the start, most of it unused, and draws with the rest
+
+
 class SettingsError(ValueError):
     """A setting that cannot be; the message says which and what to do."""
 
@@ -33,7 +36,7 @@ class Settings:
     proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed
     max_visitors: int = 0  # kernels in use at once; 0: what memory and cores allow
     visits_per_minute: int = 30  # new kernels for one address; a school class is one address
-    kernel_memory_mb: int = 768  # of data a kernel may have, 270 of which it has from the start (most of it unused)
+    kernel_memory_mb: int = 768  # of data a kernel may have; see ``LEAST_KERNEL_MEMORY``
     metrics_from: tuple[str, ...] = LOOPBACK  # networks that may read /metrics
 
     @classmethod
@@ -42,6 +45,11 @@ class Settings:
         given = {one.name: environment.get(f"DIGITS_{one.name.upper()}", "").strip() for one in fields(cls)}
         values: dict[str, Any] = {name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text}
         settings = cls(**values)
+        if not settings.visits_per_minute:
+            raise SettingsError("DIGITS_VISITS_PER_MINUTE is 0, so that nobody could come.")
+        if settings.kernel_memory_mb < LEAST_KERNEL_MEMORY:
+            raise SettingsError(f"DIGITS_KERNEL_MEMORY_MB is {settings.kernel_memory_mb}; a kernel needs at least "
+                                f"{LEAST_KERNEL_MEMORY}.")
         for name in ("proxies", "metrics_from"):
             for network in getattr(settings, name):
                 _network(name, network)
@@ -154,3 +162,10 @@ class Pace:
         now = self._clock()
         self._next = max(self._next, now - self._ahead) + self._step
         return max(self._next - now, 0)
+
+    def now(self) -> bool:
+        """Take a turn if it comes at once, else none."""
+        if max(self._next, self._clock() - self._ahead) + self._step > self._clock():
+            return False
+        self.wait()
+        return True

@@ -98,14 +98,18 @@ def read_literals(source: str, where: str) -> dict[str, Any]:
     {'epochs': 20}
     """
     values = {}
-    for statement in ast.parse(source).body:
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise RunError(f"{where}: the parameters cell is no Python ({error}).") from None
+    for statement in statements:
         if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1
                 and isinstance(statement.targets[0], ast.Name)):
             raise RunError(f"{where}: the parameters cell holds more than plain assignments (line {statement.lineno}).")
         name = statement.targets[0].id
         try:
             values[name] = ast.literal_eval(statement.value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise RunError(f"{where}: the parameter {name!r} is not a plain literal.") from None
     return values
 
@@ -180,7 +184,7 @@ def _parse(text: str, default: Any) -> Any:
         return text.lower() == "true"
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as ast.literal_eval says of itself
         return text
     return text if isinstance(default, str) and not isinstance(value, str) else value
 

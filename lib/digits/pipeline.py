@@ -164,12 +164,16 @@ def farewell(place: Place, record: dict, headline: str) -> None:
 def fail(place: Place, record: dict, error: BaseException) -> int:
     """Keep what is there as the failed run and say what happened; returns the exit status, or raises a bug on."""
     ignore_signals()
+    if not record["stages"]:  # nothing was done yet that could be kept
+        shutil.rmtree(place.building, ignore_errors=True)
+        raise error
     stage = record["stages"][-1]
     status = "interrupted" if isinstance(error, Stopped) else "failed"
     in_stage = stage["status"] == "running"
     if in_stage:
         stage["status"] = status
-    where = stage["notebook"] if in_stage else "report"
+    all_done = len(record["stages"]) == len(record["parameters"])
+    where = stage["notebook"] if in_stage else "report" if all_done else f"after {stage['notebook']}"
     message = provenance.tidy(explain(error))
     record |= {"status": status, "ended": now(),
                "error": {"notebook": where, "cell": getattr(error, "cell", None), "message": message}}

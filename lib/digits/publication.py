@@ -19,13 +19,15 @@ def publish(name: str, profile: str = "standard") -> int:
     published = paths.reference(profile)
     target = Place(published.parent, published.name)
     with folders.locked(place), folders.locked(target):
-        folders.repair(target)
+        for note in folders.repair(target):
+            console.say(note)
         record = read_json(place.final / "run.json")
         if reasons := objections(record, place, profile):
             raise RunError(f"{name!r} cannot be published: " + "; ".join(reasons) + ".")
         left_out = _left_out(place, profile)
+        kept_back = {*left_out, "run.json"}  # the record comes last: a copy that was cut off is no finished run
         shutil.copytree(place.final, target.building, ignore=lambda folder, names: [
-            name for name in names if name.startswith(".") or (name in left_out and folder == str(place.final))])
+            name for name in names if name.startswith(".") or (name in kept_back and folder == str(place.final))])
         stated = {"source": "defaults", "numbers": tolerances.default(read_json(place.final / "metrics.json"))}
         write_json(target.building / "run.json", record | {"published_without": left_out, "tolerances": stated})
         folders.swap(target)

@@ -106,7 +106,7 @@ class Recognizer:
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
         prediction = self.predict(ink.strokes_to_image(strokes, size))
-        if prediction.accepted and ink.extent(strokes) < size / 25:  # enlarged, a dot would look like a fat digit
+        if prediction.accepted and ink.extent(strokes, size) < size * ink.DOT:  # enlarged, a dot looks like a fat digit
             return replace(prediction, accepted=False, reason="not a digit")
         return prediction
 

@@ -40,6 +40,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.repeat and (options.profile or options.dataset or options.settings or options.first):
         parser.error("--repeat takes profile, data and parameters from the file: leave out --profile, --dataset, --set, --from")
+    if options.publish and (options.run or options.dataset or options.settings or options.first):
+        parser.error("--publish takes a finished run as it is: leave out --run, --dataset, --set, --from")
     if options.run is None:
         options.run = "check" if options.check else "repeat" if options.repeat else "latest"
     return options

@@ -27,11 +27,11 @@ HEADLINES = (  # the three that matter first
              "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training"),
     Headline("Right, of the pen digits it answers", "{03_evaluation.pen.selective.right.share:.1%}",
              "it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says \"not sure\" to the rest"),
-    Headline("Refused, of ink that is no digit", "{03_evaluation.non_digits.refused.share:.1%}",
+    Headline("Not answered, of ink that is no digit", "{03_evaluation.non_digits.refused.share:.1%}",
              "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
              "symbols"),
     Headline("Calibration error on the test set", "{03_evaluation.calibration.ece:.2%}",
-             "chance alone explains {03_evaluation.calibration.chance:.2%}"),
+             "chance alone explains up to {03_evaluation.calibration.chance:.2%}"),
     Headline("One image on one thread", "{04_optimization.chosen.latency_ms_median:.2f} ms",
              "the file that the app opens, {04_optimization.chosen.kilobytes:,.0f} kB; in float32 "
              "{04_optimization.files.float32.latency_ms_median:.2f} ms. {02_training.parameters:,} parameters, "
@@ -55,7 +55,7 @@ AIMS = (
     Aim("pen digits of unseen writers", 0.985, "03_evaluation.seeds.pen accuracy"),
     Aim("pen digits answered", 0.97, "03_evaluation.seeds.pen digits accepted"),
     Aim("of those right", 0.995, "03_evaluation.seeds.of those right"),
-    Aim("ink that is no digit refused", 0.9, "03_evaluation.seeds.non-digits not accepted"),
+    Aim("ink that is no digit, not answered", 0.9, "03_evaluation.seeds.non-digits not accepted"),
     Aim("calibration error, MNIST", 0.003, "03_evaluation.seeds.calibration error, MNIST", ".2%", at_least=False),
     Aim("calibration error, pen digits", 0.015, "03_evaluation.seeds.calibration error, pen", ".2%", at_least=False),
     Aim("one image on one thread, in float32", 0.25, "04_optimization.files.float32.latency_ms_median", ".2f ms",
@@ -81,8 +81,8 @@ ABSTRACT = (
     "Carried out with {03_evaluation.seeds.n} seeds, the recipe gives {03_evaluation.seeds.MNIST test accuracy.mean:.2%} ± "
     "{03_evaluation.seeds.MNIST test accuracy.std:.2%}.",
     "Nobody draws test images, so it also reads {03_evaluation.pen.n:,} digits that people whom it never met drew with a "
-    "pen: {03_evaluation.pen.accuracy:.1%}, and for another group of people "
-    "{03_evaluation.pen.writers_interval.0:.1%} to {03_evaluation.pen.writers_interval.1:.1%} is to be expected.",
+    "pen: {03_evaluation.pen.accuracy:.1%}, the "
+    "95% interval over writers is {03_evaluation.pen.writers_interval.0:.1%} to {03_evaluation.pen.writers_interval.1:.1%}.",
     "Where it is not sure it says so; its confidence is off by {03_evaluation.calibration.ece:.2%} on images like MNIST's and "
     "by {03_evaluation.pen.calibration.ece:.1%} on other hands.",
     "The smallest file that keeps its accuracy has {04_optimization.chosen.kilobytes:,.0f} kB.",
@@ -119,8 +119,9 @@ MODEL_CARD = (
         "{03_evaluation.pen.hardest.1.digit} ({03_evaluation.pen.hardest.1.errors:,}) and "
         "{03_evaluation.pen.hardest.2.digit} ({03_evaluation.pen.hardest.2.errors:,}) are misread most often.",
         "By what is drawn: it answers {03_evaluation.non_digits.worst.answered:.0%} of the drawings of a "
-        "{03_evaluation.non_digits.worst.kind} as if they were digits. Of kinds unlike anything in its training it refuses "
-        "{03_evaluation.non_digits.never_shown_refused.share:.0%}, of all {03_evaluation.non_digits.refused.share:.0%}.",
+        "{03_evaluation.non_digits.worst.kind} as if they were digits. Of kinds unlike anything in its training it leaves "
+        "{03_evaluation.non_digits.never_shown_refused.share:.0%} unanswered, of all "
+        "{03_evaluation.non_digits.refused.share:.0%}.",
         "By how sure it sounds: on the pen digits it claims {03_evaluation.pen.calibration.confidence:.1%} and is right "
         "{03_evaluation.pen.accuracy:.1%} of the time.")),
     ("What we could not do", (
@@ -182,11 +183,11 @@ def surprises(metrics: dict) -> list[str]:
         "{01_eda.baselines.nearest_neighbours_upright.test.accuracy:.2%} of the test images. A network has less to gain than "
         "its fame suggests.",
         "{03_evaluation.known_errors:,} of the {03_evaluation.test.errors:,} test errors are on images whose label most people "
-        "reject: the last tenths of a percent measure the labels as much as the network.",
+        "reject: part of the last tenths of a percent measures the labels, not the network.",
         "Other people's digits, drawn with another pen, are misread {03_evaluation.pen.times_as_often:.0f} times as often, and "
         "two writers of {03_evaluation.pen.writers:,} make {03_evaluation.pen.few_make_most:.0%} of these errors: the "
         "network does not fail a little for everybody, it fails a lot for some.",
-        "The way from the drawing to 28 × 28 pixels counts for more than the network: the same strokes and the same weights "
+        "The way from the drawing to 28 × 28 pixels can undo a good network: the same strokes and the same weights "
         "give {03_evaluation.pen.shrunk:.1%} when a canvas with small writing is just made smaller, and "
         "{03_evaluation.pen.accuracy:.1%} when the path is inked again with an even pen.",
         "Eight bits do: the file of {04_optimization.files.dynamic_int8.kilobytes:,.0f} kB answers like the one of "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import corruptions, data, evaluation, ink, negatives, provenance, unipen
+from digits import corruptions, data, evaluation, ink, intervals, negatives, provenance, unipen
 from digits.recognizer import Recognizer
 
 EACH = 100  # drawings of each kind that is no digit
@@ -28,15 +28,15 @@ def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> 
     replies |= {f"{kind} (unseen fonts)": [recognizer.predict_image(image) for image in some]
                 for kind, some in negatives.unseen(EACH, seed).items()}
     refused = {kind: [not reply.accepted for reply in some] for kind, some in replies.items()}
-    rows = {kind: evaluation.proportion(sum(some), len(some)) for kind, some in refused.items()}
+    rows = {kind: intervals.proportion(sum(some), len(some)) for kind, some in refused.items()}
     rows["never shown"] = _together(rows, corruptions.NEVER_SHOWN)
     rows["all"] = _together(rows, refused)
     blanks = [recognizer.predict_strokes([]), recognizer.predict_image(np.zeros((280, 280), np.uint8))]
-    return rows | {"blank": evaluation.proportion(sum(not blank.accepted for blank in blanks), len(blanks))}
+    return rows | {"blank": intervals.proportion(sum(not blank.accepted for blank in blanks), len(blanks))}
 
 
 def _together(rows: dict[str, dict], kinds) -> dict:
-    return evaluation.proportion(*(sum(rows[kind][key] for kind in kinds) for key in ("count", "n")))
+    return intervals.proportion(*(sum(rows[kind][key] for kind in kinds) for key in ("count", "n")))
 
 
 def milliseconds(recognizer: Recognizer, images: np.ndarray) -> dict:
@@ -77,7 +77,7 @@ def score(recognizer: Recognizer, seed: int) -> dict:
 
 def show(result: dict) -> None:
     """The table."""
-    share = evaluation.share_text
+    share = intervals.share_text
     rows = [("MNIST test", evaluation.accuracy_text(result["mnist"]), "at least 99.70%"),
             ("pen digits, unseen writers", evaluation.accuracy_text(result["pen"]), "at least 98.5%"),
             ("  expected of other writers", "{:.1%} to {:.1%}".format(*result["pen"]["writers_interval"]), ""),
