@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digits import data, fetch, unipen
+from digits import data, fetch, records, unipen
 
 REAL = os.environ.get("DIGITS_DATA")  # read now: the fixture below hides it from every test
 needs_mnist = pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist.npz").exists(), reason="DIGITS_DATA has no MNIST")
@@ -964,7 +964,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        data._write(path, fail)
+        records.write_file(path, fail)
     assert path.read_bytes() == b"old" and [*tmp_path.glob(".a*")] == []
 
 

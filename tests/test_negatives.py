@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digits import corruptions, ink, negatives
+from digits import ink, negatives, nondigits
 
 rng = np.random.default_rng(3)
 DIGITS = np.stack([ink.strokes_to_image([np.array([(90.0, 60), (190, 60), (190, 60 + 15 * k), (120, 240)])])
@@ -56,9 +56,9 @@ def test_a_glyph_is_upright_and_its_holes_are_open():
 
 def test_examination_kinds_come_with_pairs_of_digits():
     drawings = [[np.array([(0.0, 0), (30, 100)])], [np.array([(0.0, 0), (80, 90)]), np.array([(10.0, 5), (20, 50)])]]
-    for strokes in corruptions.side_by_side(drawings, 5, seed=1):
+    for strokes in nondigits.side_by_side(drawings, 5, seed=1):
         points = np.concatenate(strokes)
         assert points.min() >= 0 and points.max() <= ink.CANVAS
     unseen = negatives.unseen(4, seed=1)
     assert set(unseen) == {"letter", "symbol"} and all(len(some) == 4 for some in unseen.values())
-    assert set(corruptions.NEVER_SHOWN) <= set(corruptions.NON_DIGITS)
+    assert set(nondigits.NEVER_SHOWN) <= set(nondigits.NON_DIGITS)

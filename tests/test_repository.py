@@ -134,8 +134,8 @@ def test_supported_pythons_are_the_same_everywhere():
 # What a module may know: the floors below its own. plots is its package's own file, the same as digits.plots.style.
 FLOORS = [floor.split() for floor in (
     # one thing each, knowing nothing else of ours
-    """bootstrap calibration corruptions fetch ink intervals kernel leases limits paths plots.style quiet records sampling show
-       statements ticker unipen""",
+    """bootstrap calibration corruptions fetch ink intervals kernel leases limits nondigits paths plots.style quiet records
+       sampling show statements ticker unipen""",
     # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
     """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
        process provenance quantities recognizer runs""",

@@ -269,9 +269,9 @@ def test_a_bad_storage_is_named_without_its_password(url, message):
 
 def test_the_storage_is_the_runs_own_unless_a_variable_says_otherwise(tmp_path, monkeypatch):
     monkeypatch.delenv(studies.VARIABLE, raising=False)
-    assert studies.default(tmp_path) == tmp_path / "study.journal"
+    assert studies.storage(tmp_path) == tmp_path / "study.journal"
     monkeypatch.setenv(studies.VARIABLE, "postgresql+psycopg://somewhere/else")
-    assert studies.default(tmp_path) == "postgresql+psycopg://somewhere/else"
+    assert studies.storage(tmp_path) == "postgresql+psycopg://somewhere/else"
 
 
 # --- Several workers -------------------------------------------------------------------------------------------------

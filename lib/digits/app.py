@@ -503,7 +503,7 @@ def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> tuple[fl
 
 def _run_records(run: str) -> tuple[dict, dict]:
     """``run.json`` and ``metrics.json`` of a run; {} for what is missing or damaged."""
-    folder = paths.REFERENCE if run == "reference" else paths.OUTPUTS / run
+    folder = paths.run_folder(run)
     found = []
     for name in ("run.json", "metrics.json"):
         try:
@@ -522,15 +522,12 @@ def _stand_in(record: dict) -> str:
         "more.")
 
 
-def _model_path(run: str, name: str):
-    return (paths.REFERENCE if run == "reference" else paths.OUTPUTS / run) / "models" / f"{name}.tflite"
-
-
 def _model_labels(recognizer: Recognizer, speeds: dict[str, str]) -> dict[str, str]:
     """Each model of the run with its size and, when measured, how long it takes."""
     labels = {}
     for name in available(recognizer.run):
-        size = f"{_model_path(recognizer.run, name).stat().st_size / 1000:.0f} kB"
+        path = paths.run_folder(recognizer.run) / "models" / f"{name}.tflite"
+        size = f"{path.stat().st_size / 1000:.0f} kB"
         labels[name] = " · ".join(filter(None, (name, size, speeds.get(name))))
     return labels
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from digits.ink import normalize
+from digits.ink import SIDE, normalize
 
 cv2.setNumThreads(1)  # images are tiny; training keeps the cores, and one thread keeps the order of sums
 
@@ -54,7 +54,7 @@ def _linear(rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> 
     return np.stack([cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy], -1).reshape(n, 2, 2)
 
 
-SIDE, GAP = 28, 2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
+GAP = 2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
 _GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2).astype(np.float32)  # x then y
 _ENLARGE = cv2.resize(np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC)  # (28, 5)
 

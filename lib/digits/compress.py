@@ -117,16 +117,15 @@ def deployed(model: keras.Model, images: np.ndarray, runs: int) -> dict:
         return file_sizes(path) | latency(path, images, runs)
 
 
-def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int,
-                  reference: str = "float32") -> pd.DataFrame:
+def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int) -> pd.DataFrame:
     """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set with count and interval.
 
     sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; a set called "pen" gives the columns
     ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``. ``agreement_with_float32``: share of the first
-    set's images that get the same digit as from the ``reference`` file.
+    set's images that get the same digit as from the file called "float32".
     """
     first = next(iter(sets.values()))[0]
-    expected = litert_logits(files[reference], first).argmax(1)
+    expected = litert_logits(files["float32"], first).argmax(1)
     rows = {}
     for name, path in files.items():
         scores: dict = {}
@@ -157,8 +156,8 @@ def refusals(path: Path, images: np.ndarray) -> int:
     return int((energy(litert_logits(path, images)) < limits.min_energy).sum())
 
 
-def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float], reference: str = "float32") -> pd.Series:
-    """Which files of ``measure_files`` are at most a set's tolerance (a share) below the ``reference`` on every set.
+def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Series:
+    """Which files of ``measure_files`` are at most a set's tolerance (a share) below float32 on every set.
 
     tolerances: by the set's name; one that the table lacks is not asked for. Counted in errors, so that rounding
     decides nothing.
@@ -167,11 +166,11 @@ def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float], reference:
     for kind, tolerance in tolerances.items():
         if f"{kind}_errors" in table:
             more = np.floor(tolerance * table[f"{kind}_n"] + 1e-9)
-            good &= table[f"{kind}_errors"] <= table.loc[reference, f"{kind}_errors"] + more
+            good &= table[f"{kind}_errors"] <= table.loc["float32", f"{kind}_errors"] + more
     return good
 
 
-def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float], reference: str = "float32") -> str:
+def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
     """The smallest file that is ``good_enough``; of equally small ones the one with fewer errors, then the first."""
-    good = table[good_enough(table, tolerances, reference)]
+    good = table[good_enough(table, tolerances)]
     return str(good.sort_values(["bytes", "validation_errors"], kind="stable").index[0])

@@ -6,7 +6,6 @@ What a file holds is judged by the content of its arrays, never by its name, its
 import gzip
 import hashlib
 import math
-import os
 import shutil
 import struct
 import tempfile
@@ -15,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from digits import fetch, paths, unipen
+from digits.records import write_file, write_text
 from digits.unipen import PenDigit
 
 __all__ = [
@@ -302,17 +302,6 @@ def _warn(message: str, deeper: int = 0) -> None:
     warnings.warn(message, DataWarning, stacklevel=5 + deeper)  # past a _from function, _obtain and the public one
 
 
-def _write(path: Path, write: Callable) -> None:
-    """``write(file)`` to a file that appears under its name only when it is complete."""
-    partial = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 # MNIST
 
 
@@ -422,7 +411,7 @@ def _keep_mnist(folder: Path, arrays: dict[str, np.ndarray], cache: Path) -> Non
     if not archive.exists():
         np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
     with archive.open("rb") as file:
-        _write(cache / archive.name, lambda kept: shutil.copyfileobj(file, kept))
+        write_file(cache / archive.name, lambda kept: shutil.copyfileobj(file, kept))
 
 
 def _dataset(name: str, source: str, arrays: dict[str, np.ndarray]) -> Dataset:
@@ -529,7 +518,7 @@ def _keep_pen(folder: Path, _text: str, cache: Path) -> None:
     for split in PEN_DIGITS:
         text = _read_pen(folder, split)
         if text is not None:
-            _write(cache / f"pendigits-orig.{split}", lambda file, text=text: file.write(text.encode("ascii")))
+            write_text(cache / f"pendigits-orig.{split}", text)
 
 
 # What a run works with
@@ -569,8 +558,8 @@ def save_arrays(dataset: Dataset, folder: Path) -> None:
     """Write ``X_train.npy``, ``y_train.npy``, ``X_test.npy`` and ``y_test.npy`` (one-hot) into an existing folder."""
     for part in ("train", "test"):
         images, labels = getattr(dataset, f"x_{part}"), one_hot(getattr(dataset, f"y_{part}"))
-        _write(Path(folder) / f"X_{part}.npy", lambda file, array=images: np.save(file, array))
-        _write(Path(folder) / f"y_{part}.npy", lambda file, array=labels: np.save(file, array))
+        write_file(Path(folder) / f"X_{part}.npy", partial(np.save, arr=images))
+        write_file(Path(folder) / f"y_{part}.npy", partial(np.save, arr=labels))
 
 
 def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

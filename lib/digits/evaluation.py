@@ -61,10 +61,10 @@ def kept_epoch(history: pd.DataFrame) -> pd.Series:
 # --- Accuracy ---------------------------------------------------------------------------------------------------------
 
 def accuracy_summary(labels: np.ndarray, predictions: np.ndarray) -> dict:
-    """``accuracy``, ``errors``, ``n`` and the 95% Wilson ``interval`` of the accuracy; both arguments (n,)."""
+    """``accuracy`` (NaN when n = 0), ``errors``, ``n`` and the 95% Wilson ``interval`` of the accuracy; both arguments (n,)."""
     n = len(labels)
     right = int(np.sum(np.asarray(labels) == predictions))
-    return {"accuracy": right / n, "errors": n - right, "n": n, "interval": wilson_interval(right, n)}
+    return {"accuracy": right / n if n else float("nan"), "errors": n - right, "n": n, "interval": wilson_interval(right, n)}
 
 
 def accuracy_text(summary: dict) -> str:
@@ -296,16 +296,14 @@ def coverage_at_risk(confidence: np.ndarray, correct: np.ndarray, risk: float) -
     return float(curve.loc[curve["risk"] <= risk, "coverage"].max() if (curve["risk"] <= risk).any() else 0.0)
 
 
-def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float, coverage: float = 0.0) -> float:
+def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
     """The lowest threshold whose answers are wrong at most ``risk`` of the time, on data that is not the test set.
 
-    It never asks for so much that fewer than ``coverage`` of the samples would be answered: where both cannot be
-    had, the threshold is the highest one that still answers that many. Both are shares in [0, 1].
+    ``risk`` is a share in [0, 1]. Where it cannot be had, the threshold is the highest at which anything is answered.
     """
     curve = risk_coverage(confidence, correct)
-    allowed = curve[curve["coverage"] >= coverage]  # never empty: the last row answers everything
-    good = allowed[allowed["risk"] <= risk]
-    return float(good["threshold"].iloc[-1] if len(good) else allowed["threshold"].iloc[0])
+    good = curve[curve["risk"] <= risk]
+    return float(good["threshold"].iloc[-1] if len(good) else curve["threshold"].iloc[0])
 
 
 def conformal_probability(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
@@ -364,8 +362,6 @@ def refusal_table(replies: Mapping[str, list]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# --- Comparing two models, and intervals for anything -----------------------------------------------------------------
-
 def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray) -> pd.DataFrame:
     """What a movable threshold gives: for 0, 0.01, ... 0.99 the share ``answered`` and, of those, the share ``right``.
 
@@ -376,6 +372,8 @@ def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarr
     right = np.divide((given & np.asarray(correct, bool)).sum(1), given.sum(1), out=np.ones(100), where=given.any(1))
     return pd.DataFrame({"threshold": thresholds, "answered": given.mean(1), "right": right})
 
+
+# --- Comparing two models, and intervals for anything -----------------------------------------------------------------
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     """Exact test that two models err equally often on the same samples (McNemar 1947): only where they differ counts.

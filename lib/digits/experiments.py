@@ -51,11 +51,6 @@ def non_digits(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     return negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))[0]
 
 
-def size(model: keras.Model) -> dict:
-    """``parameters`` (all that is stored) and ``multiplies`` (for one image)."""
-    return {"parameters": model.count_params(), "multiplies": models.count_multiplies(model)}
-
-
 @dataclass(frozen=True)
 class Condition:
     """One way to train."""
@@ -96,8 +91,7 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     condition's seed.
     """
     seed = condition.config.seed
-    keras.backend.clear_session()  # dozens of networks in one process would otherwise pile up
-    training.set_seed(seed)
+    training.begin(seed)
     others = non_digits(x, y, seed) if condition.non_digits else None
     images, labels = next(iter(sets.values()))
     targets = y * (1 - condition.smoothing) + condition.smoothing / y.shape[1]
@@ -106,7 +100,7 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     training.fit(model, x, targets.astype(np.float32), (images, data.one_hot(labels)), condition.config,
                  condition.augmentation, non_digits=others, title=title)
     seconds = time.perf_counter() - started
-    return model, {**size(model), "seconds": seconds, **score(model, sets)}
+    return model, {**models.size(model), "seconds": seconds, **score(model, sets)}
 
 
 def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: np.ndarray, y: np.ndarray, sets: Sets,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digits import ink, paths
+from digits.records import write_file
 
 if TYPE_CHECKING:  # loaded only where they are used: the app starts faster without
     import pandas as pd
@@ -199,15 +200,8 @@ class Store:
             "digits": np.array([record["digit"] for record in labelled], np.int64),
             "model_sha256": np.array([record["model_sha256"] for record in labelled], "U64"),
         }
-        path = Path(path)
-        partial = path.with_name(f".{path.name}-{os.getpid()}")
         with _in_words("The export cannot be written"):
-            try:
-                with partial.open("wb") as file:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_file(Path(path), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
         return len(labelled)
 
 

@@ -34,7 +34,7 @@ def expected(kind: str, content: object) -> bool:
     channels, data = get_comm_manager().comms, content.get("data")
     if kind == "comm_msg":
         known = content["comm_id"] in channels and isinstance(data, dict)
-        return known and data.get("method") in ("request_states", "request_state", "custom")
+        return known and data.get("method") in ("request_states", "custom")
     controls = [one for one, channel in channels.items() if channel.target_name == CONTROL]
     if kind == "comm_close":
         return content["comm_id"] in controls

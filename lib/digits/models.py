@@ -252,6 +252,11 @@ def count_multiplies(model: keras.Model) -> int:
     return sum(_multiplies(layer) for layer in model.layers)
 
 
+def size(model: keras.Model) -> dict:
+    """``parameters`` (all that is stored) and ``multiplies`` (for one image)."""
+    return {"parameters": model.count_params(), "multiplies": count_multiplies(model)}
+
+
 def layer_table(model: keras.Model) -> pd.DataFrame:
     """One row a layer: name, kind, output shape, parameters, multiplies for one image."""
     return pd.DataFrame([{

@@ -47,7 +47,7 @@ class Drawing:
     tool: str = "pen"
     _past: list = field(default_factory=list)
     _future: list = field(default_factory=list)
-    _open: int | None = None  # the point at which the stroke that is being drawn begins in ``strokes``
+    _open: bool = False  # whether the last of ``strokes`` is still being drawn
     _eraser: np.ndarray | None = None  # where the eraser was last, while it is down
 
     @property
@@ -58,7 +58,7 @@ class Drawing:
     @property
     def is_open(self) -> bool:
         """Whether the pen or the eraser is down."""
-        return self._open is not None or self._eraser is not None
+        return self._open or self._eraser is not None
 
     @property
     def can_undo(self) -> bool:
@@ -80,7 +80,7 @@ class Drawing:
             return
         self._check_room(1, new_stroke=True)
         self._remember()
-        self._open = len(self.strokes)
+        self._open = True
         self.strokes += (_inside([(x, y)]),)
 
     def move(self, points: Sequence[tuple[float, float]]) -> None:
@@ -89,13 +89,13 @@ class Drawing:
         if self._eraser is not None and len(points):
             self._erase(np.concatenate([self._eraser, points]))
             self._eraser = points[-1:]
-        elif self._open is not None and len(points):
+        elif self._open and len(points):
             self._check_room(len(points))
             self.strokes = (*self.strokes[:-1], np.concatenate([self.strokes[-1], points]))
 
     def up(self) -> None:
         """The pen leaves the pad."""
-        self._open = self._eraser = None
+        self._open, self._eraser = False, None
 
     def clear(self) -> None:
         """Take all ink away; can be undone."""

@@ -23,6 +23,11 @@ def is_reference(name: str) -> bool:
     return re.fullmatch(rf"{REFERENCE.name}(-.*)?", name, re.IGNORECASE) is not None
 
 
+def run_folder(name: str) -> Path:
+    """The folder of a run by its name; "reference" is the published one."""
+    return REFERENCE if name == REFERENCE.name else OUTPUTS / name
+
+
 def given_data() -> Path | None:
     """The folder that ``DIGITS_DATA`` names (relative to the working directory), or None."""
     folder = os.environ.get("DIGITS_DATA")

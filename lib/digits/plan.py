@@ -90,11 +90,6 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:12]
 
 
-def storage(folder: Path) -> Path | str:
-    """Where the studies of the run in ``folder`` are kept: its journal, or the database that ``DIGITS_STUDY_URL`` names."""
-    return studies.default(folder)
-
-
 def open_study(where: Path | str, plan: Plan) -> Study:
     """The study of ``plan`` in ``where``, a journal's path or a database's URL: continued when it is there, else new.
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from digits import ink, segmentation
 from digits.recognizer import Prediction, Recognizer
+from digits.segmentation import Box
 
 MEMORY = 500  # groups of strokes whose answer is remembered
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Reader:
         """The answer for the strokes on the pad; the part that was drawn last is looked at."""
         started = time.perf_counter()
         parts = segmentation.read(self, strokes, ink.CANVAS).parts if len(strokes) else ()  # type: ignore[arg-type]
-        parts = tuple(Part(part.prediction, box=part.box, strokes=tuple(part.strokes)) for part in parts)
+        parts = tuple(Part(part.prediction, box=part.box, strokes=part.strokes) for part in parts)
         parts = tuple(part for part in parts if part.prediction.digit is not None)
         chosen = _latest(parts, strokes[-1][-1]) if parts else 0
         seconds = time.perf_counter() - started if parts else 0.0

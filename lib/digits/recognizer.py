@@ -124,12 +124,12 @@ class Recognizer:
 
 def available(run: str) -> list[str]:
     """Names of the LiteRT models that a run holds."""
-    return sorted(path.stem for path in (_folder(run) / "models").glob("*.tflite"))
+    return sorted(path.stem for path in (paths.run_folder(run) / "models").glob("*.tflite"))
 
 
 def chosen(run: str) -> str:
     """The name of the model that the rule of 04_optimization picked in a run; "float32" where it has picked none."""
-    name = _dict(_dict(_record(_folder(run), "metrics.json").get("04_optimization")).get("chosen")).get("name")
+    name = _dict(_dict(_record(paths.run_folder(run), "metrics.json").get("04_optimization")).get("chosen")).get("name")
     return name if name in available(run) else "float32"
 
 
@@ -140,16 +140,12 @@ def calibration_path(path: Path, recorded: Container[str] = ()) -> Path:
     return own if own.name in recorded or own.exists() else path.with_name("calibration.json")
 
 
-def _folder(run: str) -> Path:
-    return paths.REFERENCE if run == "reference" else paths.OUTPUTS / run
-
-
 def _run_folder(run: str | None) -> Path:
     if run is None:
         record = _record(paths.OUTPUTS / "latest")
         good = record.get("status") == "finished" and record.get("profile") != "quick"
         run = "latest" if good and _dict(record.get("dataset")).get("name") == "mnist" else "reference"
-    folder = _folder(run)
+    folder = paths.run_folder(run)
     if not folder.is_dir():
         raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
     return folder

@@ -5,7 +5,9 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -42,11 +44,16 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: nobody reads half a file, and a full disk leaves the old one."""
+    """Write a text file whole or not at all."""
+    write_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """``write(file)`` to a file that has its name only when it is whole: nobody reads half, a full disk leaves the old one."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a published run from others

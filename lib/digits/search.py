@@ -23,10 +23,10 @@ from digits.augment import Augmentation
 from digits.backend import keras
 from digits.findings import best, best_of, importances, random_at_cost, table, tied_with_best
 from digits.leases import StudyError
-from digits.plan import SETTINGS, Plan, fingerprint, open_study, run, storage
+from digits.plan import SETTINGS, Plan, fingerprint, open_study, run
 from digits.process import Stopped, stop_on_signals
 from digits.records import RunError, check_name, read_json
-from digits.studies import Score, Study, Watch
+from digits.studies import Score, Study, Watch, storage
 
 __all__ = [
     "SETTINGS", "Plan", "Score", "Study", "StudyError", "Watch", "best", "best_of", "fingerprint", "importances", "open_study",
@@ -56,8 +56,7 @@ def train_and_score(name: str, x: np.ndarray, y: np.ndarray, validation_data: tu
     images in all epochs, forward only), ``pruned`` (ended by ``watch``), and ``accuracy``, ``errors``, ``n``, 95%
     ``interval`` of its best epoch. Everything random follows ``config.seed``.
     """
-    keras.backend.clear_session()  # dozens of networks in one process would otherwise pile up
-    training.set_seed(config.seed)
+    training.begin(config.seed)
     model = models.build(name, **options)
     watcher = _Watcher(watch or (lambda epoch, accuracy: False), config.epochs)
     started = time.perf_counter()
@@ -65,10 +64,9 @@ def train_and_score(name: str, x: np.ndarray, y: np.ndarray, validation_data: tu
     seconds = time.perf_counter() - started
     images, labels = validation_data
     predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-    multiplies = models.count_multiplies(model)
-    return {"parameters": model.count_params(), "multiplies": multiplies, "seconds": seconds, "epochs": epochs,
-            "cost": multiplies * len(x) * epochs, "pruned": watcher.pruned,
-            **evaluation.accuracy_summary(labels.argmax(1), predicted)}
+    size = models.size(model)
+    return {**size, "seconds": seconds, "epochs": epochs, "cost": size["multiplies"] * len(x) * epochs,
+            "pruned": watcher.pruned, **evaluation.accuracy_summary(labels.argmax(1), predicted)}
 
 
 def training_score(plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]) -> Score:

@@ -51,29 +51,11 @@ class Reading:
     parts: tuple[Part, ...]  # left to right
 
 
-class _Piece(NamedTuple):
-    """A stroke or, when one stroke runs through two digits, a piece of it."""
-
-    points: np.ndarray  # (n, 2)
-    stroke: int  # its index in what the caller gave
-
-
-def group_strokes(strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> list[list[int]]:
-    """Which strokes make which digit, by their geometry alone.
-
-    strokes: (n, 2) arrays of canvas pixels, y downwards. Returns the indices of the strokes of each digit, digits from
-    left to right; specks far from any digit and empty strokes are in none. ValueError for other shapes.
-    """
-    pieces = _pieces(strokes, size)
-    row = _Row([piece.points for piece in pieces])
-    return [sorted(pieces[k].stroke for k in row.order[i:j]) for i, j in row.best_partition(lambda _i, _j: 0.0)]
-
-
 def group_boxes(boxes: np.ndarray, confidence: Callable[[list[int]], float] | None = None) -> list[list[int]]:
-    """The same for pieces of ink in a picture.
+    """Which strokes, or pieces of ink in a picture, make which digit: the indices of each, digits from left to right.
 
-    boxes: (n, 4) left, top, right, bottom in pixels. confidence: how sure the recognizer is that the pieces with these
-    indices are one digit, in [0, 1]; without it geometry decides alone.
+    boxes: (n, 4) left, top, right, bottom in pixels; specks far from any digit are in none. confidence: how sure the
+    recognizer is that the pieces with these indices are one digit, in [0, 1]; without it geometry decides alone.
     """
     row = _Row(np.asarray(boxes, float).reshape(-1, 2, 2), most=len(boxes))
 
@@ -119,8 +101,8 @@ class _Reader:
         self.recognizer, self.size = recognizer, size
         self._known: dict[tuple[int, ...], tuple[list[np.ndarray], Prediction]] = {}  # by the strokes' identity
 
-    def read(self, pieces: list[_Piece]) -> _Scored:
-        row = _Row([piece.points for piece in pieces])
+    def read(self, pieces: list[np.ndarray]) -> _Scored:
+        row = _Row(pieces)
 
         def evidence(i: int, j: int) -> float:
             answer = self._answer(row.strokes[i:j])
@@ -238,9 +220,8 @@ def even_steps(points: np.ndarray, step: float, most: int = 2000) -> np.ndarray:
     return np.column_stack([np.interp(places, along, points[:, axis]) for axis in (0, 1)])
 
 
-def _pieces(strokes: Sequence[np.ndarray], size: int) -> list[_Piece]:
-    given = [(k, points) for k, stroke in enumerate(strokes) for points in ink.check_strokes([stroke])]
-    return [_Piece(np.clip(points, 0, size), k) for k, points in given]
+def _pieces(strokes: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
+    return [np.clip(points, 0, size) for points in ink.check_strokes(strokes)]
 
 
 def _is_speck(boxes: np.ndarray, k: int, height: float) -> bool:
@@ -264,13 +245,13 @@ def _shared_height(a: np.ndarray, b: np.ndarray) -> float:
     return max(shared, 0.0) / max(max(a[3], b[3]) - min(a[1], b[1]), 1e-9)
 
 
-def _cut_joined(pieces: list[_Piece], left: float, right: float) -> list[_Piece]:
-    """The pieces, each stroke that runs on to the right from one digit to the next cut where it does.
+def _cut_joined(pieces: list[np.ndarray], left: float, right: float) -> list[np.ndarray]:
+    """The pieces, (n, 2) each, every stroke that runs on to the right from one digit to the next cut where it does.
 
     On its way between two digits a pen passes every x once. Of that passage the digit before it keeps the share
     ``left``, the digit after it what follows the share ``right``.
     """
-    return [_Piece(part, piece.stroke) for piece in pieces for part in _cut(piece.points, left, right)]
+    return [part for points in pieces for part in _cut(points, left, right)]
 
 
 def _cut(points: np.ndarray, left: float, right: float) -> list[np.ndarray]:

@@ -79,7 +79,7 @@ class _JournalLock(BaseJournalFileLock):
                 file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def default(folder: Path) -> Path | str:
+def storage(folder: Path) -> Path | str:
     """Where the studies of the run in ``folder`` are: what ``DIGITS_STUDY_URL`` names, else a journal in the folder."""
     return os.environ.get(VARIABLE) or folder / "study.journal"
 

@@ -8,8 +8,8 @@ Publication states the defaults of ``RULES``. They rest on one thought: training
 two runs are as far apart as two seeds, so whatever a trained network decides may move as far as chance moves it, and
 what no training touches may not move beyond rounding. Where chance says too little (what networks make of images unlike
 all that they have seen, limits that a handful of images set), they are twice what a run on one thread moved from one on
-two, as a rule. ``python -m digits.tolerances --write RUN RUN ...`` replaces
-them by what was measured: runs of the same commit, data and parameters with other thread counts, oneDNN switched off,
+two, as a rule. ``python -m digits.tolerances --write RUN RUN ...`` widens
+them to what was measured: runs of the same commit, data and parameters with other thread counts, oneDNN switched off,
 on other processors.
 """
 
@@ -131,7 +131,7 @@ def measured(reference: dict, runs: list[dict], factor: float = FACTOR) -> dict[
     """Tolerances from the metrics of repeated runs: ``factor`` times the largest deviation from the reference.
 
     Text, flags and lengths of lists that changed are allowed any value. Numbers that did not move are not in it: a
-    handful of runs does not prove that they never will, so they keep their defaults.
+    handful of runs does not prove that they never will.
     """
     table: dict[str, Allowed] = {}
     before = compared(reference)
@@ -206,8 +206,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print("\n".join(f"{name}: {'any' if moved[name] is ANY else f'{moved[name]:.3g}'}" for name in sorted(moved)))
     if options.write:
-        source = f"{len(options.runs)} runs, {options.factor:g} times the largest deviation; defaults where none moved"
-        stated = {"source": source, "numbers": default(metrics) | moved}
+        table = default(metrics)
+        table |= {name: _larger(table.get(name, 0.0), allowed) for name, allowed in moved.items()}
+        source = f"defaults, widened to {options.factor:g} times the largest deviation of {len(options.runs)} runs"
+        stated = {"source": source, "numbers": table}
         write_json(options.reference / "run.json", record | {"tolerances": stated})
     return 0
 

@@ -39,6 +39,12 @@ def set_seed(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def begin(seed: int) -> None:
+    """``set_seed`` where dozens of networks follow one another in one process: what the last one left is let go."""
+    keras.backend.clear_session()
+    set_seed(seed)
+
+
 def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """One cycle (Smith 2018) over ``steps`` steps: linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup = int(config.warmup * steps)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import corruptions, data, evaluation, ink, intervals, negatives, provenance, unipen
+from digits import data, evaluation, ink, intervals, negatives, nondigits, provenance, unipen
 from digits.recognizer import Recognizer
 
 EACH = 100  # drawings of each kind that is no digit
@@ -22,14 +22,14 @@ SPEED_RUNS = 2_000
 
 def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> dict[str, dict]:
     """Of ink that is no digit, the share that is not accepted: a row a kind, and all of them together."""
-    drawings = corruptions.non_digits(EACH, seed)
-    drawings["two digits as one"] = corruptions.side_by_side(pen, EACH, seed)
+    drawings = nondigits.non_digits(EACH, seed)
+    drawings["two digits as one"] = nondigits.side_by_side(pen, EACH, seed)
     replies = {kind: [recognizer.predict_strokes(strokes) for strokes in some] for kind, some in drawings.items()}
     replies |= {f"{kind} (unseen fonts)": [recognizer.predict_image(image) for image in some]
                 for kind, some in negatives.unseen(EACH, seed).items()}
     refused = {kind: [not reply.accepted for reply in some] for kind, some in replies.items()}
     rows = {kind: intervals.proportion(sum(some), len(some)) for kind, some in refused.items()}
-    rows["never shown"] = _together(rows, corruptions.NEVER_SHOWN)
+    rows["never shown"] = _together(rows, nondigits.NEVER_SHOWN)
     rows["all"] = _together(rows, refused)
     blanks = [recognizer.predict_strokes([]), recognizer.predict_image(np.zeros((280, 280), np.uint8))]
     return rows | {"blank": intervals.proportion(sum(not blank.accepted for blank in blanks), len(blanks))}

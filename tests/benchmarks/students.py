@@ -83,7 +83,7 @@ def main() -> None:
             "test": (mnist.x_test, mnist.y_test), "pen_test": experiments.pen_images(data.load_pen_digits("tes"))}
     table = compress.measure_files(files, sets, LATENCY_RUNS)
     table["refused"] = [compress.refusals(path, odd) / len(odd) for path in files.values()]
-    row = {"network": options.network, **experiments.size(student), "training": asdict(config), "seconds": seconds,
+    row = {"network": options.network, **models.size(student), "training": asdict(config), "seconds": seconds,
            "temperature": options.temperature, "mended": mended, "teacher_sha256": sha256(teacher_path),
            "files": table.to_dict("index"), "code": provenance.code(), "machine": provenance.machine(),
            "tensorflow": tf.__version__}

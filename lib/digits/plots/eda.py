@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from digits.plots.style import ACCENT, BAD, MUTED, PALETTE, WIDTH, ink
+from digits.unipen import TABLET
 
 MARKERS = ("o", "s", "^")  # told apart without colour
-TABLET = 500  # units: the side of the pen digits' tablet
 
 
 def tile_rows(rows: dict[str, Sequence], columns: Sequence[str] = ()) -> Figure:

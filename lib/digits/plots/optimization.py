@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from digits.plots.style import ACCENT, BAD, GOOD, MUTED, PALETTE, WIDTH
+from digits.plots.style import ACCENT, BAD, GOOD, MUTED, PALETTE, PLAIN, WIDTH
 
 TITLES = {"compact": "our compact net", "compact_small": "compact, half as wide", "compact_large": "compact, wider",
           "keras_example": "Keras example", "lenet5": "LeNet-5", "vgg": "VGG-style net", "residual": "residual net",
@@ -18,7 +18,6 @@ TITLES = {"compact": "our compact net", "compact_small": "compact, half as wide"
           "int8_aware": "full int8, learnt", "pruned": "pruned"}
 SETS = {"validation": "MNIST, validation", "pen": "pen digits, development writers"}
 MARKERS = "osD^vPX*<>"
-_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.001 rather than a power of ten
 
 
 def title(name: str) -> str:
@@ -49,7 +48,7 @@ def _error_axis(ax: Axes, label: str = "error rate (%), upwards is better") -> N
     """Logarithmic, since 0.4% and 0.8% differ as much as 4% and 8%; and turned, so that up is good."""
     ax.set(yscale="log", ylabel=label)
     ax.invert_yaxis()
-    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=_PLAIN, minor_formatter=NullFormatter())
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=PLAIN, minor_formatter=NullFormatter())
 
 
 def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:
@@ -68,7 +67,7 @@ def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -
         ax.step(best["multiplies"] / 1e6, _error_rates(best, kind)[0], where="post", color=MUTED, linewidth=1, zorder=0)
         _error_axis(ax)
         ax.set(xscale="log", xlabel="multiplies for one image (millions)", title=SETS.get(kind, kind))
-        ax.xaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter=_PLAIN, minor_formatter=NullFormatter())
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter=PLAIN, minor_formatter=NullFormatter())
     for ax in axes[0, 1:]:
         ax.set_ylabel("")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -146,7 +145,7 @@ def trade_offs(table: pd.DataFrame, limit: float) -> Figure:
     for ax in (left, right):
         ax.axhline(max(100 * (1 - limit), 50 / table["validation_n"].iloc[0]), color=MUTED, linewidth=1, linestyle="--")
         ax.set_xscale("log")
-        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=_PLAIN, minor_formatter=NullFormatter())
+        ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=PLAIN, minor_formatter=NullFormatter())
     _error_axis(left, "validation error rate (%), upwards is better")
     left.set(xlabel="file size (kB)")
     right.set(xlabel="one image, one thread: median (ms)")

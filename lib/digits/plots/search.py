@@ -12,15 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from digits import findings
-from digits.plots.style import ACCENT, BAD, MUTED, WIDTH
+from digits.plots.style import ACCENT, BAD, MUTED, PLAIN, WIDTH
 
 ACCURACY = "validation accuracy"
-_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.001 rather than a power of ten
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def _finish(ax: Axes, **labels: str) -> Axes:
 def _readable(axis: Axis, limits: tuple[float, float]) -> None:
     """Ticks of a logarithmic axis as plain numbers, so few that they do not touch."""
     wide = limits[1] / limits[0] > 300
-    axis.set(major_locator=LogLocator(subs=(1,) if wide else (1, 3)), major_formatter=_PLAIN,
+    axis.set(major_locator=LogLocator(subs=(1,) if wide else (1, 3)), major_formatter=PLAIN,
              minor_formatter=NullFormatter())
 
 
