@@ -412,12 +412,12 @@ def _finished(folder: Path, errors: int, **record) -> Path:
 
 def test_the_command_writes_measured_tolerances_into_the_reference(tmp_path, capsys):
     reference, one, other = (_finished(tmp_path / name, errors, environment={"OMP_NUM_THREADS": name})
-                             for name, errors in (("2", 35), ("1", 38), ("4", 31)))
+                             for name, errors in (("2", 35), ("1", 48), ("4", 31)))
     seed = _finished(tmp_path / "seed", 60, parameters={"01_eda": {"seed": 2}})
     arguments = ["--reference", str(reference), "--write", str(one)]
-    assert tolerances.main([*arguments, str(other)]) == 0 and "03_evaluation.test.errors: 8" in capsys.readouterr().out
+    assert tolerances.main([*arguments, str(other)]) == 0 and "03_evaluation.test.errors: 26" in capsys.readouterr().out
     stated = json.loads((reference / "run.json").read_text())["tolerances"]
-    assert stated["numbers"]["03_evaluation.test.errors"] == 8 and "2 runs" in stated["source"]
+    assert stated["numbers"]["03_evaluation.test.errors"] == 26 and "2 runs" in stated["source"]
     assert comparison.compare(comparison.read(reference), comparison.read(other)).outcome == Outcome.WITHIN
     assert tolerances.main([*arguments, str(seed)]) == 2 and "parameters: 01_eda.seed" in capsys.readouterr().err
 

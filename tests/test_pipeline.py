@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from conftest import PROJECT, Page
-from digits import parameters, recognizer
-from digits.records import listing
+from digits import causes, parameters, recognizer
+from digits.records import listing, read_json
 
 NAMES = ["01_eda", "02_training", "03_evaluation", "04_optimization"]
 CONTRACT = ["run.json", "metrics.json", "report.html", *(f"notebooks/{name}.ipynb" for name in NAMES),
@@ -190,9 +190,11 @@ def test_mnist_is_used_and_beats_the_baselines(mnist):
     assert accuracy > 0.97 and 1 - accuracy < 0.6 * (1 - max(baselines))
 
 
-def test_a_quick_run_is_the_published_quick_one_as_far_as_processors_round_alike(mnist, tmp_path):
+def test_a_quick_run_has_the_bits_of_the_published_one_or_on_other_hardware_its_numbers_within_tolerance(mnist, tmp_path):
+    published = PROJECT / "outputs/reference-quick"
     for name in ("run.json", "metrics.json"):  # the comparison leaves its table in the folder
         shutil.copy(mnist.folder / name, tmp_path)
     process = subprocess.run([sys.executable, "-P", "-m", "digits.checking", str(tmp_path), "--reference",
-                              str(PROJECT / "outputs/reference-quick")], capture_output=True, text=True, check=False)
-    assert process.returncode in (0, 3), process.stdout[-6000:] + process.stderr
+                              str(published)], capture_output=True, text=True, check=False)
+    here = {"hardware", "settings"} & set(causes.find(read_json(published / "run.json"), mnist.record))
+    assert process.returncode in ((0, 3) if here else (0,)), process.stdout[-6000:] + process.stderr
