@@ -274,6 +274,20 @@ def test_the_storage_is_the_runs_own_unless_a_variable_says_otherwise(tmp_path, 
     assert studies.storage(tmp_path) == "postgresql+psycopg://somewhere/else"
 
 
+def test_a_journal_is_looked_at_without_being_touched(tmp_path, journal):
+    assert search.copies(journal) == {}
+    before = {plan.sampler: run(journal, 4, plan=plan) for plan in (PRUNING, replace(PLAN, sampler="random", prune=False))}
+    content, files = journal.read_bytes(), sorted(tmp_path.iterdir())
+    seen = search.copies(journal)
+    for sampler, table in before.items():
+        pd.testing.assert_frame_equal(search.table(seen[sampler]), table)
+    seen["tpe"].set_user_attr("note", "in memory only")
+    assert journal.read_bytes() == content and sorted(tmp_path.iterdir()) == files
+    journal.write_bytes(b"no journal\nat all\n")
+    with pytest.raises(StudyError):
+        search.copies(journal)
+
+
 # --- Several workers -------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # one folder per run
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
 STUDY = PROJECT / "outputs" / "study.json"  # long repeated trainings, committed (tests/benchmarks/study.py)
+SEARCHES = STUDY.with_suffix(".journal")  # a long search for settings beside it
 SEEDS = PROJECT / "outputs" / "seeds.json"  # the recipe trained with other seeds, committed (tests/benchmarks/seeds.py)
 LOCK = PROJECT / "requirements.lock"
 

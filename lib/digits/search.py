@@ -26,11 +26,12 @@ from digits.leases import StudyError
 from digits.plan import SETTINGS, Plan, fingerprint, open_study, run
 from digits.process import Stopped, stop_on_signals
 from digits.records import RunError, check_name, read_json
-from digits.studies import Score, Study, Watch, storage
+from digits.studies import Score, Study, Watch, copies, storage
 
 __all__ = [
-    "SETTINGS", "Plan", "Score", "Study", "StudyError", "Watch", "best", "best_of", "fingerprint", "importances", "open_study",
-    "random_at_cost", "run", "storage", "table", "tied_with_best", "train_and_score", "training_score",
+    "SETTINGS", "Plan", "Score", "Study", "StudyError", "Watch", "best", "best_of", "copies", "fingerprint", "importances",
+    "open_study", "random_at_cost", "reference_settings", "run", "storage", "table", "tied_with_best", "train_and_score",
+    "training_score",
 ]  # fmt: skip
 
 class _Watcher(keras.callbacks.Callback):
@@ -67,6 +68,13 @@ def train_and_score(name: str, x: np.ndarray, y: np.ndarray, validation_data: tu
     size = models.size(model)
     return {**size, "seconds": seconds, "epochs": epochs, "cost": size["multiplies"] * len(x) * epochs,
             "pruned": watcher.pruned, **evaluation.accuracy_summary(labels.argmax(1), predicted)}
+
+
+def reference_settings() -> dict[str, Any]:
+    """The settings of 02_training, as a trial would have them."""
+    usual = training.TrainingConfig()
+    return {"learning_rate": usual.learning_rate, "batch_size": usual.batch_size, "weight_decay": usual.weight_decay,
+            "dropout": 0.2, "width": 40, "augmentation": 1.0}
 
 
 def training_score(plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]) -> Score:

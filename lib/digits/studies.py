@@ -6,6 +6,8 @@ the dead left behind. Only one worker at a time does so (``leases``).
 
 import math
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from digits import paths
 from digits.leases import CONNECT, FileLeases, PostgresLeases, StudyError, speaking_plainly
 from digits.process import Stopped
 from digits.sampling import place
@@ -140,6 +143,24 @@ def plan_of(where: Path | str, name: str) -> dict[str, Any]:
     if name not in known or "plan" not in known[name]:
         raise StudyError(f"There is no study {name!r} here. Known: {', '.join(sorted(known)) or 'none'}.")
     return known[name]["plan"]
+
+
+def copies(journal: Path | None = None) -> dict[str, optuna.Study]:
+    """The studies in a journal (default: the committed one), by the sampler with which their names begin ("tpe", "random").
+
+    {} without a journal. They are read into memory, to be looked at: nothing is written, beside the journal neither.
+    StudyError when the file is no journal.
+    """
+    journal = journal or paths.SEARCHES
+    if not journal.is_file():
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        storage, _ = connect(Path(shutil.copy(journal, folder)))
+        memory = optuna.storages.InMemoryStorage()
+        for name in optuna.get_all_study_names(storage):
+            optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
+    return {study.study_name.partition("-")[0]: optuna.load_study(study_name=study.study_name, storage=memory)
+            for study in memory.get_all_studies()}
 
 
 def finished(trial: FrozenTrial) -> bool:

@@ -2,16 +2,19 @@
 
     DIGITS_DATA=FOLDER python tests/benchmarks/study.py ablation --seeds 1 2 3 --output outputs/study.json
     DIGITS_DATA=FOLDER python tests/benchmarks/study.py architectures --seeds 1 2 3 --output outputs/study.json
+    DIGITS_DATA=FOLDER python tests/benchmarks/study.py search --trials 40 --output outputs/study.json
 
 What the short trainings of 04_optimization cannot tell; that chapter shows the committed outputs/study.json beside its own.
-Validation images and pen digits of the development writers judge; no test set is opened. Every finished training is kept in
-a file beside the output: an interrupted study goes on, and one with another budget has to have another output.
+Validation images and, but for the search, pen digits of the development writers judge; no test set is opened. Every finished
+training is kept in a file beside the output (of the search: the journal with its studies, which stays): an interrupted study
+goes on, and one with another budget has to have another output.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from digits import data, experiments, models, provenance, training
+from digits import data, experiments, models, provenance, search, training
 from digits.backend import tf
 from digits.records import read_json, write_json
 
@@ -25,18 +28,39 @@ def jobs(what: str, network: str, config: training.TrainingConfig) -> dict[str, 
     return {name: (name, experiments.Condition(config)) for name in models.NAMES}
 
 
+def find_settings(output: Path, mnist: data.Dataset, train_size: int, epochs: int, trials: int) -> None:
+    """TPE and, as many trials, random search, both into the journal beside ``output``; the reference's settings, too."""
+    teach, judge = data.split(mnist.y_train, **VALIDATION)
+    x, y = mnist.x_train[teach], data.one_hot(mnist.y_train[teach])
+    validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
+    plan = search.Plan(train_size=train_size, epochs=epochs, seed=1, data=search.fingerprint(x, y, *validation))
+    score = search.training_score(plan, x, y, validation)
+    known = read_json(output).get("search", {})
+    baseline = known.get("baseline") or search.reference_settings() | score(search.reference_settings())
+    write_json(output, read_json(output) | {"search": {
+        "budget": {"train_size": train_size, "epochs": epochs, "trials": trials}, "baseline": baseline,
+        "machine": provenance.machine(), "tensorflow": tf.__version__}})
+    for part in (plan, replace(plan, sampler="random", prune=False)):
+        study = search.run(search.open_study(output.with_suffix(".journal"), part), part, score, trials)
+        print(search.table(study)[["trial", "state", "accuracy", "best", "seconds"]].to_string())
+
+
 def main() -> None:
     """Train what is missing, write after each training, print the means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("ablation", "architectures"))
+    parser.add_argument("what", choices=("ablation", "architectures", "search"))
     parser.add_argument("--network", default="compact_small", choices=models.NAMES, help="of the ablation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--train-size", type=int, default=55_000)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=40, help="of the search, and as many drawn by chance")
     parser.add_argument("--output", type=Path, required=True, help="the study as JSON; its other part is left as it is")
     options = parser.parse_args()
 
     mnist = data.load("mnist")
+    if options.what == "search":
+        find_settings(options.output, mnist, options.train_size, options.epochs, options.trials)
+        return
     teach, judge = data.split(mnist.y_train, **VALIDATION)
     teach = teach[:options.train_size]
     sets = {"validation": (mnist.x_train[judge], mnist.y_train[judge]),
