@@ -89,7 +89,8 @@ def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
             ax.plot([row.low, row.high], [y, y], color=colour, linewidth=1.8)
             ax.plot(row.points, y, "o", color=colour, markersize=5)
         ax.axvline(0, color="black", linewidth=0.8)
-        ax.set(yticks=places, yticklabels=names, title=SETS.get(kind, kind), xlabel="change in accuracy (points)")
+        ax.set(yticks=places, yticklabels=names, title=SETS.get(kind, kind), xlabel="change in accuracy (points)",
+               ylim=(-0.6, len(names) - 0.4))
         ax.grid(axis="y", visible=False)
     return figure
 
