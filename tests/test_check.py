@@ -391,6 +391,15 @@ def test_no_default_is_so_wide_that_it_cannot_fail():
             assert value == 0 or table[quantities.group(keys)] < max(value, 3), quantities.name(keys)
 
 
+def test_each_set_has_its_own_number_of_samples():
+    row = {"validation_errors": 58, "validation_n": 5_000, "validation_accuracy": 0.9884, "pen_accuracy": 0.9805,
+           "pen_interval": [0.973, 0.986], "pen_errors": 39, "pen_n": 2_000}
+    table = tolerances.default({"04_optimization": {"channels": {"0.5": row}}})
+    for kind, n, errors in (("validation", 5_000, 58), ("pen", 2_000, 39)):
+        stated = table[f"04_optimization.channels.0.5.{kind}_accuracy"]
+        assert stated == pytest.approx((2 * errors**0.5 + 2) / n, rel=0.01)
+
+
 def test_measured_tolerances_are_the_largest_deviation_times_a_factor():
     reference = {"a": {"errors": 30, "loss": [1.0, 2.0], "name": "x", "n": 9}}
     runs = [{"a": {"errors": 33, "loss": [1.0, 2.5], "name": "x", "n": 9}},

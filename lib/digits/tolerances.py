@@ -162,12 +162,17 @@ def _rule(name: str) -> Callable[[Any, int | None], Allowed]:
 
 
 def _sample(metrics: dict, keys: Keys) -> int | None:
-    """The ``n`` that belongs to a number: beside it, or beside the nearest thing that holds it."""
+    """The ``n`` that belongs to a number: beside it, or beside the nearest thing that holds it.
+
+    What is called ``pen_accuracy`` has its ``pen_n``; what has none of its own is counted on the validation images.
+    """
+    sets = [f"{key.rpartition('_')[0]}_n" for key in keys if isinstance(key, str) and "_" in key]
     for depth in range(len(keys) - 1, 0, -1):
         place: Any = metrics
         for key in keys[:depth]:
             place = place[key]
-        found = next((place[key] for key in ("n", "validation_n") if key in place), None) if isinstance(place, dict) else None
+        names = (*sets, "n", "validation_n")
+        found = next((place[key] for key in names if key in place), None) if isinstance(place, dict) else None
         if isinstance(found, list) and isinstance(keys[-1], int) and keys[-1] < len(found):
             found = found[keys[-1]]
         if isinstance(found, int):
