@@ -135,10 +135,10 @@ def test_supported_pythons_are_the_same_everywhere():
 FLOORS = [floor.split() for floor in (
     # one thing each, knowing nothing else of ours
     """bootstrap calibration corruptions fetch ink intervals kernel leases limits nondigits paths plots.style quiet records
-       sampling show statements ticker unipen""",
+       sampling show ticker unipen""",
     # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
     """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
-       process provenance quantities recognizer runs""",
+       process provenance quantities recognizer runs statements""",
     "causes console continuation eda execution exhibits feedback health lenet play plots.training segmentation studies why",
     "findings models plan",
     "channel examples plots.search reading report tolerances training",

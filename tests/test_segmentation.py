@@ -114,7 +114,9 @@ def test_a_single_digit_is_read_as_the_recognizer_reads_it(recognizer):
 
 def test_canvas_size_is_only_a_unit(recognizer):
     strokes = [stroke * 2 for stroke in NUMBERS[0].strokes]
-    assert segmentation.read(recognizer, strokes, size=560).text == NUMBERS[0].expected
+    double, single = (segmentation.read(recognizer, some, size) for some, size in ((strokes, 560), (NUMBERS[0].strokes, 280)))
+    assert double.text == NUMBERS[0].expected
+    assert [len(part.strokes) for part in double.parts] == [len(part.strokes) for part in single.parts]
 
 
 def test_specks_are_no_digits(recognizer):
@@ -128,6 +130,7 @@ def test_specks_are_no_digits(recognizer):
 def test_nothing_is_read_as_nothing(recognizer):
     for nothing in ([], [[]], [np.empty((0, 2))]):
         assert segmentation.read(recognizer, nothing) == segmentation.Reading("", ())
+    assert grouped([]) == []
 
 
 @pytest.mark.parametrize("strokes", [[[1, 2]], [[[1, 2, 3]]], [[[np.nan, 1]]], [[[np.inf, 1]]], [["a"]], [[[[1, 2]]]], 5,

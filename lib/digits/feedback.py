@@ -140,14 +140,14 @@ class Store:
 
         FeedbackError when a value is out of range or the database does not take it: then nothing was stored.
         """
-        from sqlalchemy import func, insert, select
+        from sqlalchemy import insert
 
         try:
             row = Feedback(**values).row()
         except TypeError as error:
             raise FeedbackError(f"This feedback is incomplete: {error}") from None
         with _in_words("The feedback was not stored"), self._engine.begin() as connection:
-            if connection.execute(select(func.count()).select_from(_table())).scalar_one() >= MOST_RECORDS:
+            if _count(connection) >= MOST_RECORDS:
                 raise FeedbackError("The collection is full. Thank you all the same.")
             return connection.execute(insert(_table()).values(row)).inserted_primary_key[0]
 
@@ -162,10 +162,8 @@ class Store:
 
     def count(self) -> int:
         """How many verdicts are stored."""
-        from sqlalchemy import func, select
-
         with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
-            return connection.execute(select(func.count()).select_from(_table())).scalar_one()
+            return _count(connection)
 
     def summary(self) -> dict:
         """For the report: ``n``, ``right`` (share, count, n, 95% Wilson interval), ``accepted`` (the same, of accepted
@@ -253,6 +251,12 @@ def shares(summary: dict) -> "pd.DataFrame":
              "right": one["count"], "n": one["n"]}
             for name, one in (("all", summary["right"]), ("accepted", summary["accepted"]))]
     return pd.DataFrame(rows)
+
+
+def _count(connection) -> int:
+    from sqlalchemy import func, select
+
+    return connection.execute(select(func.count()).select_from(_table())).scalar_one()
 
 
 def _default_path() -> Path:

@@ -12,6 +12,9 @@ from typing import BinaryIO
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+FULL_SIZE = 50_000  # a run that trained on more MNIST images than this counts as full size
+
+
 class RunError(Exception):
     """A run cannot go on; the message says what is missing or wrong and what to do."""
 

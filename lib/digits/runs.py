@@ -15,9 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from digits import paths, show
-from digits.records import RunError, check_name, read_json, write_json
+from digits.records import FULL_SIZE, RunError, check_name, read_json, write_json
 
-FULL_SIZE = 50_000  # a run that trained on more MNIST images than this counts as full size
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 _NOTEBOOK = re.compile(r"(\d\d)_[a-z0-9_]+")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from digits.records import FULL_SIZE
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -214,7 +216,7 @@ def derived(metrics: dict) -> dict:
                                                    "latency_ms_median": chosen.get("latency_ms_median")}
     if test := third.get("test"):
         fourth |= _points_lost(fourth, test, third.get("pen"))
-        if chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > 50_000:  # as the students' own teacher
+        if chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > FULL_SIZE:  # as the students' own teacher
             fourth |= _points_lost_by_students(fourth, test)
     return chapters
 

@@ -14,6 +14,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from digits import data, experiments, models, provenance, search, training
 from digits.backend import tf
 from digits.records import read_json, write_json
@@ -28,11 +30,9 @@ def jobs(what: str, network: str, config: training.TrainingConfig) -> dict[str, 
     return {name: (name, experiments.Condition(config)) for name in models.NAMES}
 
 
-def find_settings(output: Path, mnist: data.Dataset, train_size: int, epochs: int, trials: int) -> None:
+def find_settings(output: Path, x: np.ndarray, y: np.ndarray, validation: tuple[np.ndarray, np.ndarray], train_size: int,
+                  epochs: int, trials: int) -> None:
     """TPE and, as many trials, random search, both into the journal beside ``output``; the reference's settings, too."""
-    teach, judge = data.split(mnist.y_train, **VALIDATION)
-    x, y = mnist.x_train[teach], data.one_hot(mnist.y_train[teach])
-    validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
     plan = search.Plan(train_size=train_size, epochs=epochs, seed=1, data=search.fingerprint(x, y, *validation))
     score = search.training_score(plan, x, y, validation)
     known = read_json(output).get("search", {})
@@ -58,10 +58,12 @@ def main() -> None:
     options = parser.parse_args()
 
     mnist = data.load("mnist")
-    if options.what == "search":
-        find_settings(options.output, mnist, options.train_size, options.epochs, options.trials)
-        return
     teach, judge = data.split(mnist.y_train, **VALIDATION)
+    if options.what == "search":
+        validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
+        find_settings(options.output, mnist.x_train[teach], data.one_hot(mnist.y_train[teach]), validation,
+                      options.train_size, options.epochs, options.trials)
+        return
     teach = teach[:options.train_size]
     sets = {"validation": (mnist.x_train[judge], mnist.y_train[judge]),
             "pen": experiments.development_digits(count=10**9, seed=1)}
