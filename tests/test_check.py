@@ -308,6 +308,12 @@ def test_every_published_time_is_a_duration_and_nothing_else_is():
     assert not [name for name in others if any(word in name for word in ("second", "time", "duration", "speed"))]
 
 
+def test_what_durations_decide_is_not_compared_and_other_advice_is():
+    advice = {keys[2] for keys in quantities.compared(METRICS) if keys[:2] == ("04_optimization", "advice")}
+    assert "as good, and the smallest download" in advice and not [purpose for purpose in advice if "fast" in purpose]
+    assert {"as good, and fast", "the fastest of all"} <= set(METRICS["04_optimization"]["advice"])
+
+
 def _alike(**change) -> Evidence:
     """The published numbers with some of 03_evaluation changed."""
     metrics = {**METRICS, "03_evaluation": {**METRICS["03_evaluation"], **change}}

@@ -9,8 +9,10 @@ from digits.records import sha256_json
 # A duration is what has "seconds" or "ms" as a word of its key, or of a key above it: training_seconds,
 # latency_ms_median, seconds.off; not latency_runs. Durations are never compared.
 _DURATION = re.compile(r"(?:^|_)(?:seconds|ms)(?:_|$)")
-# What tells where a run was made: the words for the data's origin (its hashes are compared), verdicts of visitors.
-_CIRCUMSTANCES = (("01_eda", "dataset", "source"), ("03_evaluation", "feedback"))
+# What tells where a run was made: the words for the data's origin (its hashes are compared), verdicts of visitors, and
+# which file was the fastest, which durations decided.
+_CIRCUMSTANCES = (("01_eda", "dataset", "source"), ("03_evaluation", "feedback"),
+                  *(("04_optimization", "advice", purpose) for purpose in ("as good, and fast", "the fastest of all")))
 
 Keys = tuple[str | int, ...]  # the way to one number: ("03_evaluation", "test", "interval", 0)
 
