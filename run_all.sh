@@ -22,11 +22,11 @@ if ! python=$(find_python); then
     echo "./run_all.sh: error: no Python 3.11, 3.12 or 3.13 found. Install one (https://www.python.org/downloads/)." >&2
     exit 2
 fi
-case " $* " in *" --help "* | *" -h "*) PYTHONPATH="$here/lib" exec "$python" -P -m digits.runner --help ;; esac
+case " $* " in *" --help "* | *" -h "*) PYTHONPATH="$here/lib" exec "$python" -P -m digits.run.command --help ;; esac
 
 # An active conda or virtual environment is used when it holds this checkout's package; else .venv, made when missing.
-python=$("$python" -P "$here/lib/digits/bootstrap.py" "$@") || exit $?
+python=$("$python" -P "$here/lib/digits/run/setup.py" "$@") || exit $?
 case " $* " in
-    *" --setup-only "*) "$python" -P -m digits.runner "$@" && echo "$python" ;;
-    *) exec "$python" -P -m digits.runner "$@" ;;
+    *" --setup-only "*) "$python" -P -m digits.run.command "$@" && echo "$python" ;;
+    *) exec "$python" -P -m digits.run.command "$@" ;;
 esac

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, Playwright
 
-from digits import paths
+from digits import files
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -48,7 +48,7 @@ class Server:
     def __init__(self, command: Sequence[str], port: int, path: str, log: Path, environment: dict[str, str]):
         self.url, self.log = f"http://127.0.0.1:{port}{path}", log
         with log.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=paths.PROJECT, env={**os.environ, **environment},
+            self.process = subprocess.Popen(command, cwd=files.PROJECT, env={**os.environ, **environment},
                                             stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
     def wait(self, seconds: float = 90) -> "Server":
@@ -94,7 +94,7 @@ def voila(*options: str, port: int | None = None, **environment: str) -> Iterato
 def lab(**environment: str) -> Iterator[Server]:
     """JupyterLab with a copy of the notebooks and nothing remembered, so that what it saves changes nothing here."""
     port, folder = free_port(), tempfile.mkdtemp()
-    shutil.copytree(paths.NOTEBOOKS, Path(folder) / "notebooks")
+    shutil.copytree(files.NOTEBOOKS, Path(folder) / "notebooks")
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", f"--ServerApp.root_dir={folder}",
                "--IdentityProvider.token=", "--allow-root", "--LabApp.news_url=None",
                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]

@@ -16,17 +16,17 @@ import pytest
 matplotlib.use("Agg")
 
 PROJECT = Path(__file__).resolve().parents[1]
-_RUNNER = ("import sys; from pathlib import Path; from digits import folders, runner; folders.MIN_FREE = 0; "
+_RUNNER = ("import sys; from pathlib import Path; from digits.run import folders; from digits.run import command as runner; folders.MIN_FREE = 0; "
            "sys.exit(runner.main(sys.argv[2:], Path(sys.argv[1])))")
 
 # Two notebooks that do what the real ones do, without the libraries that take seconds to load.
-FIRST = ["import os, pathlib, time\nfrom digits.records import write_json\n"
+FIRST = ["import os, pathlib, time\nfrom digits.files import write_json\n"
          "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n"
          "(folder / 'data').mkdir(exist_ok=True)\n(folder / 'data/X.npy').write_bytes(bytes(size))",
          "write_json(folder / 'metrics.json', {'01_eda': {'dataset': {'name': used, 'source': 'made up', 'hashes':\n"
          "    {'x_train': 'ab' * 32}, 'n_train': 10}, 'home': str(pathlib.Path.home()), 'rate': rate}})\n"
          "time.sleep(pause)\nprint(folder, pathlib.Path.home())"]
-SECOND = ["import os, pathlib, time\nfrom digits.records import read_json, write_json\n"
+SECOND = ["import os, pathlib, time\nfrom digits.files import read_json, write_json\n"
           "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n(folder / 'models').mkdir(exist_ok=True)",
           "(folder / 'models/m.tflite').write_bytes(bytes(size))\n"
           "metrics = read_json(folder / 'metrics.json')\nwrite_json(folder / 'metrics.json', metrics | "
@@ -133,7 +133,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, subproces
 def mnist():
     """MNIST from ``DIGITS_DATA``; tests that need it are skipped without."""
     _given_or_skip()
-    from digits import data
+    from digits.data import mnist as data
 
     return data.load("mnist", download=False)
 
@@ -142,7 +142,7 @@ def mnist():
 def pen_test():
     """The pen digits of the test writers from ``DIGITS_DATA``."""
     _given_or_skip()
-    from digits import data
+    from digits.data import mnist as data
 
     return data.load_pen_digits("tes")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import plan
+from digits.training import plan
 
 PLAN = plan.Plan(train_size=64, epochs=4, seed=7, sampler="random", prune=False)
 

@@ -4,11 +4,14 @@ import matplotlib
 import numpy as np
 import pytest
 
-from digits import corruptions, evaluation, intervals, nondigits
-from digits.calibration import softmax
-from digits.corruptions import CORRUPTIONS
-from digits.plots import evaluation as plots
-from digits.plots import use_style
+from digits.data import corruptions
+from digits import evaluation
+from digits import intervals
+from digits.data import nondigits
+from digits.recognizer.calibration import softmax
+from digits.data.corruptions import CORRUPTIONS
+from digits.report import plots_evaluation as plots
+from digits.report.style import use_style
 
 matplotlib.use("Agg")
 use_style()

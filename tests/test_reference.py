@@ -7,18 +7,22 @@ from html import unescape
 import numpy as np
 import pytest
 
-from digits import data, evaluation, paths, readme, statements
-from digits.recognizer import Recognizer
+from digits.data import mnist as data
+from digits import evaluation
+from digits import files
+from digits.report import readme
+from digits.report import statements
+from digits.recognizer.model import Recognizer
 
-METRICS = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
-RUN = json.loads((paths.REFERENCE / "run.json").read_text(encoding="utf-8"))
+METRICS = json.loads((files.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
+RUN = json.loads((files.REFERENCE / "run.json").read_text(encoding="utf-8"))
 
 
 def test_every_published_file_is_the_recorded_one():
     recorded = RUN["models"]
-    assert {path.name for path in (paths.REFERENCE / "models").iterdir()} == set(recorded)
+    assert {path.name for path in (files.REFERENCE / "models").iterdir()} == set(recorded)
     for name, sha256 in recorded.items():
-        assert hashlib.sha256((paths.REFERENCE / "models" / name).read_bytes()).hexdigest() == sha256, name
+        assert hashlib.sha256((files.REFERENCE / "models" / name).read_bytes()).hexdigest() == sha256, name
 
 
 def test_the_published_run_is_a_clean_standard_run_on_mnist():
@@ -55,7 +59,7 @@ def test_the_published_model_reads_and_answers_the_recorded_share_of_pen_digits(
 def test_the_keras_files_make_the_same_errors(mnist, file):
     import keras
 
-    model = keras.models.load_model(paths.REFERENCE / "models" / file, compile=False)
+    model = keras.models.load_model(files.REFERENCE / "models" / file, compile=False)
     guesses = model.predict(mnist.x_test, batch_size=1000, verbose=0).argmax(axis=1)
     wrong = np.flatnonzero(guesses != mnist.y_test)
     assert len(wrong) == METRICS["03_evaluation"]["test"]["errors"]
@@ -64,7 +68,7 @@ def test_the_keras_files_make_the_same_errors(mnist, file):
 
 def test_the_readme_quotes_the_published_run(tmp_path):
     text = readme.README.read_text(encoding="utf-8")
-    assert readme.renewed(text) == text, "run: python -m digits.readme"
+    assert readme.renewed(text) == text, "run: python -m digits.report.readme"
     test = METRICS["03_evaluation"]["test"]
     assert f"**{test['accuracy']:.2%}**" in text and f"{test['errors']:,} errors in {test['n']:,}" in text
     changed = {**METRICS, "03_evaluation": {**METRICS["03_evaluation"], "test": {**test, "accuracy": 0.123456}}}
@@ -74,7 +78,7 @@ def test_the_readme_quotes_the_published_run(tmp_path):
 
 
 def test_the_published_report_says_what_its_metrics_say():
-    html = (paths.REFERENCE / "report.html").read_text(encoding="utf-8")
+    html = (files.REFERENCE / "report.html").read_text(encoding="utf-8")
     chapter = METRICS["03_evaluation"]
     assert html.count(evaluation.accuracy_text(chapter["test"])) >= 2  # at its place, and in what was learned
     assert html.count(evaluation.accuracy_text(chapter["pen"])) >= 2

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from conftest import PROJECT
-from digits import parameters
+from digits.run import parameters
 
 LIBRARY = PROJECT / "lib/digits"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -131,7 +131,7 @@ def test_supported_pythons_are_the_same_everywhere():
 # Layers
 
 
-# What a module may know: the floors below its own. plots is its package's own file, the same as digits.plots.style.
+# What a module may know: the floors below its own. plots is its package's own file, the same as digits.report.style.
 FLOORS = [floor.split() for floor in (
     # one thing each, knowing nothing else of ours
     """bootstrap calibration corruptions fetch ink intervals kernel leases limits nondigits paths plots.style quiet records
@@ -212,7 +212,7 @@ def test_lower_floors_know_nothing_of_higher_ones(module, forbidden):
 
 
 def test_what_runs_before_the_environment_is_made_needs_the_standard_library_only():
-    code = "import digits.runner, digits.bootstrap, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import digits.run.command, digits.run.setup, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-S", "-P", "-c", code], env={"PYTHONPATH": str(PROJECT / "lib")},
                             capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) <= {*sys.stdlib_module_names, "digits", "__main__", "__mp_main__"}

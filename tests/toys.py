@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from digits import models, training
-from digits.backend import keras
+from digits.training import networks as models
+from digits.training import fit as training
+from digits.training.backend import keras
 
 
 def bars(n: int, soft: bool = False) -> tuple[np.ndarray, np.ndarray]:

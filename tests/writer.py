@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from digits.feedback import Store
+from digits.app.feedback import Store
 
 STROKES = [np.array([(60.0, 60), (200, 60), (120, 230)])]
 GIVEN = {

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 from sklearn import metrics
 
-from digits.calibration import Calibration, energy, softmax
+from digits.recognizer.calibration import Calibration, energy, softmax
 from digits.intervals import proportion, wilson_interval
 
 CLASSES = np.arange(10)
@@ -430,7 +430,7 @@ def robustness(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, 
                corruptions: Sequence, seed: int) -> pd.DataFrame:
     """Accuracy under each corruption at each severity, all on the same images with the same seed.
 
-    predict: images (n, 28, 28) to probabilities (n, 10); corruptions: ``digits.corruptions.Corruption`` objects.
+    predict: images (n, 28, 28) to probabilities (n, 10); corruptions: ``digits.data.corruptions.Corruption`` objects.
     Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``, ``low``, ``high`` (95% interval).
     """
     rows = []

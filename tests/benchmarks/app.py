@@ -23,8 +23,8 @@ from visitors import PATH, RATE, Refused, Visitor, cpu_seconds, kernels, memory,
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits import provenance  # noqa: E402
-from digits.recognizer import Recognizer, available  # noqa: E402
+from digits.run import provenance  # noqa: E402
+from digits.recognizer.model import Recognizer, available  # noqa: E402
 
 INK = """async ([path, rate]) => {
     const pad = document.querySelector(".digits-pad canvas"), shown = document.querySelector(".digits-overlay");
@@ -129,8 +129,8 @@ TENSORFLOW = """
 import json, sys, time, warnings
 import numpy as np
 import keras
-from digits import models, paths
-path = paths.OUTPUTS / sys.argv[1] / "models" / "model.keras"
+from digits.training import networks as models; from digits import files
+path = files.OUTPUTS / sys.argv[1] / "models" / "model.keras"
 model = keras.models.load_model(path) if path.exists() else models.build("compact")
 image = np.random.default_rng(1).random((1, 28, 28, 1), np.float32)
 def median(call, times):

@@ -41,8 +41,12 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits import data, ink, paths, provenance, unipen  # noqa: E402
-from digits.recognizer import Recognizer  # noqa: E402
+from digits.data import mnist as data
+from digits.recognizer import ink
+from digits import files as paths
+from digits.run import provenance
+from digits.data import unipen  # noqa: E402
+from digits.recognizer.model import Recognizer  # noqa: E402
 
 PACKAGES = ("numpy", "pillow")
 RUNTIME = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
@@ -53,7 +57,7 @@ import base64, io, json, time
 import numpy as np
 import numpy_net
 from digits import ink
-from digits.calibration import Calibration
+from digits.recognizer.calibration import Calibration
 from pathlib import Path
 
 layers = json.loads(Path("layers.json").read_text())
@@ -81,7 +85,7 @@ MEASURE = """export async function measure(loadPyodide, indexURL, names, read) {
     times.packages_ms = performance.now() - began - times.runtime_ms;
     pyodide.FS.mkdirTree("/home/pyodide/digits");
     for (const name of names) pyodide.FS.writeFile("/home/pyodide/" + name, await read(name));
-    pyodide.runPython("import numpy_net; from digits import ink, calibration");
+    pyodide.runPython("import numpy_net; from digits.recognizer import ink; from digits.recognizer import calibration");
     times.ready_ms = performance.now() - began;
     const version = pyodide.version + ", Python " + pyodide.runPython("import sys; sys.version.split()[0]");
     const result = pyodide.runPython(await read("program.py", "utf8"));

@@ -15,9 +15,12 @@ import sys
 import time
 from pathlib import Path
 
-from digits import data, models, provenance, training
-from digits.augment import Augmentation
-from digits.backend import keras
+from digits.data import mnist as data
+from digits.training import networks as models
+from digits.run import provenance
+from digits.training import fit as training
+from digits.data.augmentation import Augmentation
+from digits.training.backend import keras
 
 KINDS = ("deterministic", "free")
 WARMUP = 20  # steps before the clock starts: tracing, caches

@@ -1,4 +1,4 @@
-"""Photos of handwriting, generated from pen digits with known answers, read by ``digits.photo`` and a recognizer.
+"""Photos of handwriting, generated from pen digits with known answers, read by ``digits.recognizer.photo`` and a recognizer.
 
     python tests/benchmarks/photos.py                     120 photos from the test writers
     python tests/benchmarks/photos.py --split tra         the same from the training writers, for development
@@ -21,9 +21,9 @@ import numpy as np
 import rows
 from PIL import Image
 
-from digits import photo
+from digits.recognizer import photo
 from digits.evaluation import proportion
-from digits.recognizer import Recognizer
+from digits.recognizer.model import Recognizer
 
 SIZES = ((480, 640), (900, 1200), (1200, 900), (1500, 2000), (2400, 3200))  # height, width
 FORMATS = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

@@ -2,7 +2,7 @@
 
     DIGITS_DATA=FOLDER python tests/benchmarks/quality.py [--run NAME] [--model float32] [--seed 1] [--output FILE.json]
 
-Only ``digits.recognizer`` is asked, as the app asks it. Needs MNIST and the pen digits (see ``digits.data``). The test
+Only ``digits.recognizer.model`` is asked, as the app asks it. Needs MNIST and the pen digits (see ``digits.data.mnist``). The test
 images and the test writers are for finished models: choose on other data.
 """
 
@@ -13,8 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import data, evaluation, ink, intervals, negatives, nondigits, provenance, unipen
-from digits.recognizer import Recognizer
+from digits.data import mnist as data
+from digits import evaluation
+from digits.recognizer import ink
+from digits import intervals
+from digits.data import negatives
+from digits.data import nondigits
+from digits.run import provenance
+from digits.data import unipen
+from digits.recognizer.model import Recognizer
 
 EACH = 100  # drawings of each kind that is no digit
 SPEED_RUNS = 2_000

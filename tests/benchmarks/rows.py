@@ -1,4 +1,4 @@
-"""Numbers written across the pad: rows generated from real pen digits, read by ``digits.segmentation``.
+"""Numbers written across the pad: rows generated from real pen digits, read by ``digits.recognizer.segmentation``.
 
     python tests/benchmarks/rows.py                      rows of the test writers, and every single pen digit
     python tests/benchmarks/rows.py --split tra          the same for the training writers, for development
@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from digits import data, ink, segmentation
+from digits.data import mnist as data
+from digits.recognizer import ink
+from digits.recognizer import segmentation
 from digits.evaluation import proportion
-from digits.recognizer import Recognizer
+from digits.recognizer.model import Recognizer
 
 GAPS = (0.4, 0.25, 0.15, 0.08, 0.0, -0.08)  # of a digit's height; negative: they overlap
 MARGIN = 15  # pixels of the pad

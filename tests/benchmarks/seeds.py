@@ -20,21 +20,19 @@ from pathlib import Path
 import numpy as np
 import quality
 
-from digits import (
-    augment,
-    calibration,
-    compress,
-    data,
-    distil,
-    evaluation,
-    experiments,
-    models,
-    provenance,
-    training,
-)
-from digits.backend import keras, tf
-from digits.recognizer import LiteRTModel, Recognizer
-from digits.records import write_json
+from digits.data import augmentation as augment
+from digits.recognizer import calibration
+from digits.training import compression as compress
+from digits.data import mnist as data
+from digits.training import distillation as distil
+from digits import evaluation
+from digits.training import ablation as experiments
+from digits.training import networks as models
+from digits.run import provenance
+from digits.training import fit as training
+from digits.training.backend import keras, tf
+from digits.recognizer.model import LiteRTModel, Recognizer
+from digits.files import write_json
 
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
 LIMITS = {"risk": 0.0015, "refused": 0.003, "coverage": 0.999}  # as in 02_training

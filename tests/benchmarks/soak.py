@@ -34,12 +34,15 @@ from visitors import Lost, Refused, Visitor, cpu_seconds, kernels, memory, summa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits import ink, plots, provenance, server  # noqa: E402
-from digits.examples import EXAMPLES  # noqa: E402
-from digits.feedback import Store  # noqa: E402
-from digits.photo import read_photo  # noqa: E402
-from digits.reading import Reader  # noqa: E402
-from digits.recognizer import Recognizer  # noqa: E402
+from digits.recognizer import ink
+from digits.report import style as plots
+from digits.run import provenance
+from digits.app import server  # noqa: E402
+from digits.recognizer.examples import EXAMPLES  # noqa: E402
+from digits.app.feedback import Store  # noqa: E402
+from digits.recognizer.photo import read_photo  # noqa: E402
+from digits.recognizer.reading import Reader  # noqa: E402
+from digits.recognizer.model import Recognizer  # noqa: E402
 
 POOL = 2  # kernels that wait, as voila.json says
 SAMPLE, BLOCK = 5, 30  # seconds between two samples, and that one point of the regression stands for

@@ -16,10 +16,20 @@ from pathlib import Path
 import numpy as np
 import seeds
 
-from digits import compress, data, distil, evaluation, experiments, models, negatives, paths, provenance, quantize, training
-from digits.augment import Augmentation
-from digits.backend import keras, tf
-from digits.records import read_json, sha256, write_json
+from digits.training import compression as compress
+from digits.data import mnist as data
+from digits.training import distillation as distil
+from digits import evaluation
+from digits.training import ablation as experiments
+from digits.training import networks as models
+from digits.data import negatives
+from digits import files as paths
+from digits.run import provenance
+from digits.training import quantize
+from digits.training import fit as training
+from digits.data.augmentation import Augmentation
+from digits.training.backend import keras, tf
+from digits.files import read_json, sha256, write_json
 
 ROUNDING, CALIBRATION_IMAGES, LATENCY_RUNS = 0.0005, 500, 2_000  # as in 04_optimization
 

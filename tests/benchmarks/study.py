@@ -16,9 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import data, experiments, models, provenance, search, training
-from digits.backend import tf
-from digits.records import read_json, write_json
+from digits.data import mnist as data
+from digits.training import ablation as experiments
+from digits.training import networks as models
+from digits.run import provenance
+from digits.training import search
+from digits.training import fit as training
+from digits.training.backend import tf
+from digits.files import read_json, write_json
 
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
 

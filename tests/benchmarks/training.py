@@ -16,8 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import augment, data, experiments, models, provenance, training
-from digits.backend import keras
+from digits.data import augmentation as augment
+from digits.data import mnist as data
+from digits.training import ablation as experiments
+from digits.training import networks as models
+from digits.run import provenance
+from digits.training import fit as training
+from digits.training.backend import keras
 
 GOAL = 0.992
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda

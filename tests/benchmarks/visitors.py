@@ -18,7 +18,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httputil import url_concat
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
-from digits import page
+from digits.app import page
 
 RATE = 60  # moves a second, as a screen reports them
 PATIENCE = 2.0  # seconds after which a move counts as not answered

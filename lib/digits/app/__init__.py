@@ -1,0 +1,1 @@
+"""The drawing page: pad, page, feedback, server."""

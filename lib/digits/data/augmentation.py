@@ -1,0 +1,322 @@
+"""What happens to training images: geometry, stroke width, and writing styles that MNIST lacks.
+
+Everything is drawn from the generator that is passed in, so that the same seed gives the same bits.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from digits.recognizer.ink import SIDE, normalize
+
+cv2.setNumThreads(1)  # images are tiny; training keeps the cores, and one thread keeps the order of sums
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training images are changed. Zero everywhere changes nothing."""
+
+    rotation: float = 12.0  # degrees, standard deviation is a half of it: people tilt digits, but 6 must not become 9
+    scale: float = 0.18  # fraction, each axis on its own: aspect ratios differ between writers
+    shear: float = 0.25  # tangent of the slant; 01_eda measures the slant of MNIST's writers
+    shift: float = 1.5  # pixels: the centre of mass moves with a hook or a foot
+    elastic: float = 0.7  # pixels, root mean square of the smooth displacement (Simard et al. 2003)
+    stroke_width: float = 0.9  # 0 to 1: how far towards one step of erosion or dilation; thin pens and thick markers
+    contrast: float = 0.5  # 0 to 1: the part of its strength that ink may lose; pencils and photographs are grey
+    noise: float = 0.12  # standard deviation, in units of full ink: paper is not clean
+    styles: float = 0.3  # probability of a writing style that MNIST lacks, for the digits that have one (times ``OFTEN``)
+
+    def scaled(self, strength: float) -> "Augmentation":
+        """The same mixture, every amount multiplied by ``strength`` (0 to 2)."""
+        return replace(self, **{name: value * strength for name, value in vars(self).items()})
+
+    def gentle(self) -> "Augmentation":
+        """Half as much of everything but the styles, which are all or nothing."""
+        return replace(self.scaled(0.5), styles=self.styles)
+
+
+NONE = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def only(part: str, a: Augmentation) -> Augmentation:
+    """``a`` with every part but one switched off."""
+    return replace(NONE, **{part: getattr(a, part)})
+
+
+def _linear(rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
+    """Random matrices (n, 2, 2) that rotate, scale and shear; ``strength`` (n,) from 0 to 1."""
+    n = len(strength)
+    angle = np.deg2rad(a.rotation) * strength * np.clip(rng.normal(0, 0.5, n), -1.5, 1.5)
+    sx, sy = np.exp(a.scale * strength * rng.uniform(-1, 1, (2, n)))
+    shear = a.shear * strength * np.clip(rng.normal(0, 0.5, n), -1.5, 1.5)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy], -1).reshape(n, 2, 2)
+
+
+GAP = 2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
+_GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2).astype(np.float32)  # x then y
+_ENLARGE = cv2.resize(np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC)  # (28, 5)
+
+
+def _stack(images: np.ndarray) -> np.ndarray:
+    """(n, 28, 28) as one tall picture with empty rows around each."""
+    return np.pad(images, ((0, 0), (GAP // 2, GAP // 2), (0, 0))).reshape(-1, SIDE)
+
+
+def _unstack(picture: np.ndarray) -> np.ndarray:
+    return picture.reshape(-1, SIDE + GAP, SIDE)[:, GAP // 2:-GAP // 2]
+
+
+def geometry(images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
+    """Images (n, 28, 28), each moved by a random affine map about its centre and bent by a smooth displacement."""
+    n = len(images)
+    inverse = np.linalg.inv(_linear(rng, a, strength)).astype(np.float32)
+    shift = (a.shift * strength[:, None] * rng.uniform(-1, 1, (n, 2))).astype(np.float32)
+    where = (_GRID - 13.5 - shift[:, None]) @ inverse.transpose(0, 2, 1) + np.float32(13.5)  # (n, 784, 2)
+    if a.elastic:  # coarse noise, enlarged by cubic interpolation along both axes
+        coarse = rng.normal(0, 1, (n, 2, 5, 5)).astype(np.float32) * (a.elastic * strength)[:, None, None, None]
+        bent = _ENLARGE @ coarse.astype(np.float32) @ _ENLARGE.T
+        where = where + bent.reshape(n, 2, -1).transpose(0, 2, 1)
+    rows = np.clip(where[..., 1], -GAP / 2, SIDE - 1 + GAP / 2) + (SIDE + GAP) * np.arange(n)[:, None] + GAP / 2
+    shape = (n * SIDE, SIDE)
+    moved = cv2.remap(_stack(images), where[..., 0].reshape(shape), rows.astype(np.float32).reshape(shape), cv2.INTER_LINEAR)
+    return moved.reshape(n, SIDE, SIDE)
+
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+def stroke_width(images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """Thicken (amount up to 1) or thin (down to -1) by a part of one step of grey dilation or erosion.
+
+    images (n, 28, 28), amount (n,). A thin stroke is not eroded away: erosion stops at 0.7 of a step, and what it leaves
+    is brought back to full ink.
+    """
+    amount = np.asarray(amount, np.float32)[:, None, None]
+    stacked = _stack(images)
+    thicker = images + np.clip(amount, 0, 1) * (_unstack(cv2.dilate(stacked, _CROSS)) - images)
+    thinner = images + np.clip(-amount, 0, 0.7) * (_unstack(cv2.erode(stacked, _CROSS)) - images)
+    peak, before = thinner.max((1, 2), keepdims=True), images.max((1, 2), keepdims=True)
+    thinner = thinner * np.clip(before / np.maximum(peak, 1e-6), 1, 2)
+    return np.where(amount > 0, thicker, thinner)
+
+
+def paper(images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
+    """Paler ink, and for every third image the grain of paper or of a camera; images (n, 28, 28), strength (n,)."""
+    if a.contrast:
+        loss = min(a.contrast, 0.8) * strength * rng.random(len(images))  # some ink is left at any strength
+        images = images * (1 - loss)[:, None, None].astype(np.float32)
+    if a.noise:
+        grainy = np.flatnonzero(rng.random(len(images)) < 0.3)
+        grain = rng.standard_normal((len(grainy), SIDE, SIDE), np.float32)
+        images = images.copy()
+        images[grainy] += grain * (a.noise * strength[grainy]).astype(np.float32)[:, None, None]
+    return images
+
+
+def _box(image: np.ndarray) -> tuple[float, float, float, float]:
+    """The ink's bounding box: left, top, right, bottom in pixels."""
+    ys, xs = np.nonzero(image > 0.3)
+    return (xs.min(), ys.min(), xs.max(), ys.max()) if len(xs) else (10.0, 10.0, 18.0, 18.0)
+
+
+FINE = 3  # times larger, while a line is drawn
+
+
+def _line(image: np.ndarray, points, width: float) -> np.ndarray:
+    """``image`` with an anti-aliased pen line through ``points`` (n, 2); ``width`` and points in its pixels."""
+    height, breadth = image.shape
+    big = np.zeros((FINE * height, FINE * breadth), np.uint8)  # enlarged, then averaged: even edges at any width
+    path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
+    cv2.polylines(big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
+    return np.maximum(image, cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
+
+
+def _slashed_zero(image, rng, width):
+    left, top, right, bottom = _box(image)
+    reach = rng.uniform(-0.1, 0.25, 2) * (right - left)
+    tilt = rng.uniform(-0.15, 0.15, 2) * (bottom - top)
+    start = (left - reach[0], bottom - 0.15 * (bottom - top) + tilt[0])
+    end = (right + reach[1], top + 0.15 * (bottom - top) + tilt[1])
+    return _line(image, [start, end], width)
+
+
+def _dotted_zero(image, rng, width):
+    left, top, right, bottom = _box(image)
+    x, y = (left + right) / 2 + rng.uniform(-1, 1), (top + bottom) / 2 + rng.uniform(-1.5, 1.5)
+    return _line(image, [(x, y), (x + 0.1, y + 0.1)], width * rng.uniform(1.0, 1.5))
+
+
+def _curve(start, middle, end) -> np.ndarray:
+    """A quadratic Bézier curve through three control points, (9, 2)."""
+    t = np.linspace(0, 1, 9)[:, None]
+    return (1 - t) ** 2 * np.asarray(start) + 2 * t * (1 - t) * np.asarray(middle) + t**2 * np.asarray(end)
+
+
+def _european_one(image, rng, width):
+    """A flag before the stem, from a tick to nearly the stem's length, and sometimes a base line under it."""
+    ys, xs = np.nonzero(image > 0.3)
+    if not len(xs):
+        return image
+    left, top, right, bottom = _box(image)
+    head_x, foot_x = xs[ys == ys.min()].mean(), xs[ys == ys.max()].mean()
+    height = bottom - top
+    length, angle = height * rng.uniform(0.2, 1.0), np.deg2rad(rng.uniform(15, 65))
+    head, tip = np.array([head_x, top]), (head_x - length * np.sin(angle), top + length * np.cos(angle))
+    bend = (head + tip) / 2 + rng.normal(0, 0.1 * length, 2)
+    out = _line(image, _curve(tip, bend, head), width)
+    if rng.random() < 0.4:
+        half = height * rng.uniform(0.15, 0.4)
+        drop = rng.uniform(-1, 1)
+        out = _line(out, [(foot_x - half, bottom + drop), (foot_x + half, bottom - drop)], width)
+    return out
+
+
+def _crossed_seven(image, rng, width):
+    """A bar through the stem and sometimes a hook before the roof."""
+    left, top, right, bottom = _box(image)
+    breadth, height = right - left, bottom - top
+    if rng.random() < 0.5:
+        end = (left + rng.uniform(-3, 1), top + height * rng.uniform(0.12, 0.4))
+        image = _line(image, _curve((left, top + 1), (left + rng.uniform(-2, 2), top + rng.uniform(0, 3)), end), width)
+    y = top + height * rng.uniform(0.4, 0.78)
+    row = np.nonzero(image[int(round(y))] > 0.3)[0]
+    x = row.mean() + rng.normal(0, 0.08 * breadth) if len(row) else (left + right) / 2
+    half, tilt = breadth * rng.uniform(0.22, 0.6), rng.uniform(-2, 2)
+    return _line(image, [(x - half, y + tilt), (x + half, y - tilt)], width)
+
+
+def _squeezed(image, top, height, upper):
+    """The upper half of the ink, ``height`` rows from ``top``, pressed into ``upper`` of its height; the ink moves up."""
+    top, half = int(top), int(height / 2)
+    head = cv2.resize(image[top:top + half], (image.shape[1], max(int(half * upper), 1)), interpolation=cv2.INTER_AREA)
+    return np.concatenate([image[:top], head, image[top + half:], np.zeros((half - len(head), image.shape[1]), np.float32)])
+
+
+def _curled_nine(image, rng, width):
+    """The tail goes on in a curve to the left, as in a g; sometimes under a small head."""
+    if rng.random() < 0.5:
+        _, top, _, bottom = _box(image)
+        image = _squeezed(image, top, bottom - top, rng.uniform(0.4, 0.8))
+    ys, xs = np.nonzero(image > 0.3)
+    if not len(xs):
+        return image
+    left, top, right, bottom = _box(image)
+    foot = np.array([xs[ys == ys.max()].mean(), bottom - width / 3])
+    length = (bottom - top) * rng.uniform(0.25, 1.0)
+    middle = foot + (rng.uniform(-0.5, 0.15) * length, rng.uniform(0.15, 0.7) * length)
+    end = foot + (-length, rng.uniform(-0.4, 0.35) * length)
+    return _line(image, _curve(foot, middle, end), width)
+
+
+def _small_headed_nine(image, rng, width):
+    """A head shrunk to a loop, and a new stem that swings out to the right and back under it."""
+    left, top, right, bottom = (int(side) for side in _box(image))
+    height = bottom - top
+    head = image[top:top + max(int(0.6 * height), 4), left:right + 1]
+    shrink = rng.uniform((0.55, 0.45), (0.95, 0.8))
+    head = np.clip(cv2.resize(head, None, fx=FINE * shrink[0], fy=FINE * shrink[1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    out = np.pad(head, FINE * height)  # drawn enlarged, or the loop would close; made small again like all ink
+    inked = np.argwhere(head > 0.5)
+    if not len(inked):
+        return image
+    y, x = inked[inked[:, 1].argmax()] + FINE * height - (0, width)
+    length = FINE * height * rng.uniform(0.5, 1.0)
+    turn = (x - rng.uniform(-0.15, 0.35) * length, y + length)
+    end = turn - np.array([rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.2)]) * length
+    stem = _curve((x, y), (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length), turn)
+    hook = _curve(turn, turn + np.array([-0.1, rng.uniform(0, 0.12)]) * length, end)
+    return _line(out, np.concatenate([stem, hook]), FINE * width * shrink.mean())
+
+
+def _short_four(image, rng, width):
+    """An open 4 whose stem begins lower than its first stroke, and is short."""
+    left, top, right, bottom = (int(side) for side in _box(image))
+    row = image[top + (bottom - top) // 5] > 0.3
+    starts = np.flatnonzero(np.diff(row.astype(int)) == 1)
+    if len(starts) != 2:  # a closed one
+        return _narrow(image, rng, width)
+    out = image.copy()
+    cut = top + int((bottom - top) * rng.uniform(0.15, 0.5))
+    out[:cut, starts[1] - 1:] = 0
+    out[cut, starts[1] - 1:] *= 0.5
+    if rng.random() < 0.3:  # which does not reach far down, either
+        out[bottom - int((bottom - top) * rng.uniform(0.1, 0.25)):] = 0
+    return _narrow(out, rng, width) if rng.random() < 0.6 else out
+
+
+def _roofed_five(image, rng, width):
+    """The roof is drawn further to the right."""
+    left, top, right, bottom = _box(image)
+    upper = np.argwhere(image[int(top):int(top) + 5] > 0.3)
+    if not len(upper):
+        return image
+    y, x = upper[upper[:, 1].argmax()] + (int(top), 0)
+    reach = (right - left) * rng.uniform(0.2, 0.7)
+    return _line(image, [(x - 1, y), (x + reach, y + rng.uniform(-0.25, 0.1) * reach)], width)
+
+
+def _narrow(image, rng, width):
+    """Written narrowly: down to less than half as broad as before."""
+    del width  # nothing is added
+    height, breadth = image.shape
+    return cv2.resize(image, (int(breadth * rng.uniform(0.45, 0.75)), height), interpolation=cv2.INTER_AREA)
+
+
+def _slanted(image, rng, width):
+    """Leaning far to the right."""
+    del width
+    height, breadth = image.shape
+    slant = rng.uniform(0.25, 0.6)
+    matrix = np.float32([[1, -slant, slant * height / 2 + 4], [0, 1, 0]])  # type: ignore[arg-type]  # takes arrays, too
+    return cv2.warpAffine(image, matrix, (breadth + 8, height))
+
+
+_STYLES = {
+    0: (_slashed_zero, _slashed_zero, _dotted_zero), 1: (_european_one,), 4: (_short_four, _short_four, _slanted),
+    5: (_roofed_five,), 7: (_crossed_seven,), 8: (_narrow,),
+    9: (_curled_nine, _curled_nine, _small_headed_nine, _small_headed_nine, _slanted),
+}
+STYLED = tuple(_STYLES)  # the digits that have a style of their own
+OFTEN = np.array([1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0])  # a bare 1 is soon learnt, but its sisters look like 7s; last: -1
+
+
+def estimate_width(image: np.ndarray) -> float:
+    """The pen's width in pixels: twice the area over the outline's length, good enough to match an added stroke."""
+    area = image.sum()
+    edges = np.abs(np.diff(image, axis=0)).sum() + np.abs(np.diff(image, axis=1)).sum()
+    return float(np.clip(2.4 * area / max(edges, 1e-6), 1.2, 4.5))
+
+
+def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
+    """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
+
+    Slashed or dotted 0, flagged or footed 1, 4 with a short stem or narrow, 5 with a long roof, crossed 7, narrow 8,
+    curled or small-headed 9, slanted 4 and 9. The pen of an added stroke is about as wide as the pen that wrote the
+    digit; the result is normalised as every other ink.
+    """
+    choices = _STYLES.get(int(label))
+    if not choices:
+        return image
+    draw = choices[rng.integers(len(choices))]
+    roomy = np.pad(image, 8)  # added strokes may reach beyond the 28 pixels
+    return normalize(np.clip(draw(roomy, rng, estimate_width(image) * rng.uniform(0.8, 1.1)), 0, 1))
+
+
+def augment(images: np.ndarray, rng: np.random.Generator, a: Augmentation, labels: np.ndarray | None = None
+            ) -> np.ndarray:
+    """A changed copy of ``images``, (n, 28, 28, 1) float32 in [0, 1]; ``labels`` (n,) are needed for writing styles.
+
+    Every image has a strength of its own between nothing and all of ``a``: most stay near to what was written, a few
+    go far. A label without a style, such as -1 for what is no digit, is never redrawn.
+    """
+    out = np.array(images[..., 0], np.float32)
+    if labels is not None and a.styles:
+        for i in np.flatnonzero(rng.random(len(out)) < a.styles * OFTEN[labels]):
+            out[i] = style(out[i], labels[i], rng)
+    strength = rng.random(len(out))
+    out = geometry(out, rng, a, strength)
+    if a.stroke_width:
+        out = stroke_width(out, a.stroke_width * strength * rng.uniform(-1, 1, len(out)))
+    return np.clip(paper(out, rng, a, strength), 0, 1, dtype=np.float32)[..., None]

@@ -1,0 +1,1 @@
+"""Ink, photographs and the LiteRT model: from what somebody drew to an answer. No TensorFlow."""

@@ -1,0 +1,1 @@
+"""The notebooks in sequence: parameters, papermill, provenance, comparison, the command line."""

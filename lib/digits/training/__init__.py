@@ -1,0 +1,1 @@
+"""Networks, fitting, compression, search and ablation, in Keras and TensorFlow."""

@@ -1,0 +1,478 @@
+"""What happens to ink, messages, files and numbers in the kernel, without a browser."""
+
+import asyncio
+import base64
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from digits.app import kernel
+from digits.app import pad
+from digits.app import page
+from digits.app import server
+from digits.recognizer import occlusion as why
+from digits.app.app import App, Upload, UploadError, first_points, meaning
+from digits.recognizer.reading import Answer, Part, Reader, withheld
+from digits.recognizer.model import Prediction, Recognizer
+from digits.app.ticker import Ticker, Timer
+
+ONE = np.array([(140.0, y) for y in range(40, 241, 5)])
+SEVEN = np.array([(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)], float)
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return Recognizer.load(run="reference")
+
+
+# --- Ink ------------------------------------------------------------------------------------------------------------
+
+def drawn(*strokes):
+    drawing = pad.Drawing()
+    for stroke in strokes:
+        drawing.down(*stroke[0])
+        drawing.move(stroke[1:])
+        drawing.up()
+    return drawing
+
+
+def test_strokes_are_kept_as_they_were_drawn():
+    drawing = drawn(ONE, SEVEN)
+    assert np.array_equal(drawing.strokes[0], ONE) and np.array_equal(drawing.strokes[1], SEVEN)
+    assert drawing.points == len(ONE) + len(SEVEN)
+
+
+def test_what_lies_outside_is_taken_at_the_edge():
+    assert np.array_equal(drawn([(-50, 10), (500, 10)]).strokes[0], [(0, 10), (280, 10)])
+
+
+def test_undo_and_redo_go_step_by_step_and_new_ink_ends_redo():
+    drawing = drawn(ONE, SEVEN)
+    drawing.clear()
+    drawing.undo()
+    assert len(drawing.strokes) == 2
+    drawing.undo()
+    assert len(drawing.strokes) == 1 and drawing.can_redo
+    drawing.redo()
+    assert len(drawing.strokes) == 2
+    drawing.undo()
+    drawing.down(1, 1)
+    assert not drawing.can_redo
+    for _ in range(10):
+        drawing.undo()
+    assert not drawing.strokes and not drawing.can_undo
+
+
+def test_moves_without_a_pen_on_the_pad_do_nothing():
+    drawing = pad.Drawing()
+    drawing.move([(10, 10)])
+    assert not drawing.strokes
+
+
+def test_the_eraser_cuts_a_stroke_in_two_and_is_one_step():
+    drawing = drawn(ONE)
+    drawing.tool = "eraser"
+    drawing.down(100, 140)
+    drawing.move([(140, 140), (180, 140)])
+    drawing.up()
+    above, below = drawing.strokes
+    width = pad.eraser_width(drawing.brush)
+    assert above[-1, 1] == pytest.approx(140 - width / 2, abs=3)
+    assert below[0, 1] == pytest.approx(140 + width / 2, abs=3)
+    assert above[0, 1] == 40 and below[-1, 1] == 240
+    drawing.undo()
+    assert np.array_equal(drawing.strokes[0], ONE)
+
+
+def test_the_eraser_leaves_what_it_does_not_touch():
+    drawing = drawn(ONE)
+    before = drawing.strokes
+    drawing.down(20, 20, "eraser")
+    assert drawing.strokes is before
+
+
+def test_a_full_pad_says_so_and_keeps_what_it_has():
+    drawing = pad.Drawing()
+    drawing.down(1, 1)
+    drawing.move([(2, 2)] * (pad.MAX_POINTS - 1))
+    with pytest.raises(pad.PadFull, match="full"):
+        drawing.move([(3, 3)])
+    assert drawing.points == pad.MAX_POINTS
+    many = drawn(*[[(1, 1)]] * pad.MAX_STROKES)
+    with pytest.raises(pad.PadFull):
+        many.down(1, 1)
+
+
+def test_only_new_ink_is_drawn(monkeypatch):
+    lines = []
+    surface = pad.Pad(lambda *_: None, lambda: None)
+    monkeypatch.setattr(surface, "_line", lambda points: lines.append(len(points)))
+    surface.drawing.down(1, 1)
+    surface.draw()
+    surface.drawing.move([(2, 2), (3, 3)])
+    surface.draw()
+    surface.drawing.move([(4, 4)])
+    surface.drawing.up()
+    surface.drawing.down(9, 9)
+    surface.draw()
+    assert lines == [1, 3, 2, 1]
+    surface.drawing.undo()
+    surface.draw()
+    assert lines[4:] == [4]
+
+
+# --- Messages -------------------------------------------------------------------------------------------------------
+
+def message(*operations, seq=1):
+    return json.dumps({"seq": seq, "ops": operations})
+
+
+def test_a_message_is_understood():
+    assert pad.parse(message(["down", 1, 2.5, None], ["move", 3, 4, 5, 6], ["up"], ["undo"], seq=7)) == (
+        7, [("down", 1, 2.5, None), ("move", [(3, 4), (5, 6)]), ("up",), ("undo",)])
+
+
+@pytest.mark.parametrize("text", [
+    "", "[", "[]", "{}", "null", '"x"', "1", '{"seq": 1, "ops": 5}', "x" * 500_000, "[" * 100_000,
+    '{"seq": 1, "ops": [["move", NaN, 1]]}', '{"seq": 1, "ops": [["move", 1, Infinity]]}',
+    '{"seq": 1, "ops": [["brush", 1e999]]}', message(["up"], seq=-1), message(["up"], seq="1"),
+    message(*[["up"]] * 501),
+    message("down"), message([]), message([["down"]]), message(["fly"]), message(["_tick"]), message(["__init__"]),
+    message(["down", 1, 2]), message(["down", "1", 2, None]), message(["down", True, 2, None]),
+    message(["down", None, 2, None]), message(["down", 1, 2, "axe"]), message(["move", 1]), message(["move", 1, [2]]),
+    message(["move", *[1] * 20_000]), message(["verdict", "wrong", 10]), message(["verdict", "maybe", None]),
+    message(["verdict", "wrong", True]), message(["threshold", "0.5"]), message(["model", "x" * 65]),
+    message(["model", 3]), message(["file", "a", 1, 0, 5]), message(["file", "a", -1, 0, ""]), message(["part", -1]),
+    message(["why", 1]),
+])  # fmt: skip
+def test_what_the_page_does_not_send_is_refused(text):
+    with pytest.raises(pad.MessageError):
+        pad.parse(text)
+
+
+def test_numbers_out_of_range_are_brought_into_it():
+    (_, x, y, _), (_, brush) = pad.parse(message(["down", 1e300, -1e300, None], ["brush", 1000]))[1]
+    assert abs(x) <= 10 * pad.SIZE and abs(y) <= 10 * pad.SIZE and brush == pad.BRUSHES[1]
+
+
+# --- The app without a page -----------------------------------------------------------------------------------------
+
+def run_app(recognizer, *messages, wait=0.25):
+    """The app after these messages, each a list of operations."""
+    async def play():
+        app = App(recognizer)
+        for seq, operations in enumerate(messages, 1):
+            app.pad._on_key(message(*operations, seq=seq))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(wait)
+        return app
+    return asyncio.run(play())
+
+
+def stroke(points):
+    return [["down", *points[0].tolist(), None], ["move", *points[1:].ravel().tolist()], ["up"]]
+
+
+def data(app):
+    return dict(re.findall(r'data-(\w+)="([^"]*)"', app.answer.value.split(">")[0]))
+
+
+def state(app):
+    """What the page was last told: how the controls stand, and the last message that was dealt with."""
+    told = re.search(r'data-state="([^"]*)"', app._state.value)[1].replace("&quot;", '"')
+    numbers = re.findall(r'data-seq="(\d+)"', app._state.value + app.answer.value)
+    return {**json.loads(told), "seq": max(map(int, numbers))}
+
+
+def test_ink_becomes_an_answer(recognizer):
+    app = run_app(recognizer, stroke(ONE))
+    wanted = recognizer.predict_strokes([ONE])
+    assert data(app)["digit"] == data(app)["text"] == str(wanted.digit) == "1" and data(app)["points"] == str(len(ONE))
+    assert float(data(app)["confidence"]) == pytest.approx(wanted.confidence, abs=1e-4)
+    assert state(app)["seq"] == 1 and state(app)["undo"] and not state(app)["redo"]
+
+
+def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
+    """The answer says which message it is based on; how the controls stand is sent again only when it changed."""
+    async def play():
+        app, sent = App(recognizer), []
+        for name in ("answer", "_state", "_marks"):
+            getattr(app, name).observe(lambda change, name=name: sent.append(name), "value")
+        app.pad._on_key(message(["down", *ONE[0].tolist(), None], seq=1))
+        await asyncio.sleep(0.1)
+        first = list(sent)
+        app.pad._on_key(message(["move", *ONE[1:].ravel().tolist()], seq=2))
+        await asyncio.sleep(0.1)
+        return app, first, sent[len(first):]
+    app, first, then = asyncio.run(play())
+    assert sorted(first) == ["_state", "answer"] and then == ["answer"]
+    assert data(app)["seq"] == "2" and data(app)["points"] == str(len(ONE)) and state(app)["ink"]
+
+
+def test_every_operation_has_its_method():
+    assert all(hasattr(App, f"_do_{name}") for name in (*pad.OPERATIONS, "move"))
+
+
+def test_a_forged_message_is_refused_in_words_and_the_app_goes_on(recognizer):
+    async def play():
+        app = App(recognizer)
+        app.pad._on_key("{")
+        told = app._message.value
+        app.pad._on_key(message(*stroke(ONE)))
+        await asyncio.sleep(0.2)
+        return app, told
+    app, told = asyncio.run(play())
+    assert "alert" in told and data(app)["digit"] == "1"
+
+
+def test_a_failure_is_shown_and_does_not_pass_for_a_dead_kernel(recognizer, monkeypatch):
+    monkeypatch.setattr(Reader, "drawing", lambda *_: 1 / 0)
+    app = run_app(recognizer, stroke(ONE))
+    assert "ZeroDivisionError" in app._message.value and state(app)["seq"] == 1
+
+
+def test_the_threshold_withholds_an_answer_but_shows_the_guess(recognizer):
+    sure = recognizer.predict_strokes([SEVEN]).confidence
+    app = run_app(recognizer, stroke(SEVEN), [["threshold", 1.0]])
+    if sure < 1:
+        assert data(app)["accepted"] == "false" and data(app)["reason"] == "unsure"
+    assert data(app)["digit"] == "7"
+
+
+def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
+    from digits.recognizer.examples import EXAMPLES
+    example = next(one for one in EXAMPLES if one.expected == "5")
+    app = run_app(recognizer, [["hello", True], ["example", example.name]])
+    assert data(app)["text"] == "5" and data(app)["points"] == str(sum(map(len, example.strokes)))
+    app = run_app(recognizer, [["hello", False], ["example", example.name]], wait=0.5)
+    assert 0 < int(data(app)["points"]) < sum(map(len, example.strokes))
+
+
+def test_unknown_examples_models_and_parts_change_nothing(recognizer):
+    app = run_app(recognizer, stroke(ONE), [["example", "../x"], ["model", "../x"], ["part", 9]])
+    assert data(app)["digit"] == "1" and app.reader.recognizer.name == recognizer.name
+
+
+def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
+    lines = []
+    monkeypatch.setattr(pad.Pad, "_line", lambda self, points: lines.append(len(points)))
+    async def play():
+        app = App(recognizer)
+        app.pad._on_key(message(*stroke(ONE)))
+        await asyncio.sleep(0.1)
+        lines.clear()
+        app.pad._on_ready()
+        await asyncio.sleep(0.1)
+    asyncio.run(play())
+    assert sum(lines) == len(ONE)
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+def prediction(confidence=0.9, reason="", digit=3):
+    return Prediction(digit, confidence, np.full(10, 0.1), not reason, reason, np.zeros((28, 28), np.float32))
+
+
+def test_the_visitor_s_threshold_is_the_one_that_counts():
+    assert withheld(prediction(0.5, "unsure"), 0.4) == "" and withheld(prediction(0.9), 0.95) == "unsure"
+    assert withheld(prediction(0.9, "not a digit"), 0.0) == "not a digit"
+
+
+def test_a_drawing_that_grows_is_not_read_anew(recognizer):
+    calls = []
+    counting = SimpleNamespace(predict_strokes=lambda *a: calls.append(1) or recognizer.predict_strokes(*a))
+    reader = Reader(counting)
+    row = [ONE * 0.4 + (20, 60), ONE * 0.4 + (120, 60)]
+    reader.drawing(row)
+    before = len(calls)
+    reader.drawing([*row, ONE * 0.4 + (200, 60)])
+    assert len(calls) - before <= 3
+
+
+def test_several_digits_are_read_and_the_last_one_is_looked_at(recognizer):
+    answer = Reader(recognizer).drawing([ONE * 0.4 + (150, 60), ONE * 0.4 + (20, 60)])
+    assert answer.text == "11" and answer.chosen == 0 and answer.points == 2 * len(ONE)
+
+
+def test_the_map_finds_what_speaks_for_an_answer(recognizer):
+    image = recognizer.predict_strokes([SEVEN]).image
+    found = why.explain(recognizer, image, 7)
+    assert found.effect.shape == (28, 28) and found.effect.max() > 0 and not found.effect[image == 0].any()
+    assert found.place(1) and found.place(1) in page.explanation(found)
+    against = why.explain(recognizer, image, 2)
+    assert against.effect.sum() < found.effect.sum()
+
+
+# --- Files and numbers ----------------------------------------------------------------------------------------------
+
+def pieces(content, size=1000):
+    return [(len(content), offset, base64.b64encode(content[offset:offset + size]).decode())
+            for offset in range(0, max(len(content), 1), size)]
+
+
+def test_a_file_is_put_together():
+    content, upload = bytes(range(256)) * 10, Upload()
+    *first, last = [upload.add("a.png", *piece) for piece in pieces(content)]
+    assert first == [None, None] and last == content
+    assert upload.add("empty", 0, 0, "") == b""
+
+
+def test_files_that_cannot_be_are_refused():
+    upload, parts = Upload(limit=5000), pieces(b"x" * 3000)
+    with pytest.raises(UploadError, match="at most"):
+        upload.add("big", 5001, 0, "")
+    upload.add("a", *parts[0])
+    with pytest.raises(UploadError, match="one piece"):
+        upload.add("a", *parts[2])
+    with pytest.raises(UploadError, match="one piece"):
+        upload.add("b", *parts[1])
+    with pytest.raises(UploadError, match="damaged"):
+        upload.add("a", 10, 0, "&&&&")
+    with pytest.raises(UploadError, match="longer"):
+        upload.add("a", 1, 0, base64.b64encode(b"xx").decode())
+
+
+def test_the_first_points_of_a_drawing():
+    strokes = (ONE, SEVEN)
+    for count in (1, len(ONE), len(ONE) + 1, len(ONE) + len(SEVEN)):
+        assert sum(map(len, first_points(strokes, count))) == count
+    assert np.array_equal(first_points(strokes, len(ONE) + 2)[1], SEVEN[:2])
+
+
+def test_what_a_threshold_means_comes_from_the_run(recognizer):
+    table = {"threshold": [0.0, 0.5, 1.0], "answered": [1.0, 0.9, 0.0], "right": [0.97, 0.99, 1.0]}
+    metrics = {"03_evaluation": {"pen": {"n": 3498, "thresholds": table}}}
+    exact = SimpleNamespace(name="float32", calibration=recognizer.calibration)
+    assert meaning(metrics, 0.25, exact) == (pytest.approx(0.95), pytest.approx(0.98), 3498)
+    assert "95.0%" in page.threshold_meaning(*meaning(metrics, 0.25, exact))
+    assert "not measured" in page.threshold_meaning(*meaning({}, 0.5, recognizer))
+    other = SimpleNamespace(name="int8")
+    assert meaning(metrics, 0.25, other) == (None, None, 0)  # measured with float32
+    picked = {"name": "int8", "pen": {"n": 7, "thresholds": table | {"right": [0.5, 0.7, 1.0]}}}
+    metrics |= {"04_optimization": {"chosen": picked}}
+    assert meaning(metrics, 0.25, other) == (pytest.approx(0.95), pytest.approx(0.6), 7)
+    assert meaning(metrics, 0.25, exact)[2] == 3498
+    assert meaning({"03_evaluation": {"pen": None}}, 0.5, recognizer)[0] is None
+
+
+@pytest.mark.parametrize("share, said", [(0.0, "0%"), (0.5, "50%"), (0.994, "99.4%"), (0.9999, "over 99.9%"),
+                                         (1.0, "over 99.9%")])
+def test_a_confidence_never_claims_certainty(share, said):
+    assert page.percent(share) == said
+
+
+def test_names_from_visitors_are_text_on_the_page():
+    evil = '"><script>alert(1)</script>'
+    for html in (page.preview(b"", evil), page.message(evil), page.header(evil), page.consent(evil),
+                 page.models({evil: evil}, "")):
+        assert "<script>" not in html and 'alt="Your picture "' not in html
+
+
+@pytest.mark.parametrize("lowest, said", [(0.84, "each at least 84%"), (0.9995, "each over 99.9%")])
+def test_of_several_digits_the_least_sure_is_said(lowest, said):
+    shown = Answer((Part(prediction(lowest)), Part(prediction(0.9999))), points=9)
+    assert page.spoken(shown) == f"3 3, {said} sure."
+    assert said in re.sub("<.*?>", "", page.answer(shown)).replace("  ", " ")
+    alone = Answer(shown.parts[:1], points=9)
+    assert page.spoken(alone) == f"3, {said.removeprefix('each ').removeprefix('at least ')} sure."
+
+
+def test_a_doubtful_answer_says_so_in_words():
+    shown = Answer((Part(prediction(0.4), "unsure"),), points=9)
+    assert "Not sure" in page.answer(shown) and "best guess 3, 40%" in page.answer(shown)
+    assert page.spoken(shown) == "Not sure. Best guess 3." and 'data-accepted="false"' in page.answer(shown)
+    assert 'data-reason="blank"' in page.answer(Answer())
+
+
+@pytest.mark.parametrize(("candidates", "said"), [((3, 8), "3 or 8"), ((3, 8, 5), "3, 8 or 5"), ((3,), ""), ((3, 8, 5, 9), "")])
+def test_a_doubtful_answer_names_what_it_may_be(candidates, said):
+    doubtful = replace(prediction(0.4), candidates=candidates)
+    shown = Answer((Part(doubtful, "unsure"),), points=9)
+    assert page.spoken(shown) == (f"Not sure: {said}. Best guess 3." if said else "Not sure. Best guess 3.")
+    assert (f"{said}, best guess" in page.answer(shown)) == bool(said)
+    for other in (Answer((Part(doubtful),), points=9), Answer((Part(doubtful, "not a digit"),), points=9),
+                  Answer((Part(doubtful, "unsure"), Part(prediction())), points=9)):
+        assert " or " not in page.spoken(other) + re.sub("<.*?>", "", page.answer(other))
+
+
+# --- Time -----------------------------------------------------------------------------------------------------------
+
+def test_a_ticker_answers_at_once_and_then_not_too_often():
+    calls = []
+    async def play():
+        loop = asyncio.get_running_loop()
+        ticker, started = Ticker(lambda: calls.append(loop.time()), 0.05), loop.time()
+        for _ in range(100):
+            ticker.ask()
+            await asyncio.sleep(0.002)
+        took = loop.time() - started
+        await asyncio.sleep(0.1)
+        assert not ticker.due
+        return took
+    took = asyncio.run(play())
+    assert 4 <= len(calls) <= took / 0.05 + 2 and np.diff(calls).min() > 0.045
+
+
+def test_a_ticker_survives_work_that_fails():
+    calls = []
+    async def play():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        ticker = Ticker(lambda: calls.append(1) or 1 / 0, 0.01)
+        for _ in range(2):
+            ticker.ask()
+            await asyncio.sleep(0.05)
+    asyncio.run(play())
+    assert len(calls) == 2
+
+
+def test_a_timer_waits_for_rest():
+    calls = []
+    async def play():
+        timer = Timer(lambda: calls.append(1), 0.05)
+        for _ in range(5):
+            timer.ask()
+            await asyncio.sleep(0.02)
+        assert not calls
+        await asyncio.sleep(0.1)
+    asyncio.run(play())
+    assert calls == [1]
+
+
+# --- The server's guard ---------------------------------------------------------------------------------------------
+
+def test_a_legacy_frame_has_no_header_and_costs_no_time():
+    legacy = (2).to_bytes(4, "big") + (12).to_bytes(4, "big") + (40).to_bytes(4, "big") + b'{"header": {}}' * 4
+    assert int.from_bytes(legacy[:8], "little") > 1e9  # what Voila alone would loop over
+    assert server.read_header(legacy) is None and server.read_header(b"") is None
+
+
+def test_the_guard_is_in_place_and_lets_real_frames_through():
+    from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
+    header = {"msg_type": "status"}
+    frame = serialize_msg_to_ws_v1([json.dumps(part).encode() for part in (header, {}, {}, {})], "iopub")
+    assert server.read_header(frame) == header
+    from voila.tornado import kernel_websocket_handler
+    assert kernel_websocket_handler.read_header_from_binary_message is server.read_header
+
+
+def test_the_kernel_speaks_only_when_there_is_something_to_say(monkeypatch):
+    flushed, published = [], []
+    monkeypatch.setattr(kernel.OutStream, "__init__", lambda self: None)
+    monkeypatch.setattr(kernel.OutStream, "write", lambda self, string: len(string))
+    monkeypatch.setattr(kernel.OutStream, "flush", lambda self: flushed.append(True))
+    stream = kernel.Stream()
+    stream.flush()
+    assert stream.write("text") == 4 and not flushed
+    stream.flush()
+    stream.flush()
+    assert len(flushed) == 1
+    monkeypatch.setattr(kernel.IPythonKernel, "_publish_status", lambda self, *told: published.append(told[0]))
+    quick = kernel.Kernel.__new__(kernel.Kernel)
+    for kind in ("comm_msg", "execute_request"):
+        for status in ("busy", "idle"):
+            quick._publish_status(status, "shell", {"header": {"msg_type": kind}})
+    assert published == ["idle", "busy", "idle"]

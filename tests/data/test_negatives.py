@@ -1,0 +1,66 @@
+"""Ink that is no digit: seeded, in MNIST's form, of every kind, and never a digit by accident of code."""
+
+import numpy as np
+import pytest
+
+from digits.recognizer import ink
+from digits.data import negatives
+from digits.data import nondigits
+
+rng = np.random.default_rng(3)
+DIGITS = np.stack([ink.strokes_to_image([np.array([(90.0, 60), (190, 60), (190, 60 + 15 * k), (120, 240)])])
+                   for k in range(10)])
+LABELS = np.arange(10)
+
+
+def make(n=300, seed=5):
+    return negatives.generate(n, np.random.default_rng(seed), DIGITS, LABELS)
+
+
+def test_same_seed_same_bits_other_seed_other_pictures():
+    (first, kinds), (again, _), (other, _) = make(60), make(60), make(60, seed=6)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert set(kinds) <= set(negatives.KINDS)
+
+
+def test_every_kind_occurs_with_ink_in_mnists_form():
+    before = DIGITS.copy()
+    images, kinds = make()
+    assert set(kinds) == set(negatives.KINDS) and sum(negatives.KINDS.values()) == pytest.approx(1)
+    assert images.shape == (300, 28, 28, 1) and images.dtype == np.float32
+    assert images.min() >= 0 and images.max() <= 1 and (images.sum((1, 2, 3)) > 3).all()
+    assert np.array_equal(DIGITS, before)
+    assert make(0)[0].shape == (0, 28, 28, 1)
+
+
+def test_characters_that_are_digits_to_the_eye_are_left_out():
+    assert not set("0123456789OoDQIlijJ|!SsZzBbGgqyYTtr") & set(negatives.LETTERS + negatives.SYMBOLS)
+
+
+def test_fonts_for_training_and_for_examination_are_different_and_all_there():
+    assert not set(negatives.FONTS) & set(negatives.UNSEEN_FONTS)
+    for names, characters in ((negatives.FONTS[:3], negatives.SYMBOLS), (negatives.FONTS, negatives.LETTERS),
+                              (negatives.UNSEEN_FONTS, negatives.LETTERS)):
+        for font in negatives._fonts(names):
+            assert all(negatives.glyph(character, font) is not None for character in characters)
+
+
+def test_turned_digits_are_those_that_turn_into_nothing():
+    assert not {0, 1, 6, 8, 9} & set(negatives.TURNS)  # a 6 on its head is a 9
+
+
+def test_a_glyph_is_upright_and_its_holes_are_open():
+    picture = negatives.glyph("A", negatives._fonts(negatives.FONTS)[0])
+    height, width = picture.shape
+    assert (picture[: height // 4] > 0).sum() < (picture[-height // 4:] > 0).sum()  # a peak above, two feet below
+    assert picture[int(0.55 * height), width // 2] == 0
+
+
+def test_examination_kinds_come_with_pairs_of_digits():
+    drawings = [[np.array([(0.0, 0), (30, 100)])], [np.array([(0.0, 0), (80, 90)]), np.array([(10.0, 5), (20, 50)])]]
+    for strokes in nondigits.side_by_side(drawings, 5, seed=1):
+        points = np.concatenate(strokes)
+        assert points.min() >= 0 and points.max() <= ink.CANVAS
+    unseen = negatives.unseen(4, seed=1)
+    assert set(unseen) == {"letter", "symbol"} and all(len(some) == 4 for some in unseen.values())
+    assert set(nondigits.NEVER_SHOWN) <= set(nondigits.NON_DIGITS)

@@ -1,0 +1,305 @@
+"""Uploaded pictures: every format and polarity gives the same digits, and no file of any kind does harm."""
+
+import io
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits.recognizer import ink
+from digits.recognizer import photo
+from digits.recognizer.examples import EXAMPLES
+from digits.recognizer.model import Recognizer
+
+DRAWN = {example.name: example for example in EXAMPLES}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_270}
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return Recognizer.load(run="reference")
+
+
+def page(name: str, brush: int = 12, paper: int = 235, pen: int = 40) -> Image.Image:
+    """A drawn example as a grey picture of 280 x 280."""
+    coverage = ink.rasterize(DRAWN[name].strokes, brush=brush) / 255
+    return Image.fromarray(np.round(paper + (pen - paper) * coverage).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def text(recognizer, content: bytes, ask: bool = False) -> str:
+    found = photo.read_photo(content, recognizer=recognizer if ask else None)
+    return "".join(str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images)))
+
+
+def refusal(content, name: str = "") -> str:
+    """The words that a file is refused with."""
+    with pytest.raises(photo.PhotoError) as caught:
+        photo.read_photo(content, name)
+    words = str(caught.value)
+    assert 20 < len(words) < 300 and "Error" not in words and "/" not in words
+    return words
+
+
+# What is read
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_reads_the_same(recognizer, format):
+    assert text(recognizer, encoded(page("2026"), format)) == "2026"
+
+
+@pytest.mark.parametrize("name", ["0-slashed", "1-flag", "2", "3", "4", "5", "6", "7-crossed", "8", "9"])
+def test_every_digit_in_one_piece(recognizer, name):
+    """With and without a recognizer to ask: a roof, a bar and a stem belong to their digit."""
+    content = encoded(page(name).convert("RGB"), "JPEG", quality=80)
+    assert text(recognizer, content) == name[0]
+    assert text(recognizer, content, ask=True) == name[0]
+
+
+def test_photo_has_the_promised_form():
+    found = photo.read_photo(encoded(page("58")))
+    assert len(found.images) == len(found.boxes) == 2
+    for image in found.images:
+        assert image.shape == (28, 28) and image.dtype == np.float32 and image.min() >= 0 and 0.5 < image.max() <= 1
+        left, top, right, bottom = ink.bounding_box(image)
+        assert max(right - left, bottom - top) == 20
+    preview = Image.open(io.BytesIO(found.preview_png))
+    assert preview.format == "PNG" and max(preview.size) <= 800
+    for left, top, right, bottom in found.boxes:
+        assert 0 <= left < right <= preview.width and 0 <= top < bottom <= preview.height
+    assert found.boxes[0][0] < found.boxes[1][0]
+
+
+@pytest.mark.parametrize("pen", [1, 4, 12, 24, 34])
+def test_pen_width_does_not_matter(recognizer, pen):
+    assert text(recognizer, encoded(page("2", brush=pen))) == "2"
+
+
+@pytest.mark.parametrize(("paper", "pen"), [(255, 0), (20, 230), (120, 40), (90, 200), (255, 170)])
+def test_dark_on_light_and_light_on_dark(recognizer, paper, pen):
+    assert text(recognizer, encoded(page("58", paper=paper, pen=pen))) == "58"
+
+
+@pytest.mark.parametrize("opaque", [0, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency(recognizer, mode, opaque):
+    """Black ink on nothing, and white ink on nothing, whatever colour the nothing has."""
+    coverage = Image.fromarray(ink.rasterize(DRAWN["58"].strokes, brush=12))
+    picture = Image.merge("LA", (Image.new("L", coverage.size, opaque), coverage))
+    assert text(recognizer, encoded(picture.convert("RGBA").quantize() if mode == "P" else picture.convert(mode))) == "58"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(recognizer, format, orientation):
+    exif, stored = Image.Exif(), page("58")
+    exif[0x0112] = orientation
+    if orientation > 1:
+        stored = stored.transpose(TURNS[orientation])
+    assert text(recognizer, encoded(stored, format, exif=exif)) == "58"
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_exif_nonsense_is_ignored(recognizer, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert text(recognizer, encoded(page("58"), "JPEG", exif=exif)) == "58"
+    assert text(recognizer, encoded(page("58"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == "58"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"])
+def test_every_mode(recognizer, mode):
+    deep = {"I;16": np.uint16, "I": np.int32}
+    picture = Image.fromarray(np.asarray(page("58")).astype(deep[mode]) * 257) if mode in deep else page("58").convert(
+        "RGB" if mode in ("P", "LAB") else "L").convert(mode if mode != "LAB" else "RGB")
+    format = {"CMYK": "JPEG", "YCbCr": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
+    assert text(recognizer, encoded(picture, format)) == "58"
+
+
+def test_first_frame_of_an_animation(recognizer):
+    frames = [page(name) for name in ("58", "2", "7")]
+    for format in ("GIF", "WEBP", "PNG", "TIFF"):
+        content = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+        assert text(recognizer, content) == "58"
+
+
+def test_mnist_like_picture_comes_back_as_it_is(recognizer):
+    """28 x 28, light on dark, and the same on white."""
+    image = ink.strokes_to_image(DRAWN["3"].strokes)
+    for grey in (image, 1 - image):
+        content = encoded(Image.fromarray(np.round(grey * 255).astype(np.uint8)))
+        found = photo.read_photo(content)
+        assert len(found.images) == 1
+        assert np.corrcoef(found.images[0].ravel(), image.ravel())[0, 1] > 0.85
+        assert text(recognizer, content) == "3"
+
+
+def test_tight_crop_and_large_picture(recognizer):
+    small = page("5").crop((70, 25, 205, 255))
+    assert text(recognizer, encoded(small)) == "5"
+    assert text(recognizer, encoded(page("2026").resize((4200, 4200)), "JPEG")) == "2026"
+
+
+def test_uneven_light_rules_and_specks(recognizer):
+    """A shadow across the digits, ruled paper, dirt, noise and strong JPEG."""
+    rng = np.random.default_rng(1)
+    picture = np.asarray(page("1749").resize((900, 900), Image.Resampling.BICUBIC), float)
+    picture[np.arange(60, 900, 90)] = np.minimum(picture[np.arange(60, 900, 90)], 150)
+    picture[rng.integers(0, 900, 60), rng.integers(0, 900, 60)] = 30
+    x = np.linspace(0, 1, 900)
+    picture = picture * np.where(x + x[:, None] > 1.1, 0.6, 1) * (1 - 0.3 * x) + rng.normal(0, 6, picture.shape)
+    content = encoded(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), "JPEG", quality=50)
+    assert text(recognizer, content, ask=True) == "1749"
+
+
+def test_two_lines_are_read_from_top_to_bottom(recognizer):
+    both = Image.new("L", (280, 400), 235)
+    both.paste(page("2026").crop((0, 70, 280, 210)), (0, 20))
+    both.paste(page("1749").crop((0, 70, 280, 210)), (0, 220))
+    assert text(recognizer, encoded(both)) == "20261749"
+
+
+def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
+    """Pairs whose pens run into each other: most are parted, and a digit that stands alone never is."""
+    pairs = [(a, b) for a in "02345679" for b in "123578"]
+    right = [text(recognizer, touching(a, b), ask=True) == a + b for a, b in pairs]
+    assert np.mean(right) > 0.6
+    for example in EXAMPLES:
+        if len(example.expected or "") == 1:
+            assert len(photo.read_photo(encoded(page(example.name)), recognizer=recognizer).images) == 1
+
+
+def touching(a: str, b: str) -> bytes:
+    left, right = DRAWN[a].strokes, DRAWN[b].strokes
+    shift = max(stroke[:, 0].max() for stroke in left) - min(stroke[:, 0].min() for stroke in right) + 6
+    strokes = [stroke * 0.6 for stroke in (*left, *(stroke + (shift, 0) for stroke in right))]
+    edge = min(stroke[:, 0].min() for stroke in strokes) - 20
+    return encoded(Image.fromarray(255 - ink.rasterize([stroke - (edge, 0) for stroke in strokes], brush=12)))
+
+
+# What is refused
+
+
+def test_no_ink_is_said():
+    assert "No ink" in refusal(encoded(Image.new("RGB", (600, 400), "white")))
+    assert "No ink" in refusal(encoded(Image.new("RGB", (600, 400), "black"), "JPEG"))
+    noise = np.random.default_rng(0).normal(128, 8, (400, 600)).clip(0, 255).astype(np.uint8)
+    refusal(encoded(Image.fromarray(noise)))
+
+
+@pytest.mark.parametrize(("content", "name", "word"), [
+    (b"", "", "empty"), (None, "", "empty"), ("text", "", "empty"), (b"hello", "a.png", "PNG"), (b"%PDF-1.7", "", "PDF"),
+    (b"x", "scan.PDF", "PDF"), (b"\0\0\0\x18ftypheic" + bytes(99), "", "HEIC"), (b"x", "IMG_1.HEIC", "HEIC"),
+    (bytes(12_000_001), "", "MB"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "PNG"), (b"GIF89a", "", "GIF"),
+])  # fmt: skip
+def test_no_picture_is_refused_in_words(content, name, word):
+    assert word in refusal(content, name)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_truncated_files(format, share):
+    noisy = Image.fromarray(np.random.default_rng(2).integers(0, 255, (200, 300, 3), dtype=np.uint8))
+    content = encoded(noisy, format)
+    refusal(content[: int(len(content) * share)])
+
+
+def png(width: int, height: int, data: bytes = b"") -> bytes:
+    """A PNG whose header claims a size."""
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (9_000, 9_000), (40_000, 20),
+                                               (0, 0), (0, 5)])
+def test_bombs_are_refused_before_they_are_decoded(width, height):
+    start = time.perf_counter()
+    refusal(png(width, height, bytes(1000)))
+    assert time.perf_counter() - start < 1
+
+
+def test_other_headers_that_claim_too_much():
+    gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\2"
+    bmp = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    for content in (gif, bytes(bmp)):
+        refusal(content)
+
+
+def test_tiny_pictures():
+    for size in ((1, 1), (1, 500), (3, 3)):
+        assert "too small" in refusal(encoded(Image.new("L", size, 255)))
+    refusal(encoded(Image.new("L", (5, 5), 255)))
+
+
+def test_polyglots_are_only_their_picture(recognizer):
+    """A picture with a web page or an archive behind or in it is read as a picture and comes out as clean PNG."""
+    evil = b"<script>alert(1)</script>"
+    for format, tail in (("GIF", evil), ("JPEG", b"PK\3\4" + evil)):
+        content = encoded(page("58"), format, comment=evil) + tail
+        found = photo.read_photo(content, "<img src=x onerror=alert(1)>.png")
+        assert len(found.images) == 2 and evil not in found.preview_png
+    refusal(b"<html>" + encoded(page("58")))
+    refusal(b"PK\3\4" + encoded(page("58")))
+
+
+@pytest.mark.parametrize("content", [b"P6 4 4 255 " + bytes(48), b"\xff\x4f\xff\x51" + bytes(200), b"8BPS" + bytes(100),
+                                     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"icns" + bytes(60)])
+def test_formats_off_the_list_are_not_opened(content):
+    assert "PNG" in refusal(content)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_bytes_never_escape_as_another_error(format):
+    rng = np.random.default_rng(3)
+    whole = np.frombuffer(encoded(page("58").resize((90, 90)), format), np.uint8)
+    for _ in range(40):
+        damaged = whole.copy()
+        places = rng.integers(0, len(whole), rng.integers(1, 12))
+        damaged[places] = rng.integers(0, 256, len(places))
+        try:
+            found = photo.read_photo(damaged.tobytes())
+            assert all(np.isfinite(image).all() for image in found.images)
+        except photo.PhotoError:
+            pass
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: rng.integers(0, 256, (300, 400)), lambda rng: np.indices((300, 400)).sum(0) // 4 % 2 * 255,
+    lambda rng: (np.indices((300, 400)) // 6 % 2).all(0) * 255, lambda rng: np.linspace(0, 255, 300 * 400).reshape(300, 400),
+    lambda rng: np.eye(400)[:300] * 255,
+])  # fmt: skip
+def test_patterns_end_quickly(recognizer, make):
+    """Noise, stripes, a grid of dots, a ramp and a line: an answer or a refusal, soon."""
+    content = encoded(Image.fromarray(make(np.random.default_rng(4)).astype(np.uint8)))
+    start = time.perf_counter()
+    try:
+        found = photo.read_photo(content, recognizer=recognizer)
+        assert len(found.images) <= photo.MOST_DIGITS
+    except photo.PhotoError:
+        pass
+    assert time.perf_counter() - start < 10
+
+
+def test_import_is_small():
+    """OpenCV, scikit-image, SciPy and SQLAlchemy are loaded when they are needed, not when the app starts."""
+    code = ("import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.recognizer.examples, digits.app.feedback\n"
+            "print([name for name in ('cv2', 'skimage', 'scipy', 'sqlalchemy', 'tensorflow') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

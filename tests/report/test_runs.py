@@ -1,0 +1,149 @@
+"""A run's folder as notebooks use it."""
+
+import json
+import re
+from unittest.mock import MagicMock
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from digits.report import play
+from digits.report import notebook as runs
+from digits.report import show
+from digits.files import RunError, write_json
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A fresh run, opened by the third notebook."""
+    monkeypatch.setattr("digits.files.OUTPUTS", tmp_path)
+    return runs.open_run("mine", "03_evaluation")
+
+
+def test_record_merges_by_notebook_and_takes_numpy(run):
+    run.record(accuracy=np.float32(0.5), counts=np.arange(3), missing=float("nan"), by_digit={np.int64(1): (1, 2)})
+    run.record(accuracy=0.75)
+    runs.open_run("mine", "01_eda").record(n=3)
+    assert run.metrics == {"03_evaluation": {"accuracy": 0.75, "counts": [0, 1, 2], "missing": None,
+                                             "by_digit": {"1": [1, 2]}}, "01_eda": {"n": 3}}
+
+
+def test_record_refuses_what_json_cannot_hold_and_keeps_the_rest(run):
+    run.record(n=1)
+    with pytest.raises(TypeError):
+        run.record(model=object())
+    assert run.metrics == {"03_evaluation": {"n": 1}}
+
+
+def test_an_interrupted_write_leaves_the_old_file(run, monkeypatch):
+    run.record(n=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError):
+        run.record(n=2)
+    assert run.metrics == {"03_evaluation": {"n": 1}}
+    assert [path.name for path in run.path.iterdir()] == ["metrics.json"]
+
+
+def test_damaged_metrics_are_named(run):
+    (run.path / "metrics.json").write_text('{"03_evaluation": ')
+    with pytest.raises(RunError, match="mine/metrics.json is damaged"):
+        run.record(n=1)
+
+
+def test_a_missing_input_names_the_notebook_that_makes_it(run):
+    with pytest.raises(RunError, match="models/model.keras.*notebooks/02_training.ipynb"):
+        run.require("models/model.keras", made_by="02_training")
+    (run.models / "model.keras").write_text("x")
+    assert run.require("models/model.keras", made_by="02_training").read_text() == "x"
+
+
+def test_figures_are_numbered_once_saved_and_described(run, capsys):
+    for name in ("first", "second", "first"):
+        run.figure(plt.figure(), name, f"About {name}.", "Nothing drawn")
+    assert re.findall(r"Figure \d\.\d", capsys.readouterr().out) == ["Figure 3.1", "Figure 3.2", "Figure 3.1"]
+    files = sorted(path.name for path in run.figures.iterdir())
+    assert files == ["03_evaluation-first.png", "03_evaluation-second.png"]
+    with pytest.raises(ValueError, match="alternative text"):
+        run.figure(plt.figure(), "third", "A caption.", " ")
+
+
+def test_tables_are_numbered_apart_from_figures(run, capsys):
+    run.figure(plt.figure(), "first", "A caption.", "Nothing drawn")
+    run.table(pd.DataFrame({"a": [1.234]}), "Numbers.", {"a": "{:.1f}"})
+    assert "Table 3.1. Numbers." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("dataset", "expected"), [
+    ({"name": "mnist", "n_train": 60_000}, True), ({"name": "mnist", "n_train": 6_000}, False),
+    ({"name": "digits", "n_train": 60_000}, False), (None, False),
+])
+def test_full_size_is_the_whole_of_mnist(run, dataset, expected):
+    if dataset:
+        write_json(run.path / "metrics.json", {"01_eda": {"dataset": dataset}})
+    assert run.full_size is expected
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a b", ".hidden", "x" * 65, "a.", "ä", 3])
+def test_unsafe_names_are_refused(run, name):
+    with pytest.raises(RunError):
+        runs.open_run(name, "01_eda")
+
+
+def test_the_published_run_is_not_written(run, tmp_path):
+    with pytest.raises(RunError, match="read-only"):
+        runs.open_run("reference", "01_eda")
+    assert not (tmp_path / "reference").exists()
+
+
+def test_a_notebook_without_its_runner_writes_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITS_RUNNER", str(2**22 + 1))  # no such process
+    monkeypatch.setattr("ctypes.CDLL", lambda _: MagicMock())
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(RunError, match="gone"):
+        runs.open_run("orphan", "01_eda")
+    assert not (tmp_path / "orphan").exists()
+
+
+def test_metrics_are_readable_json(run):
+    run.record(text="ä", n=1)
+    assert json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["03_evaluation"]["text"] == "ä"
+
+
+def level(height):
+    """A bar as high as a slider says, and the sentence about it."""
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.bar([0], [height])
+    return figure, f"a bar < {height:.1f}"
+
+
+def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
+    monkeypatch.delenv("DIGITS_RUNNER", raising=False)
+    others = plt.get_fignums()  # that other tests left open
+    controls, picture = play.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
+    number, handle = controls.children
+    assert handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value  # within its range
+    before = picture.value.split("base64,")[1]
+    handle.value = 0.5
+    assert "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value and 'alt="one bar"' in picture.value
+    assert picture.value.split("base64,")[1] != before and number.value == 0.5 and number.description == "height"
+    number.value = 1
+    assert "<strong>height 1.</strong>" in picture.value and handle.value == 1 and plt.get_fignums() == others
+
+
+def test_a_slider_leaves_nothing_in_a_report(monkeypatch):
+    monkeypatch.setenv("DIGITS_RUNNER", "1")
+    assert play.slider(MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar") is None
+
+
+def test_a_table_has_one_row_of_headings(monkeypatch):
+    """pandas gives the name of an index a row of its own, under empty cells."""
+    shown = []
+    monkeypatch.setattr(show, "display", shown.append)
+    show.show_table(pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "Table 1.1", "What there is.")
+    head = shown[0].data.split("<thead>")[1].split("</thead>")[0]
+    assert head.count("<tr>") == 1 and re.findall(r">([^<>]+)</th>", head) == ["kind", "n"]

@@ -1,0 +1,149 @@
+"""Comparisons: every condition changes one thing, long studies go on, intervals are those of the textbook."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from digits.training import ablation as experiments
+from digits.training import networks as models
+from digits import files
+from digits.training import fit as training
+from digits.data import unipen
+from digits.data.augmentation import NONE, Augmentation
+from toys import bars
+
+CONFIG = training.TrainingConfig(epochs=1, batch_size=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return bars(120)
+
+
+@pytest.fixture
+def sets(images):
+    x, y = images
+    return {"validation": (x[:50], y[:50].argmax(1)), "pen": (x[50:70], y[50:70].argmax(1))}
+
+
+def test_every_change_changes_one_thing():
+    found = experiments.conditions(CONFIG)
+    whole = found.pop(experiments.EVERYTHING)
+    assert found.pop(experiments.NO_AUGMENTATION).augmentation is None
+    parts = set()
+    for name, one in found.items():
+        different = [key for key in vars(whole) if getattr(one, key) != getattr(whole, key)]
+        assert len(different) == 1, name
+        if different == ["augmentation"]:
+            changed = [part for part, value in vars(one.augmentation).items() if value != getattr(whole.augmentation, part)]
+            assert len(changed) == 1 and getattr(one.augmentation, changed[0]) == 0
+            parts |= set(changed)
+        if different == ["config"]:
+            assert sum(a != b for a, b in zip(vars(one.config).values(), vars(CONFIG).values(), strict=True)) == 1
+    assert parts == set(vars(Augmentation()))
+
+
+def test_the_conditions_reach_the_training(images, sets, monkeypatch):
+    """What arrives at ``fit``: labels, non-digits, augmentation, schedule."""
+    x, y = images
+    seen = {}
+    monkeypatch.setattr(training, "fit", lambda model, x, y, judge, config, mixture, non_digits, title: seen.update(
+        y=y, config=config, mixture=mixture, others=non_digits, title=title, dropout=model.get_layer("dropout_1").rate))
+    for name, condition in experiments.conditions(CONFIG).items():
+        experiments.train("keras_example", x, y, sets, condition, name)
+        assert (seen["others"] is None) == (name == "no non-digits"), name
+        assert (seen["mixture"] is None) == (name == experiments.NO_AUGMENTATION)
+        assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(seen["y"].sum(1), 1)
+        assert (seen["dropout"] == 0) == (name == "no dropout") and seen["title"] == name
+    assert len(experiments.non_digits(x, y, 1)) == 12
+
+
+def test_a_constant_learning_rate_stays_at_its_peak():
+    rates = {decay: [float(training.schedule(training.TrainingConfig(decay=decay), 100)(step)) for step in (15, 50, 99)]
+             for decay in (True, False)}
+    assert rates[False] == pytest.approx([3e-3] * 3, rel=1e-3)
+    assert rates[True][2] < rates[True][1] < rates[True][0] == pytest.approx(3e-3, rel=1e-3)
+    cold = training.schedule(training.TrainingConfig(warmup=0.0), 100)
+    assert float(cold(0)) == pytest.approx(3e-3)
+
+
+def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatch):
+    jobs = {name: ("micro", experiments.Condition(CONFIG, None, non_digits=False)) for name in ("a", "b")}
+    whole = experiments.repeat(jobs, [1, 2], *images, sets)
+    real, calls = experiments.train, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(experiments, "train", failing)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+    assert len(json.loads((tmp_path / "kept.json").read_text())["runs"]) == 2
+    resumed = experiments.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+    assert len(calls) == 5
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
+    assert not resumed["validation_errors"].where(resumed["seed"] == 1).equals(resumed["validation_errors"])
+
+
+def rows(accuracies):
+    """Runs of made-up accuracies on 1,000 images: {name: one for each seed}."""
+    return pd.DataFrame([{"name": name, "seed": seed, "validation_accuracy": value, "validation_n": 1000,
+                          "validation_errors": round(1000 * (1 - value))}
+                         for name, values in accuracies.items() for seed, value in enumerate(values)])
+
+
+def test_effects_are_paired_by_seed_and_their_interval_is_students():
+    base = np.array([0.98, 0.97, 0.99])
+    gains = {"better": np.array([0.004, 0.006, 0.005]), "same": np.array([0.001, -0.001, 0.0])}
+    table = experiments.effects(rows({experiments.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
+                                "validation")
+    assert list(table.index) == ["better", "same"] and (table["seeds"] == 3).all()
+    np.testing.assert_allclose(table["points"], [0.5, 0.0], atol=1e-9)
+    spread = np.sqrt((np.var(100 * gains["better"], ddof=1) + np.var(100 * gains["same"], ddof=1)) / 2)
+    width = stats.t.ppf(0.975, 4) * spread / np.sqrt(3)
+    np.testing.assert_allclose(table["high"] - table["points"], width)
+    assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
+    assert experiments.verdict(table) == "of 2 changes, 0 cost accuracy and 1 gained (better)"
+
+
+def test_a_single_seed_leaves_what_counting_leaves_open():
+    table = experiments.effects(rows({experiments.EVERYTHING: [0.98], "worse": [0.95]}), "validation")
+    assert table.loc["worse", "points"] == pytest.approx(-3)
+    assert table.loc["worse", "high"] + 3 == pytest.approx(100 * 1.96 * np.sqrt(20 + 50) / 1000)
+
+
+def test_the_front_holds_what_nothing_cheaper_matches():
+    table = pd.DataFrame({"cost": [1, 2, 3, 3, 4], "gain": [5, 4, 6, 7, 7]}, index=list("abcde"))
+    assert experiments.pareto(table, "cost", "gain") == ["a", "d"]
+
+
+def test_pen_digits_are_drawn_as_the_app_draws_them():
+    stem = unipen.PenDigit((np.array([[250, 100], [250, 400]], np.float32),), 1, 7)
+    images, labels = experiments.pen_images([stem, stem])
+    assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32 and list(labels) == [1, 1]
+    ys, xs = np.nonzero(images[0, ..., 0] > 0.3)
+    assert np.ptp(ys) + 1 in (19, 20, 21) and np.ptp(xs) < 6 and 13 <= xs.mean() <= 15
+
+
+def test_scores_count_on_every_set(images, sets):
+    net = models.build("micro")
+    found = experiments.score(net, sets)
+    wrong = (net.predict(sets["pen"][0], verbose=0).argmax(1) != sets["pen"][1]).sum()
+    assert (found["pen_errors"], found["pen_n"], found["validation_n"]) == (wrong, 20, 50)
+
+
+def test_no_large_study_is_no_error_and_one_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "STUDY", tmp_path / "study.json")
+    assert experiments.large_study() == {}
+    (tmp_path / "study.json").write_text('{"ablation": {"runs": []}}')
+    assert experiments.large_study() == {"ablation": {"runs": []}}
+
+
+def test_nothing_is_augmented_by_none():
+    assert not any(vars(NONE).values())
