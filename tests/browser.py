@@ -17,8 +17,16 @@ from playwright.sync_api import Browser, Error, Page, Playwright
 
 from digits import files
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PLACES = ("/usr/bin/chromium", "chromium", "google-chrome", "google-chrome-stable", "chrome")
 READY = ".digits-app[data-ready=true]"
 
@@ -39,21 +47,36 @@ def launch(playwright: Playwright, *flags: str) -> Browser:
     try:
         return playwright.chromium.launch(executable_path=executable(), args=[*FLAGS, *flags])
     except Error as error:
-        needs(False, f"No Chromium could be started ({error.message.splitlines()[0]}). Set DIGITS_CHROMIUM to one.")
+        needs(
+            False,
+            f"No Chromium could be started ({error.message.splitlines()[0]}). Set DIGITS_CHROMIUM to one.",
+        )
 
 
 class Server:
     """A Voila (or JupyterLab) that serves the app on a free port of this machine."""
 
-    def __init__(self, command: Sequence[str], port: int, path: str, log: Path, environment: dict[str, str]):
+    def __init__(
+        self, command: Sequence[str], port: int, path: str, log: Path, environment: dict[str, str]
+    ):
         self.url, self.log = f"http://127.0.0.1:{port}{path}", log
         with log.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=files.PROJECT, env={**os.environ, **environment},
-                                            stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                command,
+                cwd=files.PROJECT,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait(self, seconds: float = 90) -> "Server":
         """Until it answers; RuntimeError with its log when it does not."""
-        until(lambda: answers(self.url) or self.process.poll() is not None, seconds, "the server's first answer")
+        until(
+            lambda: answers(self.url) or self.process.poll() is not None,
+            seconds,
+            "the server's first answer",
+        )
         if self.process.poll() is not None:
             raise RuntimeError(f"The server ended:\n{self.log.read_text()[-3000:]}")
         return self
@@ -70,17 +93,33 @@ class Server:
     def kernels(self) -> list[int]:
         """The process ids of its kernels."""
         import psutil
+
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if any("ipykernel" in word for word in child.cmdline())]
+        return [
+            child.pid for child in children if any("ipykernel" in word for word in child.cmdline())
+        ]
 
 
 @contextlib.contextmanager
 def voila(*options: str, port: int | None = None, **environment: str) -> Iterator[Server]:
     """The app as ``voila notebooks/05_draw.ipynb`` serves it from the project's root."""
     port, folder = port or free_port(), tempfile.mkdtemp()
-    command = [sys.executable, "-m", "voila", "notebooks/05_draw.ipynb", "--no-browser", f"--port={port}", *options]
-    server = Server(command, port, "/", Path(folder) / "log", {"DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite",
-                                                              **environment})
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        "notebooks/05_draw.ipynb",
+        "--no-browser",
+        f"--port={port}",
+        *options,
+    ]
+    server = Server(
+        command,
+        port,
+        "/",
+        Path(folder) / "log",
+        {"DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite", **environment},
+    )
     try:
         # waiting for the front page would take a kernel out of the pool
         until(lambda: listens(port) or server.process.poll() is not None, 90, "the server")
@@ -95,11 +134,29 @@ def lab(**environment: str) -> Iterator[Server]:
     """JupyterLab with a copy of the notebooks and nothing remembered, so that what it saves changes nothing here."""
     port, folder = free_port(), tempfile.mkdtemp()
     shutil.copytree(files.NOTEBOOKS, Path(folder) / "notebooks")
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", f"--ServerApp.root_dir={folder}",
-               "--IdentityProvider.token=", "--allow-root", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    own = {"JUPYTERLAB_WORKSPACES_DIR": f"{folder}/workspaces", "JUPYTERLAB_SETTINGS_DIR": f"{folder}/settings"}
-    server = Server(command, port, "/lab/tree/notebooks/05_draw.ipynb", Path(folder) / "log", {**own, **environment})
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        f"--port={port}",
+        f"--ServerApp.root_dir={folder}",
+        "--IdentityProvider.token=",
+        "--allow-root",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    own = {
+        "JUPYTERLAB_WORKSPACES_DIR": f"{folder}/workspaces",
+        "JUPYTERLAB_SETTINGS_DIR": f"{folder}/settings",
+    }
+    server = Server(
+        command,
+        port,
+        "/lab/tree/notebooks/05_draw.ipynb",
+        Path(folder) / "log",
+        {**own, **environment},
+    )
     try:
         yield server.wait()
     finally:
@@ -148,6 +205,7 @@ def wait(page: Page, expression: str, argument: object = None, seconds: float = 
 
 # --- What a visitor does --------------------------------------------------------------------------------------------
 
+
 def visit(page: Page, server: Server, ready: str = READY) -> Page:
     """Open the app and wait until it can be used."""
     page.goto(server.url, timeout=60_000)
@@ -160,7 +218,10 @@ def on_pad(page: Page, stroke: Sequence) -> list[tuple[float, float]]:
     pad = page.locator(".digits-pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
-    return [(box["x"] + float(x) * box["width"] / 280, box["y"] + float(y) * box["height"] / 280) for x, y in stroke]
+    return [
+        (box["x"] + float(x) * box["width"] / 280, box["y"] + float(y) * box["height"] / 280)
+        for x, y in stroke
+    ]
 
 
 def draw(page: Page, strokes: Sequence) -> None:
@@ -181,13 +242,16 @@ def answer(page: Page) -> dict[str, str]:
 
 def settled(page: Page, points: int) -> dict[str, str]:
     """The answer once it is based on ``points`` points."""
-    page.wait_for_selector(f'.digits-answer[data-points="{points}"]', state="attached", timeout=10_000)
+    page.wait_for_selector(
+        f'.digits-answer[data-points="{points}"]', state="attached", timeout=10_000
+    )
     return answer(page)
 
 
 def draw_at_once(page: Page, strokes: Sequence, kind: str = "pen") -> None:
     """Draw with pointer events made by a script: fast, and with coordinates between the screen's pixels."""
-    page.evaluate("""([strokes, kind]) => {
+    page.evaluate(
+        """([strokes, kind]) => {
         const pad = document.querySelector(".digits-pad canvas"), box = pad.getBoundingClientRect();
         const send = (type, [x, y]) => pad.dispatchEvent(new PointerEvent(type, {bubbles: true, cancelable: true,
             pointerId: 77, pointerType: kind, isPrimary: true, button: type === "pointermove" ? -1 : 0,
@@ -198,7 +262,9 @@ def draw_at_once(page: Page, strokes: Sequence, kind: str = "pen") -> None:
             for (const point of stroke.slice(1)) send("pointermove", point);
             send("pointerup", stroke[stroke.length - 1]);
         }
-    }""", [[[[float(x), float(y)] for x, y in stroke] for stroke in strokes], kind])
+    }""",
+        [[[[float(x), float(y)] for x, y in stroke] for stroke in strokes], kind],
+    )
 
 
 def clear(page: Page) -> None:
@@ -209,7 +275,11 @@ def clear(page: Page) -> None:
 
 def until_state(page: Page, name: str, value: object) -> None:
     """Wait until the kernel says that a control stands so."""
-    wait(page, """([name, value]) => {
+    wait(
+        page,
+        """([name, value]) => {
         const state = document.querySelector(".digits-state");
         return JSON.parse(state.dataset.state)[name] === value;
-    }""", [name, value])
+    }""",
+        [name, value],
+    )

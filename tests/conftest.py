@@ -16,35 +16,50 @@ import pytest
 matplotlib.use("Agg")
 
 PROJECT = Path(__file__).resolve().parents[1]
-_RUNNER = ("import sys; from pathlib import Path; from digits.run import folders; from digits.run import command as runner; folders.MIN_FREE = 0; "
-           "sys.exit(runner.main(sys.argv[2:], Path(sys.argv[1])))")
+_RUNNER = (
+    "import sys; from pathlib import Path; from digits.run import folders; from digits.run import command as runner; folders.MIN_FREE = 0; "
+    "sys.exit(runner.main(sys.argv[2:], Path(sys.argv[1])))"
+)
 
 # Two notebooks that do what the real ones do, without the libraries that take seconds to load.
-FIRST = ["import os, pathlib, time\nfrom digits.files import write_json\n"
-         "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n"
-         "(folder / 'data').mkdir(exist_ok=True)\n(folder / 'data/X.npy').write_bytes(bytes(size))",
-         "write_json(folder / 'metrics.json', {'01_eda': {'dataset': {'name': used, 'source': 'made up', 'hashes':\n"
-         "    {'x_train': 'ab' * 32}, 'n_train': 10}, 'home': str(pathlib.Path.home()), 'rate': rate}})\n"
-         "time.sleep(pause)\nprint(folder, pathlib.Path.home())"]
-SECOND = ["import os, pathlib, time\nfrom digits.files import read_json, write_json\n"
-          "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n(folder / 'models').mkdir(exist_ok=True)",
-          "(folder / 'models/m.tflite').write_bytes(bytes(size))\n"
-          "metrics = read_json(folder / 'metrics.json')\nwrite_json(folder / 'metrics.json', metrics | "
-          "{'02_training': {'parameters': 71000, 'multiplies': 5}, '03_evaluation': {'test': {'accuracy': 0.9,\n"
-          "    'errors': 71000, 'n': 710000, 'interval': [0.8, 1.0]}}})\ntime.sleep(pause)",
-          "if fail:\n    raise ValueError('no luck in ' + str(folder))"]
-FIRST_PARAMETERS = ('dataset = "auto"  # which\nused = "mnist"  # what it claims to be\nrate = 0.5  # a float\n'
-                    'flag = True  # a switch\nsize = 100  # bytes\npause = 0.0  # seconds\nseed = 1  # a seed')
-SECOND_PARAMETERS = 'fail = False  # whether to\npause = 0.0  # seconds\nsize = 100  # bytes\nseed = 2  # a seed'
+FIRST = [
+    "import os, pathlib, time\nfrom digits.files import write_json\n"
+    "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n"
+    "(folder / 'data').mkdir(exist_ok=True)\n(folder / 'data/X.npy').write_bytes(bytes(size))",
+    "write_json(folder / 'metrics.json', {'01_eda': {'dataset': {'name': used, 'source': 'made up', 'hashes':\n"
+    "    {'x_train': 'ab' * 32}, 'n_train': 10}, 'home': str(pathlib.Path.home()), 'rate': rate}})\n"
+    "time.sleep(pause)\nprint(folder, pathlib.Path.home())",
+]
+SECOND = [
+    "import os, pathlib, time\nfrom digits.files import read_json, write_json\n"
+    "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n(folder / 'models').mkdir(exist_ok=True)",
+    "(folder / 'models/m.tflite').write_bytes(bytes(size))\n"
+    "metrics = read_json(folder / 'metrics.json')\nwrite_json(folder / 'metrics.json', metrics | "
+    "{'02_training': {'parameters': 71000, 'multiplies': 5}, '03_evaluation': {'test': {'accuracy': 0.9,\n"
+    "    'errors': 71000, 'n': 710000, 'interval': [0.8, 1.0]}}})\ntime.sleep(pause)",
+    "if fail:\n    raise ValueError('no luck in ' + str(folder))",
+]
+FIRST_PARAMETERS = (
+    'dataset = "auto"  # which\nused = "mnist"  # what it claims to be\nrate = 0.5  # a float\n'
+    "flag = True  # a switch\nsize = 100  # bytes\npause = 0.0  # seconds\nseed = 1  # a seed"
+)
+SECOND_PARAMETERS = (
+    "fail = False  # whether to\npause = 0.0  # seconds\nsize = 100  # bytes\nseed = 2  # a seed"
+)
 
 
 def write_notebook(path: Path, title: str, parameters: str, cells: list[str]) -> None:
     """A notebook with a title, a parameters cell (run_name added) and code cells."""
     markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
-    content = [markdown(f"# {title}\n\nNext: [training](02_training.ipynb) and [the app](05_draw.ipynb)."),
-               code(f'run_name = "interactive"  # folder\n{parameters}', metadata={"tags": ["parameters"]}),
-               markdown("## A section"), *(code(cell) for cell in cells),
-               code("assert True", metadata={"tags": ["hide"]})]
+    content = [
+        markdown(f"# {title}\n\nNext: [training](02_training.ipynb) and [the app](05_draw.ipynb)."),
+        code(
+            f'run_name = "interactive"  # folder\n{parameters}', metadata={"tags": ["parameters"]}
+        ),
+        markdown("## A section"),
+        *(code(cell) for cell in cells),
+        code("assert True", metadata={"tags": ["hide"]}),
+    ]
     for index, cell in enumerate(content):
         cell["id"] = f"{path.stem[:2]}-{index:02}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -61,9 +76,17 @@ class Bench:
     """A place to run tiny notebooks: their folder, the outputs, an empty home, and the runner as a process."""
 
     def __init__(self, folder: Path):
-        self.notebooks, self.outputs, self.home = folder / "notebooks", folder / "outputs", folder / "home"
+        self.notebooks, self.outputs, self.home = (
+            folder / "notebooks",
+            folder / "outputs",
+            folder / "home",
+        )
         self.home.mkdir(parents=True)
-        self.environment = {**os.environ, "HOME": str(self.home), "DIGITS_OUTPUTS": str(self.outputs)}
+        self.environment = {
+            **os.environ,
+            "HOME": str(self.home),
+            "DIGITS_OUTPUTS": str(self.outputs),
+        }
         self.environment.pop("DIGITS_DATA", None)
         write_notebook(self.notebooks / "01_eda.ipynb", "Looking", FIRST_PARAMETERS, FIRST)
         write_notebook(self.notebooks / "02_training.ipynb", "Training", SECOND_PARAMETERS, SECOND)
@@ -74,13 +97,27 @@ class Bench:
 
     def run(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         """Run to the end; stdout and stderr as text."""
-        return subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True,
-                              timeout=300, check=False, **options)
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start and return at once."""
-        return subprocess.Popen(self.command(*arguments), env=self.environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=_hear_ctrl_c)
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
+        )
 
     def record(self, name: str = "latest") -> dict:
         """A run's ``run.json``."""
@@ -89,7 +126,11 @@ class Bench:
     def snapshot(self, name: str = "latest") -> dict[str, bytes]:
         """Every file of a run with its bytes."""
         folder = self.outputs / name
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
 
 
 class Page(HTMLParser):
@@ -98,7 +139,11 @@ class Page(HTMLParser):
     def __init__(self, html: str):
         super().__init__()
         self.ids, self.links, self.loads, self.images = [], [], [], []
-        self.loads += [url for url in re.findall(r"url\(\s*['\"]?([^'\")]+)", html) if not url.startswith("data:")]
+        self.loads += [
+            url
+            for url in re.findall(r"url\(\s*['\"]?([^'\")]+)", html)
+            if not url.startswith("data:")
+        ]
         self.loads += re.findall(r"@import[^;]+", html)
         self.feed(html)
 
@@ -111,9 +156,14 @@ class Page(HTMLParser):
             self.links.append(found.get("href") or "")
         if tag == "img":
             self.images.append(found)
-        fetched = [found.get(name) for name in ("src", "srcset", "poster", "data", "xlink:href", "background")]
+        fetched = [
+            found.get(name)
+            for name in ("src", "srcset", "poster", "data", "xlink:href", "background")
+        ]
         fetched += [found.get("href")] if tag in ("link", "use", "image", "base") else []
-        self.loads += [f"<{tag} {url[:80]}>" for url in fetched if url and not url.startswith(("data:", "#"))]
+        self.loads += [
+            f"<{tag} {url[:80]}>" for url in fetched if url and not url.startswith(("data:", "#"))
+        ]
 
 
 @pytest.fixture

@@ -25,8 +25,14 @@ def easy(settings: dict, watch=lambda epoch, accuracy: False) -> dict:
     for epoch in range(1, PLAN.epochs + 1):
         if watch(epoch, accuracy - 0.4 / epoch) and epoch < PLAN.epochs:
             break
-    return {"accuracy": accuracy, "errors": round(1000 * (1 - accuracy)), "n": 1000, "epochs": epoch,
-            "cost": 10 * epoch, "pruned": epoch < PLAN.epochs}
+    return {
+        "accuracy": accuracy,
+        "errors": round(1000 * (1 - accuracy)),
+        "n": 1000,
+        "epochs": epoch,
+        "cost": 10 * epoch,
+        "pruned": epoch < PLAN.epochs,
+    }
 
 
 def tell(word: str, settings: dict) -> None:
@@ -36,6 +42,7 @@ def tell(word: str, settings: dict) -> None:
 
 def main(where: str, trials: int, seconds: float, sampler: str = "random") -> None:
     """Work until the study has its trials."""
+
     def slow(settings, watch):
         tell("began", settings)
         time.sleep(seconds)

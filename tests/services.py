@@ -24,15 +24,33 @@ class Postgres:
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
-        self.run("initdb", "--auth=trust", "--no-sync", "--username=digits", "-D", str(self.folder / "data"))
+        self.run(
+            "initdb",
+            "--auth=trust",
+            "--no-sync",
+            "--username=digits",
+            "-D",
+            str(self.folder / "data"),
+        )
         self.process = None
 
     def command(self, name: str, *arguments: str) -> dict:
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        return {"args": [str(self.programs / name), *arguments], "cwd": self.folder, "stderr": subprocess.STDOUT, **user}
+        user = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
+        return {
+            "args": [str(self.programs / name), *arguments],
+            "cwd": self.folder,
+            "stderr": subprocess.STDOUT,
+            **user,
+        }
 
     def run(self, name: str, *arguments: str) -> None:
-        done = subprocess.run(**self.command(name, *arguments), stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            **self.command(name, *arguments), stdout=subprocess.PIPE, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout[-2000:]
 
     @property
@@ -41,11 +59,19 @@ class Postgres:
 
     def start(self) -> None:
         """Until it answers; one that was killed leaves children which need a moment to go, and so perhaps another try."""
+
         def up() -> bool:
             if self.process is None or self.process.poll() is not None:
                 self.spawn()
-            return subprocess.run(**self.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)), check=False,
-                                  stdout=subprocess.DEVNULL).returncode == 0
+            return (
+                subprocess.run(
+                    **self.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)),
+                    check=False,
+                    stdout=subprocess.DEVNULL,
+                ).returncode
+                == 0
+            )
+
         try:
             browser.until(up, 60, "PostgreSQL")
         except TimeoutError:
@@ -53,9 +79,22 @@ class Postgres:
 
     def spawn(self) -> None:
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(stdout=log, **self.command(
-                "postgres", "-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder),
-                "-c", "shared_buffers=8MB"))
+            self.process = subprocess.Popen(
+                stdout=log,
+                **self.command(
+                    "postgres",
+                    "-D",
+                    str(self.folder / "data"),
+                    "-p",
+                    str(self.port),
+                    "-h",
+                    "127.0.0.1",
+                    "-k",
+                    str(self.folder),
+                    "-c",
+                    "shared_buffers=8MB",
+                ),
+            )
 
     def log(self) -> str:
         return (self.folder.parent / f"{self.folder.name}.log").read_text()[-2000:]
@@ -96,15 +135,39 @@ class Nginx:
 
     def __init__(self, site: str):
         program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-        browser.needs(program and shutil.which("openssl"), "no nginx or no openssl here (Debian's packages of these names)")
+        browser.needs(
+            program and shutil.which("openssl"),
+            "no nginx or no openssl here (Debian's packages of these names)",
+        )
         self.folder = Path(tempfile.mkdtemp(prefix="digits-nginx-"))
         self.folder.chmod(0o755)  # its workers are somebody else
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                        "-subj", "/CN=digits.example.org", "-keyout", self.folder / "privkey.pem",
-                        "-out", self.folder / "fullchain.pem"], check=True, capture_output=True)
-        (self.folder / "site.conf").write_text(site.replace("/etc/letsencrypt/live/digits.example.org", str(self.folder)))
-        temporary = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in
-                            ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=digits.example.org",
+                "-keyout",
+                self.folder / "privkey.pem",
+                "-out",
+                self.folder / "fullchain.pem",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        (self.folder / "site.conf").write_text(
+            site.replace("/etc/letsencrypt/live/digits.example.org", str(self.folder))
+        )
+        temporary = "".join(
+            f"{kind}_temp_path {self.folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         (self.folder / "nginx.conf").write_text(f"""
             daemon off; pid {self.folder}/pid; error_log {self.folder}/error.log; events {{}}
             http {{
@@ -113,11 +176,15 @@ class Nginx:
                 access_log {self.folder}/access.log who;
                 {temporary} include {self.folder}/site.conf;
             }}""")
-        self.process = subprocess.Popen([program, "-c", self.folder / "nginx.conf"], stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [program, "-c", self.folder / "nginx.conf"], stderr=subprocess.PIPE
+        )
 
     def requests(self) -> list[list[str]]:
         """Every request that has ended: the visitor's cookie, the addresses that were asked, the status, the address."""
-        return [line.split("|", 3) for line in (self.folder / "access.log").read_text().splitlines()]
+        return [
+            line.split("|", 3) for line in (self.folder / "access.log").read_text().splitlines()
+        ]
 
     def stop(self) -> None:
         """End it with its workers."""
@@ -132,7 +199,9 @@ def nginx(site: str, port: int) -> Iterator[Nginx]:
     """A running nginx; without one the test is skipped, or fails in CI. ``port`` is one that ``site`` listens on."""
     server = Nginx(site)
     try:
-        browser.until(lambda: browser.listens(port) or server.process.poll() is not None, 20, "nginx")
+        browser.until(
+            lambda: browser.listens(port) or server.process.poll() is not None, 20, "nginx"
+        )
         assert server.process.poll() is None, server.process.stderr.read().decode()
         yield server
     finally:

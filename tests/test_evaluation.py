@@ -4,12 +4,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from digits.data import corruptions
-from digits import evaluation
-from digits import intervals
-from digits.data import nondigits
-from digits.recognizer.calibration import softmax
+from digits import evaluation, intervals
+from digits.data import corruptions, nondigits
 from digits.data.corruptions import CORRUPTIONS
+from digits.recognizer.calibration import softmax
 from digits.report import plots_evaluation as plots
 from digits.report.style import use_style
 
@@ -55,9 +53,12 @@ def test_error_table_lists_every_error_with_its_two_best_guesses():
 @pytest.mark.parametrize("binning", ["width", "mass"])
 def test_calibration_error_of_constructed_data(binning):
     confidence = np.repeat([0.95, 0.55], 100)
-    correct = np.concatenate([np.arange(100) < 80, np.arange(100) < 55])  # 15 points too sure; exactly right
-    error = evaluation.expected_calibration_error(confidence, correct, bins=2 if binning == "mass" else 15,
-                                                  binning=binning)
+    correct = np.concatenate(
+        [np.arange(100) < 80, np.arange(100) < 55]
+    )  # 15 points too sure; exactly right
+    error = evaluation.expected_calibration_error(
+        confidence, correct, bins=2 if binning == "mass" else 15, binning=binning
+    )
     assert error == pytest.approx(0.5 * 0.15)
 
 
@@ -94,13 +95,20 @@ def test_answers_keep_their_best_guess_at_any_temperature():
     assert (answers.uncalibrated().confidence > answers.confidence).all()
     np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1)
     summary = evaluation.calibration_summary(answers, seed=1)
-    assert summary["n"] == 2 and summary["nll_interval"][0] <= summary["nll"] <= summary["nll_interval"][1]
+    assert (
+        summary["n"] == 2
+        and summary["nll_interval"][0] <= summary["nll"] <= summary["nll_interval"][1]
+    )
 
 
 def test_proper_scores_at_their_ends():
     labels = np.array([3, 7])
     perfect, uniform = np.eye(10)[labels], np.full((2, 10), 0.1)
-    assert evaluation.negative_log_likelihood(perfect, labels) == evaluation.brier_score(perfect, labels) == 0
+    assert (
+        evaluation.negative_log_likelihood(perfect, labels)
+        == evaluation.brier_score(perfect, labels)
+        == 0
+    )
     assert evaluation.negative_log_likelihood(uniform, labels) == pytest.approx(np.log(10))
     assert np.isfinite(evaluation.negative_log_likelihood(perfect, labels[::-1]))
     assert evaluation.brier_score(perfect, labels[::-1]) == pytest.approx(2)
@@ -110,11 +118,19 @@ def test_the_right_digit_is_among_the_candidates_as_often_as_promised():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (40_000, 10))
     labels = np.array([rng.choice(10, p=row) for row in softmax(logits)])
-    limits = [evaluation.conformal_probability(softmax(some), known, 0.9)
-              for some, known in zip(np.split(logits[:20_000], 200), np.split(labels[:20_000], 200), strict=True)]
+    limits = [
+        evaluation.conformal_probability(softmax(some), known, 0.9)
+        for some, known in zip(
+            np.split(logits[:20_000], 200), np.split(labels[:20_000], 200), strict=True
+        )
+    ]
     reached = softmax(logits[20_000:])[np.arange(20_000), labels[20_000:]]
-    assert 0.895 < np.mean([(reached >= limit).mean() for limit in limits]) < 0.915  # of 100 each: a little more than asked
-    assert evaluation.conformal_probability(softmax(logits[:8]), labels[:8], 0.9) == 0  # too few to promise anything
+    assert (
+        0.895 < np.mean([(reached >= limit).mean() for limit in limits]) < 0.915
+    )  # of 100 each: a little more than asked
+    assert (
+        evaluation.conformal_probability(softmax(logits[:8]), labels[:8], 0.9) == 0
+    )  # too few to promise anything
 
 
 def test_candidates_are_counted():
@@ -127,8 +143,13 @@ def test_risk_falls_with_coverage_when_confidence_ranks_perfectly():
     confidence = np.array([0.9, 0.8, 0.7, 0.6])
     correct = np.array([True, True, False, False])
     curve = evaluation.risk_coverage(confidence, correct)
-    assert curve["risk"].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2]) and curve["risk"].is_monotonic_increasing
-    assert evaluation.area_under_risk_coverage(confidence, correct) == pytest.approx((1 / 3 + 1 / 2) / 4)
+    assert (
+        curve["risk"].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2])
+        and curve["risk"].is_monotonic_increasing
+    )
+    assert evaluation.area_under_risk_coverage(confidence, correct) == pytest.approx(
+        (1 / 3 + 1 / 2) / 4
+    )
     assert evaluation.coverage_at_risk(confidence, correct, 0) == 0.5
     assert evaluation.coverage_at_risk(confidence, correct, 0.4) == 0.75
     assert evaluation.coverage_at_risk(confidence[2:], correct[2:], 0.4) == 0
@@ -142,10 +163,16 @@ def test_ties_are_answered_together():
 def test_threshold_keeps_risk_low_and_coverage_high():
     confidence = np.array([0.9, 0.8, 0.7, 0.6])
     correct = np.array([True, True, False, True])
-    assert evaluation.choose_threshold(confidence, correct, risk=0.3) == 0.6  # 1 of 4 wrong is allowed
+    assert (
+        evaluation.choose_threshold(confidence, correct, risk=0.3) == 0.6
+    )  # 1 of 4 wrong is allowed
     assert evaluation.choose_threshold(confidence, correct, risk=0.1) == 0.8
     summary = evaluation.acceptance_summary(confidence >= 0.8, correct)
-    assert (summary["answered"]["count"], summary["right"]["count"], summary["right"]["n"]) == (2, 2, 2)
+    assert (summary["answered"]["count"], summary["right"]["count"], summary["right"]["n"]) == (
+        2,
+        2,
+        2,
+    )
     assert np.isnan(evaluation.acceptance_summary(confidence > 1, correct)["right"]["share"])
 
 
@@ -154,7 +181,9 @@ def test_mcnemar_counts_only_differences():
     b = np.array([True] * 90 + [False] * 9 + [True] * 1)
     result = evaluation.mcnemar(a, b)
     assert (result["only_a"], result["only_b"]) == (9, 1)
-    assert result["p_value"] == pytest.approx(2 * (1 + 10) / 2**10)  # both tails of Binomial(10, 1/2)
+    assert result["p_value"] == pytest.approx(
+        2 * (1 + 10) / 2**10
+    )  # both tails of Binomial(10, 1/2)
     assert evaluation.mcnemar(a, a)["p_value"] == 1
 
 
@@ -163,8 +192,12 @@ def test_paired_table_tests_each_way_against_the_reference():
     good = evaluation.Answers(labels, np.eye(10)[labels])
     bad = evaluation.Answers(labels, np.eye(10)[np.arange(10)])
     table = evaluation.paired_table({"good": good, "bad": bad}, "good").set_index("way")
-    assert table.loc["bad", ["only here", "only there"]].tolist() == [0, 9] and np.isnan(table.loc["good", "p"])
-    assert evaluation.p_text(table.loc["bad", "p"]) == "0.0039" and evaluation.p_text(0.0) == "< 0.001"
+    assert table.loc["bad", ["only here", "only there"]].tolist() == [0, 9] and np.isnan(
+        table.loc["good", "p"]
+    )
+    assert (
+        evaluation.p_text(table.loc["bad", "p"]) == "0.0039" and evaluation.p_text(0.0) == "< 0.001"
+    )
 
 
 def test_groups_are_counted_apart():
@@ -176,13 +209,18 @@ def test_groups_are_counted_apart():
 def test_comparison_ranks_models_and_passes_over_other_records():
     ours = evaluation.accuracy_summary(np.zeros(4), np.array([0, 0, 0, 1]))
     table = evaluation.comparison({"ours": ours, "theirs": {"accuracy": 0.9}, "seconds": 3})
-    assert table["model"].tolist() == ["theirs", "ours"] and table["95% interval"].isna().tolist() == [True, False]
+    assert table["model"].tolist() == ["theirs", "ours"] and table[
+        "95% interval"
+    ].isna().tolist() == [True, False]
 
 
 def test_sentences_carry_count_and_interval():
-    assert evaluation.accuracy_text(evaluation.accuracy_summary(np.zeros(20), np.repeat([0, 1], 10))) == (
-        "50.00% (10 errors in 20; 95% interval 29.93% to 70.07%)")
-    assert intervals.share_text(intervals.proportion(10, 20)).startswith("50.0% (10 of 20; 95% interval 29.9% to")
+    assert evaluation.accuracy_text(
+        evaluation.accuracy_summary(np.zeros(20), np.repeat([0, 1], 10))
+    ) == ("50.00% (10 errors in 20; 95% interval 29.93% to 70.07%)")
+    assert intervals.share_text(intervals.proportion(10, 20)).startswith(
+        "50.0% (10 of 20; 95% interval 29.9% to"
+    )
 
 
 def test_bootstrap_interval_is_seeded_and_near_theory():
@@ -196,7 +234,10 @@ def test_figures_can_be_drawn_of_a_model_without_errors(disc):
     labels = np.arange(10)
     table = evaluation.error_table(labels, np.eye(10))
     counts = evaluation.confusion(labels, labels)
-    figures = [plots.error_gallery(disc, table), plots.confusion_maps(counts, evaluation.confusion_rates(counts))]
+    figures = [
+        plots.error_gallery(disc, table),
+        plots.confusion_maps(counts, evaluation.confusion_rates(counts)),
+    ]
     for figure in figures:
         figure.canvas.draw()
     assert len(table) == 0 and evaluation.confused_pairs(counts).empty
@@ -205,7 +246,9 @@ def test_figures_can_be_drawn_of_a_model_without_errors(disc):
 def test_gallery_marks_known_label_errors_and_never_claims_certainty(disc):
     probabilities = np.full((1, 10), 1e-5)
     probabilities[0, 3] = 1 - 9e-5
-    figure = plots.error_gallery(disc, evaluation.error_table(np.array([5]), probabilities, known=[0]))
+    figure = plots.error_gallery(
+        disc, evaluation.error_table(np.array([5]), probabilities, known=[0])
+    )
     assert "†" in figure.axes[0].get_title() and ">99%" in figure.axes[0].get_xlabel()
     assert plots.percent(1e-4) == "<1%" and plots.percent(0.99) == "99%"
 
@@ -255,14 +298,20 @@ def test_stroke_width_thickens_and_thins_a_line_on_both_sides():
     line[12:16, 4:24] = 1
     rng = np.random.default_rng(0)
     wide, thin = corruptions.stroke_width(line, 2, rng), corruptions.stroke_width(line, -2, rng)
-    assert wide[:, 14].sum() == pytest.approx(6, abs=0.5) and thin[:, 14].sum() == pytest.approx(2, abs=0.5)
+    assert wide[:, 14].sum() == pytest.approx(6, abs=0.5) and thin[:, 14].sum() == pytest.approx(
+        2, abs=0.5
+    )
     assert _centroid(wide) == pytest.approx(_centroid(line), abs=0.05)
 
 
 def test_scale_changes_the_area_and_rotation_keeps_the_ink(disc):
     rng = np.random.default_rng(0)
-    assert corruptions.scale(disc[0], 1.4, rng).sum() == pytest.approx(1.4**2 * disc.sum(), rel=0.03)
-    assert corruptions.scale(disc[0], 0.5, rng).sum() == pytest.approx(0.5**2 * disc.sum(), rel=0.05)
+    assert corruptions.scale(disc[0], 1.4, rng).sum() == pytest.approx(
+        1.4**2 * disc.sum(), rel=0.03
+    )
+    assert corruptions.scale(disc[0], 0.5, rng).sum() == pytest.approx(
+        0.5**2 * disc.sum(), rel=0.05
+    )
     assert corruptions.rotate(disc[0], 45, rng).sum() == pytest.approx(disc.sum(), rel=0.02)
 
 
@@ -270,9 +319,13 @@ def test_robustness_scores_every_severity_on_the_same_images(disc):
     def predict(images):
         return np.eye(10)[np.zeros(len(images), int)]
 
-    table = evaluation.robustness(predict, np.repeat(disc, 4, axis=0), np.array([0, 0, 0, 1]), CORRUPTIONS[:2], seed=1)
+    table = evaluation.robustness(
+        predict, np.repeat(disc, 4, axis=0), np.array([0, 0, 0, 1]), CORRUPTIONS[:2], seed=1
+    )
     assert len(table) == sum(len(c.severities) for c in CORRUPTIONS[:2])
-    assert set(table["errors"]) == {1} and (table["low"] < 0.75).all() and (table["high"] > 0.75).all()
+    assert (
+        set(table["errors"]) == {1} and (table["low"] < 0.75).all() and (table["high"] > 0.75).all()
+    )
 
 
 def test_non_digits_are_seeded_strokes_on_the_canvas():
@@ -287,8 +340,11 @@ def test_non_digits_are_seeded_strokes_on_the_canvas():
 
 
 def test_a_movable_threshold_answers_less_and_refuses_what_is_refused():
-    table = evaluation.at_thresholds(np.array([0.2, 0.6, 0.9, 0.95]), np.array([False, True, True, True]),
-                                     np.array([False, False, False, True])).set_index("threshold")
+    table = evaluation.at_thresholds(
+        np.array([0.2, 0.6, 0.9, 0.95]),
+        np.array([False, True, True, True]),
+        np.array([False, False, False, True]),
+    ).set_index("threshold")
     assert table.loc[0.0, ["answered", "right"]].tolist() == [0.75, pytest.approx(2 / 3)]
     assert table.loc[0.5, ["answered", "right"]].tolist() == [0.5, 1.0]
     assert table.loc[0.99, ["answered", "right"]].tolist() == [0.0, 1.0]

@@ -7,12 +7,10 @@ from html import unescape
 import numpy as np
 import pytest
 
+from digits import evaluation, files
 from digits.data import mnist as data
-from digits import evaluation
-from digits import files
-from digits.report import readme
-from digits.report import statements
 from digits.recognizer.model import Recognizer
+from digits.report import readme, statements
 
 METRICS = json.loads((files.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
 RUN = json.loads((files.REFERENCE / "run.json").read_text(encoding="utf-8"))
@@ -22,17 +20,27 @@ def test_every_published_file_is_the_recorded_one():
     recorded = RUN["models"]
     assert {path.name for path in (files.REFERENCE / "models").iterdir()} == set(recorded)
     for name, sha256 in recorded.items():
-        assert hashlib.sha256((files.REFERENCE / "models" / name).read_bytes()).hexdigest() == sha256, name
+        assert (
+            hashlib.sha256((files.REFERENCE / "models" / name).read_bytes()).hexdigest() == sha256
+        ), name
 
 
 def test_the_published_run_is_a_clean_standard_run_on_mnist():
-    assert RUN["status"] == "finished" and RUN["profile"] == "standard" and RUN["dataset"]["name"] == "mnist"
+    assert (
+        RUN["status"] == "finished"
+        and RUN["profile"] == "standard"
+        and RUN["dataset"]["name"] == "mnist"
+    )
     assert METRICS["03_evaluation"]["test"]["accuracy"] >= 0.995
 
 
 def test_the_published_model_makes_exactly_the_recorded_test_errors(mnist):
     recorded = METRICS["03_evaluation"]["test"]
-    guesses = Recognizer.load(run="reference", model="float32").predict_normalized(mnist.x_test).argmax(axis=1)
+    guesses = (
+        Recognizer.load(run="reference", model="float32")
+        .predict_normalized(mnist.x_test)
+        .argmax(axis=1)
+    )
     assert (guesses != mnist.y_test).sum() == recorded["errors"] and len(guesses) == recorded["n"]
 
 
@@ -40,7 +48,10 @@ def test_the_file_that_the_app_opens_makes_exactly_the_recorded_test_errors(mnis
     recorded = METRICS["04_optimization"]["chosen"]
     recognizer = Recognizer.load(run="reference")
     guesses = recognizer.predict_normalized(mnist.x_test).argmax(axis=1)
-    assert recognizer.name == recorded["name"] and (guesses != mnist.y_test).sum() == recorded["test"]["errors"]
+    assert (
+        recognizer.name == recorded["name"]
+        and (guesses != mnist.y_test).sum() == recorded["test"]["errors"]
+    )
 
 
 @pytest.mark.parametrize("model", ["float32", None])
@@ -48,7 +59,9 @@ def test_the_published_model_reads_and_answers_the_recorded_share_of_pen_digits(
     recognizer = Recognizer.load(run="reference", model=model)
     answers = [recognizer.predict_strokes([s * 280 / 500 for s in pen.strokes]) for pen in pen_test]
     right = [answer.digit == pen.label for answer, pen in zip(answers, pen_test, strict=True)]
-    recorded = METRICS["03_evaluation"]["pen"] if model else METRICS["04_optimization"]["chosen"]["pen"]
+    recorded = (
+        METRICS["03_evaluation"]["pen"] if model else METRICS["04_optimization"]["chosen"]["pen"]
+    )
     assert sum(right) == recorded["n"] - recorded["errors"] and len(pen_test) == recorded["n"]
     given = [good for good, answer in zip(right, answers, strict=True) if answer.accepted]
     told = recorded["selective"]
@@ -70,8 +83,14 @@ def test_the_readme_quotes_the_published_run(tmp_path):
     text = readme.README.read_text(encoding="utf-8")
     assert readme.renewed(text) == text, "run: python -m digits.report.readme"
     test = METRICS["03_evaluation"]["test"]
-    assert f"**{test['accuracy']:.2%}**" in text and f"{test['errors']:,} errors in {test['n']:,}" in text
-    changed = {**METRICS, "03_evaluation": {**METRICS["03_evaluation"], "test": {**test, "accuracy": 0.123456}}}
+    assert (
+        f"**{test['accuracy']:.2%}**" in text
+        and f"{test['errors']:,} errors in {test['n']:,}" in text
+    )
+    changed = {
+        **METRICS,
+        "03_evaluation": {**METRICS["03_evaluation"], "test": {**test, "accuracy": 0.123456}},
+    }
     for name, content in (("metrics.json", changed), ("run.json", RUN)):
         (tmp_path / name).write_text(json.dumps(content))
     assert "12.35%" in readme.renewed(text, tmp_path)
@@ -80,6 +99,11 @@ def test_the_readme_quotes_the_published_run(tmp_path):
 def test_the_published_report_says_what_its_metrics_say():
     html = (files.REFERENCE / "report.html").read_text(encoding="utf-8")
     chapter = METRICS["03_evaluation"]
-    assert html.count(evaluation.accuracy_text(chapter["test"])) >= 2  # at its place, and in what was learned
+    assert (
+        html.count(evaluation.accuracy_text(chapter["test"])) >= 2
+    )  # at its place, and in what was learned
     assert html.count(evaluation.accuracy_text(chapter["pen"])) >= 2
-    assert all(card["value"] in html and card["detail"] in unescape(html) for card in statements.headlines(METRICS))
+    assert all(
+        card["value"] in html and card["detail"] in unescape(html)
+        for card in statements.headlines(METRICS)
+    )

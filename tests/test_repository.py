@@ -25,19 +25,32 @@ from digits.run import parameters
 LIBRARY = PROJECT / "lib/digits"
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
-LOCKED = {canonicalize_name(name): version
-          for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE)}
+LOCKED = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE)
+}
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def tracked() -> list[Path]:
     """The files that belong to the repository; everything outside git when this is no checkout."""
-    command = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = [
+        "git",
+        "-C",
+        str(PROJECT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         pytest.skip("not a git checkout")
-    return [path for name in found.stdout.split("\0") if name and (path := PROJECT / name).is_file()]
+    return [
+        path for name in found.stdout.split("\0") if name and (path := PROJECT / name).is_file()
+    ]
 
 
 # Notebooks
@@ -47,19 +60,27 @@ def tracked() -> list[Path]:
 def test_committed_notebooks_are_clean(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"] is not None]
+    assert not [
+        cell["id"] for cell in code if cell["outputs"] or cell["execution_count"] is not None
+    ]
     assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.name < "05"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path.name < "05"], ids=lambda path: path.stem
+)
 def test_notebooks_have_one_title_one_parameters_cell_and_checks_at_the_end(path):
-    notebook = parameters.read_notebook(path)  # exactly one parameters cell, plain literals, a run_name
+    notebook = parameters.read_notebook(
+        path
+    )  # exactly one parameters cell, plain literals, a run_name
     assert notebook.defaults["run_name"] == "interactive"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", prose, flags=re.DOTALL), re.MULTILINE)) == 1
+    assert (
+        len(re.findall(r"^# ", re.sub(r"```.*?```", "", prose, flags=re.DOTALL), re.MULTILINE)) == 1
+    )
     assert "".join(cells[0]["source"]).startswith("# ")
     assert "hide" in cells[-1]["metadata"]["tags"] and "assert" in "".join(cells[-1]["source"])
 
@@ -81,7 +102,9 @@ def test_the_lock_satisfies_every_dependency(text):
     requirement = Requirement(text)
     version = LOCKED.get(canonicalize_name(requirement.name))
     assert version is not None, f"{requirement.name} is not in requirements.lock"
-    assert requirement.specifier.contains(version, prereleases=True), f"{version} is locked, {text} is wanted"
+    assert requirement.specifier.contains(version, prereleases=True), (
+        f"{version} is locked, {text} is wanted"
+    )
 
 
 def test_every_locked_package_is_exact_hashed_and_from_no_particular_registry():
@@ -90,18 +113,24 @@ def test_every_locked_package_is_exact_hashed_and_from_no_particular_registry():
         assert re.match(r"[\w.-]+==\S+", entry) and "--hash=sha256:" in entry, entry.splitlines()[0]
     for name in ("requirements.lock", "constraints.txt", "environment.yml", "pyproject.toml"):
         text = (PROJECT / name).read_text(encoding="utf-8")
-        assert not re.search(r"https?://|file:|--(extra-)?index-url|--find-links|(?<!\w)/\w+/\w+", text), name
+        assert not re.search(
+            r"https?://|file:|--(extra-)?index-url|--find-links|(?<!\w)/\w+/\w+", text
+        ), name
 
 
 def test_every_locked_package_takes_all_our_pythons():
     """pip refuses what uv lets pass: a version whose Requires-Python excludes the interpreter."""
     refused = []
-    for name in re.findall(r"^([\w.-]+)==[^\s;]+ *\\?$", LOCK, re.MULTILINE):  # entries without a marker
+    for name in re.findall(
+        r"^([\w.-]+)==[^\s;]+ *\\?$", LOCK, re.MULTILINE
+    ):  # entries without a marker
         try:
             wanted = SpecifierSet(metadata.metadata(name).get("Requires-Python") or "")
         except metadata.PackageNotFoundError:
             continue
-        if not all(wanted.contains(f"{python}.9") for python in PYTHONS) and metadata.version(name) == LOCKED.get(name):
+        if not all(wanted.contains(f"{python}.9") for python in PYTHONS) and metadata.version(
+            name
+        ) == LOCKED.get(name):
             refused.append(f"{name} {wanted}")
     assert not refused
 
@@ -109,7 +138,8 @@ def test_every_locked_package_takes_all_our_pythons():
 def test_constraints_are_the_lock_without_hashes():
     wanted = [line.rstrip(" \\") for line in LOCK.splitlines() if re.match(r"[A-Za-z0-9]", line)]
     assert (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines() == wanted, (
-        r"remake it: sed -nE 's/ *\\$//; /^[A-Za-z0-9]/p' requirements.lock > constraints.txt")
+        r"remake it: sed -nE 's/ *\\$//; /^[A-Za-z0-9]/p' requirements.lock > constraints.txt"
+    )
 
 
 def test_conda_gets_the_same_versions_a_python_that_we_support_and_a_reason_for_each_line():
@@ -117,7 +147,11 @@ def test_conda_gets_the_same_versions_a_python_that_we_support_and_a_reason_for_
     python = re.search(r"- python=(\S+)", text)[1]
     assert SpecifierSet(PYPROJECT["requires-python"]).contains(f"{python}.9")
     assert "- -c constraints.txt" in text and "- -e .[dev]" in text
-    items = [line for line in text.splitlines() if line.lstrip().startswith("- ") and not line.endswith("pip:")]
+    items = [
+        line
+        for line in text.splitlines()
+        if line.lstrip().startswith("- ") and not line.endswith("pip:")
+    ]
     assert not [line for line in items if "  # " not in line]
 
 
@@ -132,23 +166,26 @@ def test_supported_pythons_are_the_same_everywhere():
 
 
 # What a module may know: the floors below its own. plots is its package's own file, the same as digits.report.style.
-FLOORS = [floor.split() for floor in (
-    # one thing each, knowing nothing else of ours
-    """bootstrap calibration corruptions fetch ink intervals kernel leases limits nondigits paths plots.style quiet records
+FLOORS = [
+    floor.split()
+    for floor in (
+        # one thing each, knowing nothing else of ours
+        """bootstrap calibration corruptions fetch ink intervals kernel leases limits nondigits paths plots.style quiet records
        sampling show ticker unipen""",
-    # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
-    """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
+        # made of those: data, measures, pictures, a recognizer, a run's folder and what is written down about it
+        """augment backend data evaluation folders negatives pad parameters plots plots.eda plots.evaluation plots.optimization
        process provenance quantities recognizer runs statements""",
-    "causes console continuation eda execution exhibits feedback health lenet play plots.training segmentation studies why",
-    "findings models plan",
-    "channel examples plots.search reading report tolerances training",
-    # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors
-    "comparison compress distil experiments guard page photo pipeline prune quantize readme search",
-    "app publication repetition server",
-    "checking",
-    # the command line
-    "runner",
-)]
+        "causes console continuation eda execution exhibits feedback health lenet play plots.training segmentation studies why",
+        "findings models plan",
+        "channel examples plots.search reading report tolerances training",
+        # what is put together: networks made small and chosen, photographs, a whole run, two runs compared, the page's doors
+        "comparison compress distil experiments guard page photo pipeline prune quantize readme search",
+        "app publication repetition server",
+        "checking",
+        # the command line
+        "runner",
+    )
+]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 
 
@@ -157,21 +194,31 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".__init__")
 
 
-FILES = {name_of(path): path for folder in (LIBRARY, LIBRARY / "plots") for path in folder.glob("*.py")
-         if path != LIBRARY / "__init__.py"}
+FILES = {
+    name_of(path): path
+    for folder in (LIBRARY, LIBRARY / "plots")
+    for path in folder.glob("*.py")
+    if path != LIBRARY / "__init__.py"
+}
 
 
 def imports(path: Path) -> set[str]:
     """The modules of this package that a module imports, at its top or in a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path.name}: relative import"
+        assert not (isinstance(node, ast.ImportFrom) and node.level), (
+            f"{path.name}: relative import"
+        )
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("digits."):
             package = node.module.removeprefix("digits").removeprefix(".")
             within = [f"{package}.{alias.name}".lstrip(".") for alias in node.names]
             found |= {module if module in FILES else package for module in within}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("digits.") for alias in node.names if alias.name.startswith("digits.")}
+            found |= {
+                alias.name.removeprefix("digits.")
+                for alias in node.names
+                if alias.name.startswith("digits.")
+            }
     return found
 
 
@@ -199,32 +246,71 @@ def test_imports_only_run_downwards(module):
     assert not upwards, f"{module} (floor {FLOOR[module]}) may know only what is below it"
 
 
-@pytest.mark.parametrize(("module", "forbidden"), [
-    ("paths", set(GRAPH)), ("records", set(GRAPH)), ("bootstrap", set(GRAPH)), ("ink", {"data", "recognizer", "show"}),
-    ("data", {"ink", "runs", "models", "training"}), ("evaluation", {"models", "training", "runs", "plots", "show"}),
-    ("models", {"training", "data", "runs"}), ("training", {"data", "evaluation", "runs", "plots"}),
-    ("plots", {"runs", "data", "training", "models"}), ("parameters", {"runs", "show", "pipeline"}),
-    *((name, {"models", "training", "search", "compress", "backend", "runs", "pipeline", "report", "plots"})
-      for name in ("recognizer", "photo", "feedback", "pad", "app", "server") if name in GRAPH),
-])
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("paths", set(GRAPH)),
+        ("records", set(GRAPH)),
+        ("bootstrap", set(GRAPH)),
+        ("ink", {"data", "recognizer", "show"}),
+        ("data", {"ink", "runs", "models", "training"}),
+        ("evaluation", {"models", "training", "runs", "plots", "show"}),
+        ("models", {"training", "data", "runs"}),
+        ("training", {"data", "evaluation", "runs", "plots"}),
+        ("plots", {"runs", "data", "training", "models"}),
+        ("parameters", {"runs", "show", "pipeline"}),
+        *(
+            (
+                name,
+                {
+                    "models",
+                    "training",
+                    "search",
+                    "compress",
+                    "backend",
+                    "runs",
+                    "pipeline",
+                    "report",
+                    "plots",
+                },
+            )
+            for name in ("recognizer", "photo", "feedback", "pad", "app", "server")
+            if name in GRAPH
+        ),
+    ],
+)
 def test_lower_floors_know_nothing_of_higher_ones(module, forbidden):
     assert not reachable(module) & (forbidden - {module})
 
 
 def test_what_runs_before_the_environment_is_made_needs_the_standard_library_only():
     code = "import digits.run.command, digits.run.setup, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-S", "-P", "-c", code], env={"PYTHONPATH": str(PROJECT / "lib")},
-                            capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code],
+        env={"PYTHONPATH": str(PROJECT / "lib")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     assert set(loaded) <= {*sys.stdlib_module_names, "digits", "__main__", "__mp_main__"}
 
 
 def _loads_tensorflow(modules: list[str]) -> bool:
     code = f"import sys, {', '.join(modules)}; print(bool({{'tensorflow', 'keras'}} & set(sys.modules)))"
-    return "True" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return (
+        "True"
+        in subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_the_recognition_path_loads_no_tensorflow():
-    present = [f"digits.{name}" for name in ("recognizer", "ink", "photo", "feedback", "pad", "app") if name in GRAPH]
+    present = [
+        f"digits.{name}"
+        for name in ("recognizer", "ink", "photo", "feedback", "pad", "app")
+        if name in GRAPH
+    ]
     assert not _loads_tensorflow(present)
 
 
@@ -248,16 +334,28 @@ def open_signatures(path: Path) -> list[str]:
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     alone = [cls for cls in tree.body if isinstance(cls, ast.ClassDef) and not cls.bases]
-    methods = {method: method.args.args[:1] for cls in alone for method in cls.body if isinstance(method, ast.FunctionDef)
-               and "staticmethod" not in map(ast.unparse, method.decorator_list)}
-    functions = dict.fromkeys((node for node in tree.body if isinstance(node, ast.FunctionDef)), []) | methods
+    methods = {
+        method: method.args.args[:1]
+        for cls in alone
+        for method in cls.body
+        if isinstance(method, ast.FunctionDef)
+        and "staticmethod" not in map(ast.unparse, method.decorator_list)
+    }
+    functions = (
+        dict.fromkeys((node for node in tree.body if isinstance(node, ast.FunctionDef)), [])
+        | methods
+    )
     found = []
     for function, given in functions.items():
         taken = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
         untyped = [each.arg for each in taken if each.annotation is None and each not in given]
         result = function.returns is None and function.name != "__init__"
-        if (not function.name.startswith("_") or function.name == "__init__") and (untyped or result):
-            found.append(f"{path.name}:{function.lineno} {function.name} {untyped}{' and its result' if result else ''}")
+        if (not function.name.startswith("_") or function.name == "__init__") and (
+            untyped or result
+        ):
+            found.append(
+                f"{path.name}:{function.lineno} {function.name} {untyped}{' and its result' if result else ''}"
+            )
     return found
 
 
@@ -265,8 +363,10 @@ def test_public_functions_say_what_they_take_and_return():
     assert not [line for path in FILES.values() for line in open_signatures(path)]
 
 
-WITH_EXAMPLES = sorted({module for module, path in FILES.items() if ">>> " in path.read_text(encoding="utf-8")}
-                       - {"app"})  # whose example shows a page: test_app has it in a browser
+WITH_EXAMPLES = sorted(
+    {module for module, path in FILES.items() if ">>> " in path.read_text(encoding="utf-8")}
+    - {"app"}
+)  # whose example shows a page: test_app has it in a browser
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
@@ -292,8 +392,13 @@ def test_without_a_suitable_python_the_script_says_what_to_install(tmp_path):
     (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # an older Python's answer
     (tools / "python3").chmod(0o755)
     shutil.copy(PROJECT / "run_all.sh", tmp_path)
-    process = subprocess.run(["bash", tmp_path / "run_all.sh"], env={"PATH": str(tools)}, capture_output=True,
-                             text=True, check=False)
+    process = subprocess.run(
+        ["bash", tmp_path / "run_all.sh"],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode == 2 and "no Python 3.11, 3.12 or 3.13 found" in process.stderr
 
 
@@ -302,14 +407,23 @@ def test_no_file_names_this_machine():
     named = []
     for path in tracked():
         data = path.read_bytes()
-        named += [f"{path.name}: {secret}" for secret in secrets if re.search(rf"{re.escape(secret)}\b".encode(), data)]
+        named += [
+            f"{path.name}: {secret}"
+            for secret in secrets
+            if re.search(rf"{re.escape(secret)}\b".encode(), data)
+        ]
     assert not named
 
 
 def test_licence_version_and_citation_agree():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["license"] == PYPROJECT["license"] == "MIT" and citation["version"] == PYPROJECT["version"]
-    holder = re.search(r"Copyright \(c\) \d{4} (.*)", (PROJECT / "LICENSE").read_text(encoding="utf-8"))[1]
+    assert (
+        citation["license"] == PYPROJECT["license"] == "MIT"
+        and citation["version"] == PYPROJECT["version"]
+    )
+    holder = re.search(
+        r"Copyright \(c\) \d{4} (.*)", (PROJECT / "LICENSE").read_text(encoding="utf-8")
+    )[1]
     assert [author["name"] for author in citation["authors"]] == [holder]
 
 
@@ -318,7 +432,14 @@ def test_the_workflow_calls_scripts_that_are_there_and_publishes_the_published_r
     jobs = yaml.safe_load(text)["jobs"]
     assert {need for job in jobs.values() for need in [job.get("needs")] if need} <= set(jobs)
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    files = [word for command in commands for word in re.findall(r"[\w./-]+/[\w.-]+\.\w+", command) if "site/" not in word]
-    assert sorted(files) == ["outputs/reference/report.html", "tests/run.sh"] and all((PROJECT / f).is_file() for f in files)
+    files = [
+        word
+        for command in commands
+        for word in re.findall(r"[\w./-]+/[\w.-]+\.\w+", command)
+        if "site/" not in word
+    ]
+    assert sorted(files) == ["outputs/reference/report.html", "tests/run.sh"] and all(
+        (PROJECT / f).is_file() for f in files
+    )
     python = re.search(r'python-version: "([\d.]+)"', text)[1]
     assert SpecifierSet(PYPROJECT["requires-python"]).contains(f"{python}.9")

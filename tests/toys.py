@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from digits.training import networks as models
 from digits.training import fit as training
+from digits.training import networks as models
 from digits.training.backend import keras
 
 
@@ -16,15 +16,17 @@ def bars(n: int, soft: bool = False) -> tuple[np.ndarray, np.ndarray]:
     images = 0.2 * np.random.default_rng(0).random((n, 28, 28, 1), np.float32)
     for i, label in enumerate(labels):
         if soft:
-            images[i, 2 * label:2 * label + 4, 4:24] += 0.8
+            images[i, 2 * label : 2 * label + 4, 4:24] += 0.8
         else:
-            images[i, 2 + 2 * label:5 + 2 * label, 4:24] = 1
+            images[i, 2 + 2 * label : 5 + 2 * label, 4:24] = 1
     return images, np.eye(10, dtype=np.float32)[labels]
 
 
 def config(epochs: int = 1, **changes) -> training.TrainingConfig:
     """For 200 of them."""
-    return training.TrainingConfig(**{"epochs": epochs, "batch_size": 20, "learning_rate": 3e-3, "seed": 1} | changes)
+    return training.TrainingConfig(
+        **{"epochs": epochs, "batch_size": 20, "learning_rate": 3e-3, "seed": 1} | changes
+    )
 
 
 def new_model(name: str = "compact", seed: int = 1, **options) -> keras.Model:

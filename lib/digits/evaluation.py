@@ -13,11 +13,13 @@ import pandas as pd
 from scipy import optimize, special, stats
 from sklearn import metrics
 
-from digits.recognizer.calibration import Calibration, energy, softmax
 from digits.intervals import proportion, wilson_interval
+from digits.recognizer.calibration import Calibration, energy, softmax
 
 CLASSES = np.arange(10)
-_TINY = np.finfo(np.float64).tiny  # the logarithm of a probability that was rounded to 0 stays finite
+_TINY = np.finfo(
+    np.float64
+).tiny  # the logarithm of a probability that was rounded to 0 stays finite
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,17 @@ def kept_epoch(history: pd.DataFrame) -> pd.Series:
 
 # --- Accuracy ---------------------------------------------------------------------------------------------------------
 
+
 def accuracy_summary(labels: np.ndarray, predictions: np.ndarray) -> dict:
     """``accuracy`` (NaN when n = 0), ``errors``, ``n`` and the 95% Wilson ``interval`` of the accuracy; both arguments (n,)."""
     n = len(labels)
     right = int(np.sum(np.asarray(labels) == predictions))
-    return {"accuracy": right / n if n else float("nan"), "errors": n - right, "n": n, "interval": wilson_interval(right, n)}
+    return {
+        "accuracy": right / n if n else float("nan"),
+        "errors": n - right,
+        "n": n,
+        "interval": wilson_interval(right, n),
+    }
 
 
 def accuracy_text(summary: dict) -> str:
@@ -80,9 +88,19 @@ def accuracy_text(summary: dict) -> str:
 
 def comparison(summaries: Mapping[str, dict]) -> pd.DataFrame:
     """Accuracy summaries by name as a table, the best first; what has no ``accuracy`` is left out."""
-    rows = [{"model": name, "accuracy": one["accuracy"], "errors": one.get("errors"), "n": one.get("n"),
-             "95% interval": "{:.2%} to {:.2%}".format(*one["interval"]) if one.get("interval") else None}
-            for name, one in summaries.items() if isinstance(one, Mapping) and "accuracy" in one]
+    rows = [
+        {
+            "model": name,
+            "accuracy": one["accuracy"],
+            "errors": one.get("errors"),
+            "n": one.get("n"),
+            "95% interval": "{:.2%} to {:.2%}".format(*one["interval"])
+            if one.get("interval")
+            else None,
+        }
+        for name, one in summaries.items()
+        if isinstance(one, Mapping) and "accuracy" in one
+    ]
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
@@ -118,29 +136,46 @@ def per_class(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
     worst = [str(row.argmax()) if row.any() else "–" for row in wrong]
     with np.errstate(invalid="ignore"):
         recall, precision = right / n, right / matrix.sum(axis=0)
-    columns = {"n": n, "errors": n - right, "recall": recall, "recall low": intervals[:, 0],
-               "recall high": intervals[:, 1], "precision": precision, "mostly read as": worst}
+    columns = {
+        "n": n,
+        "errors": n - right,
+        "recall": recall,
+        "recall low": intervals[:, 0],
+        "recall high": intervals[:, 1],
+        "precision": precision,
+        "mostly read as": worst,
+    }
     return pd.DataFrame(columns, index=pd.Index(CLASSES, name="digit"))
 
 
 def by_group(groups: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """One row for each of ``groups`` (n,), such as writers: ``n``, ``errors``, ``accuracy``, 95% ``low``, ``high``."""
-    table = pd.DataFrame({"group": groups, "correct": correct}).groupby("group")["correct"].agg(n="count", right="sum")
+    table = (
+        pd.DataFrame({"group": groups, "correct": correct})
+        .groupby("group")["correct"]
+        .agg(n="count", right="sum")
+    )
     intervals = [wilson_interval(right, n) for n, right in table.itertuples(index=False)]
     low, high = np.transpose(intervals)
-    return table.assign(errors=table["n"] - table["right"], accuracy=table["right"] / table["n"], low=low, high=high)
+    return table.assign(
+        errors=table["n"] - table["right"], accuracy=table["right"] / table["n"], low=low, high=high
+    )
 
 
 def classification_report(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
     """scikit-learn's report as a frame: precision, recall, f1-score and support for each digit and their means."""
-    report = metrics.classification_report(labels, predictions, labels=CLASSES, output_dict=True, zero_division=0)
+    report = metrics.classification_report(
+        labels, predictions, labels=CLASSES, output_dict=True, zero_division=0
+    )
     report.pop("accuracy", None)  # it has a section of its own
     report.pop("micro avg", None)
     frame = pd.DataFrame(report).T.astype({"support": int})
     return frame.rename_axis("digit")
 
 
-def error_table(labels: np.ndarray, probabilities: np.ndarray, known: Iterable[int] = ()) -> pd.DataFrame:
+def error_table(
+    labels: np.ndarray, probabilities: np.ndarray, known: Iterable[int] = ()
+) -> pd.DataFrame:
     """Every wrong answer, the most confident first.
 
     Columns: ``index`` into the data, ``label``, ``first`` and ``second`` guess with ``p first`` and ``p second``,
@@ -149,14 +184,22 @@ def error_table(labels: np.ndarray, probabilities: np.ndarray, known: Iterable[i
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     index = np.flatnonzero(ranked[:, 0] != labels)
     first, second = ranked[index].T
-    table = pd.DataFrame({"index": index, "label": labels[index],
-                          "first": first, "p first": probabilities[index, first],
-                          "second": second, "p second": probabilities[index, second],
-                          "known": np.isin(index, list(known))})
+    table = pd.DataFrame(
+        {
+            "index": index,
+            "label": labels[index],
+            "first": first,
+            "p first": probabilities[index, first],
+            "second": second,
+            "p second": probabilities[index, second],
+            "known": np.isin(index, list(known)),
+        }
+    )
     return table.sort_values("p first", ascending=False, kind="stable", ignore_index=True)
 
 
 # --- Calibration ------------------------------------------------------------------------------------------------------
+
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log p(true digit), in nats; 0 is perfect, log 10 = 2.30 is guessing."""
@@ -169,8 +212,9 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.square(probabilities - np.eye(10)[labels]).sum(axis=1).mean())
 
 
-def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
-                     ) -> pd.DataFrame:
+def reliability_bins(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
+) -> pd.DataFrame:
     """Confidence against accuracy, bin by bin; empty bins are left out.
 
     binning: "width" cuts [0, 1] evenly (Guo et al. 2017, section 2), "mass" puts equally many samples into each bin.
@@ -182,11 +226,18 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15
     rows = []
     for (low, high), chosen in members:
         n, right = len(chosen), int(correct[chosen].sum())
-        rows.append((low, high, n, confidence[chosen].mean(), right / n, *wilson_interval(right, n)))
-    return pd.DataFrame(rows, columns=["low", "high", "n", "confidence", "accuracy", "accuracy low", "accuracy high"])
+        rows.append(
+            (low, high, n, confidence[chosen].mean(), right / n, *wilson_interval(right, n))
+        )
+    return pd.DataFrame(
+        rows,
+        columns=["low", "high", "n", "confidence", "accuracy", "accuracy low", "accuracy high"],
+    )
 
 
-def _bin_members(confidence: np.ndarray, bins: int, binning: str) -> list[tuple[tuple[float, float], np.ndarray]]:
+def _bin_members(
+    confidence: np.ndarray, bins: int, binning: str
+) -> list[tuple[tuple[float, float], np.ndarray]]:
     """The edges and the sample indices of each bin that is not empty."""
     if binning == "mass":
         parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
@@ -194,12 +245,15 @@ def _bin_members(confidence: np.ndarray, bins: int, binning: str) -> list[tuple[
     if binning != "width":
         raise ValueError(f"binning is 'width' or 'mass', not {binning!r}")
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)  # (low, high], as in the paper
+    place = np.clip(
+        np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1
+    )  # (low, high], as in the paper
     return [((edges[i], edges[i + 1]), np.flatnonzero(place == i)) for i in np.unique(place)]
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
-                               ) -> float:
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
+) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, equation 3).
 
     15 bins of equal width unless told; ``binning="mass"`` for bins of equal size. In [0, 1]; a perfectly calibrated
@@ -209,14 +263,18 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["n"]))
 
 
-def honest_calibration_error(confidence: np.ndarray, seed: int, resamples: int = 200, bins: int = 15) -> float:
+def honest_calibration_error(
+    confidence: np.ndarray, seed: int, resamples: int = 200, bins: int = 15
+) -> float:
     """The calibration error that chance alone keeps a model below 95 times in 100 when its confidence is true.
 
     Draws who is right from the confidence itself (consistency resampling, Bröcker and Smith 2007, section 3).
     """
     rng = np.random.default_rng(seed)
     drawn = rng.random((resamples, len(confidence))) < confidence
-    return float(np.quantile([expected_calibration_error(confidence, right, bins) for right in drawn], 0.95))
+    return float(
+        np.quantile([expected_calibration_error(confidence, right, bins) for right in drawn], 0.95)
+    )
 
 
 def calibration_summary(answers: Answers, seed: int) -> dict:
@@ -228,26 +286,38 @@ def calibration_summary(answers: Answers, seed: int) -> dict:
     """
     confidence, correct = answers.confidence, answers.correct
     scored = answers.probabilities, answers.labels
-    return {"ece": expected_calibration_error(confidence, correct),
-            "chance": honest_calibration_error(confidence, seed),
-            "ece_mass": expected_calibration_error(confidence, correct, binning="mass"),
-            "nll": negative_log_likelihood(*scored),
-            "nll_interval": bootstrap_interval(negative_log_likelihood, *scored, seed=seed),
-            "brier": brier_score(*scored),
-            "confidence": float(confidence.mean()), "n": len(correct)}
+    return {
+        "ece": expected_calibration_error(confidence, correct),
+        "chance": honest_calibration_error(confidence, seed),
+        "ece_mass": expected_calibration_error(confidence, correct, binning="mass"),
+        "nll": negative_log_likelihood(*scored),
+        "nll_interval": bootstrap_interval(negative_log_likelihood, *scored, seed=seed),
+        "brier": brier_score(*scored),
+        "confidence": float(confidence.mean()),
+        "n": len(correct),
+    }
 
 
 def calibration_table(summaries: Mapping[str, dict]) -> pd.DataFrame:
     """``calibration_summary`` of several versions, one row each; show it with ``CALIBRATION_FORMATS``."""
-    rows = [{"version": name, "ECE": one["ece"], "by chance": one["chance"], "ECE, equal bins": one["ece_mass"],
-             "NLL": one["nll"], "95% interval of NLL": "{:.4f} to {:.4f}".format(*one["nll_interval"]),
-             "Brier": one["brier"]}
-            for name, one in summaries.items()]
+    rows = [
+        {
+            "version": name,
+            "ECE": one["ece"],
+            "by chance": one["chance"],
+            "ECE, equal bins": one["ece_mass"],
+            "NLL": one["nll"],
+            "95% interval of NLL": "{:.4f} to {:.4f}".format(*one["nll_interval"]),
+            "Brier": one["brier"],
+        }
+        for name, one in summaries.items()
+    ]
     return pd.DataFrame(rows)
 
 
-CALIBRATION_FORMATS = dict.fromkeys(["ECE", "by chance", "ECE, equal bins"], "{:.2%}") | dict.fromkeys(
-    ["NLL", "Brier"], "{:.4f}")
+CALIBRATION_FORMATS = dict.fromkeys(
+    ["ECE", "by chance", "ECE, equal bins"], "{:.2%}"
+) | dict.fromkeys(["NLL", "Brier"], "{:.4f}")
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -268,6 +338,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 # --- Selective prediction: answer, or say "not sure" ------------------------------------------------------------------
 
+
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """What every possible threshold gives (Geifman and El-Yaniv 2017): one row for each distinct confidence.
 
@@ -280,8 +351,15 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     # samples of equal confidence cannot be told apart by a threshold: keep the last of each run
     last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
     answered = last + 1
-    return pd.DataFrame({"threshold": confidence[order][last], "coverage": answered / len(order),
-                         "risk": wrong[last] / answered, "answered": answered, "wrong": wrong[last]})
+    return pd.DataFrame(
+        {
+            "threshold": confidence[order][last],
+            "coverage": answered / len(order),
+            "risk": wrong[last] / answered,
+            "answered": answered,
+            "wrong": wrong[last],
+        }
+    )
 
 
 def area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -293,7 +371,9 @@ def area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> flo
 def coverage_at_risk(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
     """The largest share that can be answered with at most ``risk`` of the answers wrong; 0 when none can."""
     curve = risk_coverage(confidence, correct)
-    return float(curve.loc[curve["risk"] <= risk, "coverage"].max() if (curve["risk"] <= risk).any() else 0.0)
+    return float(
+        curve.loc[curve["risk"] <= risk, "coverage"].max() if (curve["risk"] <= risk).any() else 0.0
+    )
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
@@ -318,7 +398,9 @@ def conformal_probability(probabilities: np.ndarray, labels: np.ndarray, coverag
     return float(right[missed - 1]) if missed else 0.0
 
 
-def fit_calibration(logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float) -> Calibration:
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float
+) -> Calibration:
     """Temperature, acceptance rule and candidates from the logits (n, 10) and labels (n,) of validation images.
 
     risk: tolerated share of wrong answers among those given; refused: share of these digits that may be taken for none;
@@ -327,8 +409,12 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, risk: float, refused
     temperature = fit_temperature(logits, labels)
     probabilities = softmax(logits, temperature)
     threshold = choose_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, risk)
-    return Calibration(temperature, threshold, float(np.quantile(energy(logits), refused)),
-                       conformal_probability(probabilities, labels, coverage))
+    return Calibration(
+        temperature,
+        threshold,
+        float(np.quantile(energy(logits), refused)),
+        conformal_probability(probabilities, labels, coverage),
+    )
 
 
 def candidates_summary(candidates: Sequence[Sequence[int]], labels: np.ndarray) -> dict:
@@ -336,8 +422,11 @@ def candidates_summary(candidates: Sequence[Sequence[int]], labels: np.ndarray) 
     many digits they have (mean)."""
     covered = sum(label in some for some, label in zip(candidates, labels, strict=True))
     first = sum(label == some[0] for some, label in zip(candidates, labels, strict=True))
-    return {"covered": proportion(covered, len(labels)), "first": proportion(first, len(labels)),
-            "size": float(np.mean([len(some) for some in candidates])) if len(labels) else float("nan")}
+    return {
+        "covered": proportion(covered, len(labels)),
+        "first": proportion(first, len(labels)),
+        "size": float(np.mean([len(some) for some in candidates])) if len(labels) else float("nan"),
+    }
 
 
 def acceptance_summary(accepted: np.ndarray, correct: np.ndarray) -> dict:
@@ -356,9 +445,16 @@ def refusal_table(replies: Mapping[str, list]) -> pd.DataFrame:
     for kind, answers in replies.items():
         reasons = pd.Series([answer.reason for answer in answers]).value_counts(normalize=True)
         guesses = [answer.digit for answer in answers if answer.digit is not None]
-        rows.append({"kind": kind, "n": len(answers), "answered": reasons.get("", 0.0),
-                     "unsure": reasons.get("unsure", 0.0), "not a digit": reasons.get("not a digit", 0.0),
-                     "commonest guess": str(np.bincount(guesses).argmax()) if guesses else "–"})
+        rows.append(
+            {
+                "kind": kind,
+                "n": len(answers),
+                "answered": reasons.get("", 0.0),
+                "unsure": reasons.get("unsure", 0.0),
+                "not a digit": reasons.get("not a digit", 0.0),
+                "commonest guess": str(np.bincount(guesses).argmax()) if guesses else "–",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -369,11 +465,17 @@ def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarr
     """
     thresholds = np.arange(100) / 100
     given = (np.asarray(confidence) >= thresholds[:, None]) & ~np.asarray(refused, bool)
-    right = np.divide((given & np.asarray(correct, bool)).sum(1), given.sum(1), out=np.ones(100), where=given.any(1))
+    right = np.divide(
+        (given & np.asarray(correct, bool)).sum(1),
+        given.sum(1),
+        out=np.ones(100),
+        where=given.any(1),
+    )
     return pd.DataFrame({"threshold": thresholds, "answered": given.mean(1), "right": right})
 
 
 # --- Comparing two models, and intervals for anything -----------------------------------------------------------------
+
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     """Exact test that two models err equally often on the same samples (McNemar 1947): only where they differ counts.
@@ -398,11 +500,22 @@ def paired_table(answers: Mapping[str, Answers], reference: str) -> pd.DataFrame
     rows = []
     for name, one in answers.items():
         score = accuracy_summary(one.labels, one.predictions)
-        test = mcnemar(one.correct, answers[reference].correct) if name != reference else dict.fromkeys(
-            ("only_a", "only_b", "p_value"), float("nan"))
-        rows.append({"way": name, "accuracy": score["accuracy"], "errors": score["errors"],
-                     "95% interval": "{:.1%} to {:.1%}".format(*score["interval"]), "only here": test["only_a"],
-                     "only there": test["only_b"], "p": test["p_value"]})
+        test = (
+            mcnemar(one.correct, answers[reference].correct)
+            if name != reference
+            else dict.fromkeys(("only_a", "only_b", "p_value"), float("nan"))
+        )
+        rows.append(
+            {
+                "way": name,
+                "accuracy": score["accuracy"],
+                "errors": score["errors"],
+                "95% interval": "{:.1%} to {:.1%}".format(*score["interval"]),
+                "only here": test["only_a"],
+                "only there": test["only_b"],
+                "p": test["p_value"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -411,23 +524,41 @@ def p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
-def bootstrap_interval(statistic: Callable[..., float], *arrays: np.ndarray, seed: int, resamples: int = 500,
-                       confidence: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(
+    statistic: Callable[..., float],
+    *arrays: np.ndarray,
+    seed: int,
+    resamples: int = 500,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
     """Percentile interval of ``statistic(*arrays)``, resampling the rows of all arrays together (Efron 1979)."""
     rows = np.arange(len(arrays[0]))
 
     def resampled(chosen):
         return statistic(*(array[chosen] for array in arrays))
 
-    result = stats.bootstrap((rows,), resampled, n_resamples=resamples, confidence_level=confidence,
-                             vectorized=False, method="percentile", rng=np.random.default_rng(seed))
+    result = stats.bootstrap(
+        (rows,),
+        resampled,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 # --- Robustness -------------------------------------------------------------------------------------------------------
 
-def robustness(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray,
-               corruptions: Sequence, seed: int) -> pd.DataFrame:
+
+def robustness(
+    predict: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray,
+    corruptions: Sequence,
+    seed: int,
+) -> pd.DataFrame:
     """Accuracy under each corruption at each severity, all on the same images with the same seed.
 
     predict: images (n, 28, 28) to probabilities (n, 10); corruptions: ``digits.data.corruptions.Corruption`` objects.
@@ -439,7 +570,15 @@ def robustness(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, 
             harder = corruption(images, severity, np.random.default_rng(seed))
             score = accuracy_summary(labels, predict(harder).argmax(axis=1))
             low, high = score.pop("interval")
-            rows.append({"corruption": corruption.name, "severity": severity, **score, "low": low, "high": high})
+            rows.append(
+                {
+                    "corruption": corruption.name,
+                    "severity": severity,
+                    **score,
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -9,19 +9,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-PROJECT = Path(__file__).resolve().parents[2]  # the package is installed editable, so this is the checkout
+PROJECT = (
+    Path(__file__).resolve().parents[2]
+)  # the package is installed editable, so this is the checkout
 NOTEBOOKS = PROJECT / "notebooks"
-OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # one folder per run
+OUTPUTS = Path(
+    os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs"
+).resolve()  # one folder per run
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
-STUDY = PROJECT / "outputs" / "study.json"  # long repeated trainings, committed (tests/benchmarks/study.py)
+STUDY = (
+    PROJECT / "outputs" / "study.json"
+)  # long repeated trainings, committed (tests/benchmarks/study.py)
 SEARCHES = STUDY.with_suffix(".journal")  # a long search for settings beside it
-SEEDS = PROJECT / "outputs" / "seeds.json"  # the recipe trained with other seeds, committed (tests/benchmarks/seeds.py)
+SEEDS = (
+    PROJECT / "outputs" / "seeds.json"
+)  # the recipe trained with other seeds, committed (tests/benchmarks/seeds.py)
 LOCK = PROJECT / "requirements.lock"
 
 
 def reference(profile: str) -> Path:
     """The published run of a profile: the standard one is the reference, the others stand beside it."""
-    return REFERENCE if profile == "standard" else REFERENCE.with_name(f"{REFERENCE.name}-{profile}")
+    return (
+        REFERENCE if profile == "standard" else REFERENCE.with_name(f"{REFERENCE.name}-{profile}")
+    )
 
 
 def is_reference(name: str) -> bool:
@@ -59,8 +69,10 @@ class RunError(Exception):
 def check_name(name: str) -> str:
     """Return ``name`` when it can be the name of a run's folder on any system, else raise RunError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
-        raise RunError(f"{name!r} is no name for a run: use up to 64 letters, digits, '.', '_' and '-', "
-                       "beginning with a letter or a digit.")
+        raise RunError(
+            f"{name!r} is no name for a run: use up to 64 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit."
+        )
     return name
 
 
@@ -116,6 +128,10 @@ def sha256_json(value: object) -> str:
 
 def listing(folder: Path) -> dict[str, dict]:
     """Every file below ``folder``, hidden ones left out, as {"models/model.keras": {"bytes": ..., "sha256": ...}}."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in files}
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in files
+    }

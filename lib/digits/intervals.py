@@ -20,7 +20,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 def proportion(successes: int, n: int) -> dict:
     """A share with what makes it readable: ``share`` (NaN when n = 0), ``count``, ``n``, 95% Wilson ``interval``."""
     share = float(successes / n) if n else float("nan")
-    return {"share": share, "count": int(successes), "n": int(n), "interval": wilson_interval(successes, n)}
+    return {
+        "share": share,
+        "count": int(successes),
+        "n": int(n),
+        "interval": wilson_interval(successes, n),
+    }
 
 
 def share_text(share: dict) -> str:

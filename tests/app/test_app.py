@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
 import browser
+from digits.app.feedback import Store
 from digits.recognizer.examples import EXAMPLES
 from digits.recognizer.examples import draw as drawn_by_hand
-from digits.app.feedback import Store
 from digits.recognizer.model import Recognizer, available, chosen
 
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
@@ -38,8 +38,11 @@ def chromium():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     database = tmp_path_factory.mktemp("feedback") / "feedback.sqlite3"
-    with browser.voila(DIGITS_FEEDBACK_URL=f"sqlite:///{database}", DIGITS_MAX_VISITORS="60",
-                       DIGITS_VISITS_PER_MINUTE="60") as running:
+    with browser.voila(
+        DIGITS_FEEDBACK_URL=f"sqlite:///{database}",
+        DIGITS_MAX_VISITORS="60",
+        DIGITS_VISITS_PER_MINUTE="60",
+    ) as running:
         running.database = database
         yield running
 
@@ -50,7 +53,9 @@ def visit(chromium, server):
     contexts = []
 
     def open_page(**options):
-        contexts.append(chromium.new_context(**{"viewport": {"width": 1400, "height": 900}, **options}))
+        contexts.append(
+            chromium.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+        )
         page = contexts[-1].new_page()
         page.seen = SimpleNamespace(requests=[], errors=[])
         page.on("request", lambda request: page.seen.requests.append(request.url))
@@ -91,7 +96,8 @@ def draw(page, strokes):
 def has_ink(page, canvas="canvas:first-of-type"):
     """Whether the first canvas of the pad (the kernel's) or another shows anything."""
     return page.locator(f".digits-pad > {canvas}").evaluate(
-        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 == 3 && v > 100)")
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 == 3 && v > 100)"
+    )
 
 
 def reported(page, name):
@@ -101,11 +107,18 @@ def reported(page, name):
 
 def kernel_of(page):
     """The process id of the page's own kernel."""
-    identity = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
-    return next(one.pid for one in psutil.process_iter(["cmdline"]) if identity in " ".join(one.info["cmdline"] or ()))
+    identity = page.evaluate(
+        "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
+    )
+    return next(
+        one.pid
+        for one in psutil.process_iter(["cmdline"])
+        if identity in " ".join(one.info["cmdline"] or ())
+    )
 
 
 # --- The first three seconds ----------------------------------------------------------------------------------------
+
 
 def test_the_page_explains_itself_and_asks_nobody_but_its_server(visit, server):
     page = visit()
@@ -138,6 +151,7 @@ def test_the_answer_names_its_run_and_model(page):
 
 # --- Drawing --------------------------------------------------------------------------------------------------------
 
+
 def test_a_mouse_draws_and_the_answer_changes_under_way(page):
     first, *rest = browser.on_pad(page, SEVEN[0])
     page.mouse.move(*first)
@@ -149,7 +163,10 @@ def test_a_mouse_draws_and_the_answer_changes_under_way(page):
     shown = browser.settled(page, 5)
     page.mouse.up()
     wanted = Recognizer.load().predict_strokes([np.array(stroke, float) for stroke in SEVEN])
-    assert shown["digit"] == shown["text"] == str(wanted.digit) and shown["accepted"] == str(wanted.accepted).lower()
+    assert (
+        shown["digit"] == shown["text"] == str(wanted.digit)
+        and shown["accepted"] == str(wanted.accepted).lower()
+    )
     assert float(shown["confidence"]) == pytest.approx(wanted.confidence, abs=0.05)
     browser.until(lambda: has_ink(page), 2, "ink on the kernel's canvas")
 
@@ -181,7 +198,11 @@ def test_a_kernel_that_is_behind_gets_fewer_and_longer_messages(visit):
         os.kill(kernel, signal.SIGCONT)
     assert waiting <= 6 + took / 0.25
     browser.settled(page, len(path))
-    browser.until(lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") == 0, 5, "an answer to each")
+    browser.until(
+        lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") == 0,
+        5,
+        "an answer to each",
+    )
 
 
 def test_the_kernels_are_the_quick_ones(visit):
@@ -230,9 +251,16 @@ def touch(session, kind, *positions):
 
 
 def test_a_finger_draws_and_a_second_one_does_not_disturb(visit):
-    page = visit(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, device_scale_factor=3)
+    page = visit(
+        viewport={"width": 360, "height": 740},
+        has_touch=True,
+        is_mobile=True,
+        device_scale_factor=3,
+    )
     session = page.context.new_cdp_session(page)
-    path = browser.on_pad(page, [(80 + 20 * k, 60) for k in range(7)] + [(195 - 7 * k, 80 + 18 * k) for k in range(8)])
+    path = browser.on_pad(
+        page, [(80 + 20 * k, 60) for k in range(7)] + [(195 - 7 * k, 80 + 18 * k) for k in range(8)]
+    )
     palm = browser.on_pad(page, [(30, 250)])[0]
     touch(session, "touchStart", (1, path[0]))
     for number, point in enumerate(path[1:], 1):
@@ -264,8 +292,18 @@ def test_a_pen_draws_and_its_other_end_erases(page):
     path = browser.on_pad(page, SEVEN[0])
     kinds = ["mousePressed", *["mouseMoved"] * 4, "mouseReleased"]
     for kind, (x, y) in zip(kinds, [*path, path[-1]], strict=True):
-        session.send("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1,
-                                                  "buttons": int(kind != "mouseReleased"), "pointerType": "pen"})
+        session.send(
+            "Input.dispatchMouseEvent",
+            {
+                "type": kind,
+                "x": x,
+                "y": y,
+                "button": "left",
+                "clickCount": 1,
+                "buttons": int(kind != "mouseReleased"),
+                "pointerType": "pen",
+            },
+        )
     assert browser.settled(page, 5)["text"] == "7"
     page.evaluate("""() => {
         const pad = document.querySelector(".digits-pad canvas"), box = pad.getBoundingClientRect();
@@ -362,7 +400,9 @@ def test_ink_is_where_the_pointer_was_on_any_screen(visit, scale):
     for x, y, area, _ in (own, page.locator(".digits-pad > canvas").first.evaluate(line)):
         assert (x, y) == (pytest.approx(140, abs=1), pytest.approx(200, abs=1))
         assert area == pytest.approx(80 * 20 + np.pi * 10**2, rel=0.05)
-    assert own[3] == pytest.approx(scale * page.locator(".digits-overlay").bounding_box()["width"], abs=2)
+    assert own[3] == pytest.approx(
+        scale * page.locator(".digits-overlay").bounding_box()["width"], abs=2
+    )
     page.context.close()
 
 
@@ -387,7 +427,9 @@ def test_a_resize_in_the_middle_of_a_stroke(visit):
     page.mouse.move(*browser.on_pad(page, [(140, 240)])[0])
     page.mouse.up()
     browser.settled(page, 3)
-    width = page.locator(".digits-overlay").evaluate("c => [c.width, c.getBoundingClientRect().width]")
+    width = page.locator(".digits-overlay").evaluate(
+        "c => [c.width, c.getBoundingClientRect().width]"
+    )
     assert width[0] == pytest.approx(2 * width[1], abs=2)
     assert browser.answer(page)["text"] == "1"
 
@@ -402,7 +444,8 @@ def test_the_wheel_scrolls_the_page_over_the_pad(page):
 def test_forged_messages_are_refused_and_do_no_harm(page):
     for text in ("{", '{"seq": 1, "ops": [["move", null, 1e400]]}', "x" * 500_000):
         page.locator(".digits-pad canvas").first.evaluate(
-            "(canvas, key) => canvas.dispatchEvent(new KeyboardEvent('keydown', {key}))", text)
+            "(canvas, key) => canvas.dispatchEvent(new KeyboardEvent('keydown', {key}))", text
+        )
     page.wait_for_selector(".digits-message.digits-error")
     assert draw(page, SEVEN)["text"] == "7"
     assert not page.locator(".digits-message").count()
@@ -410,11 +453,16 @@ def test_forged_messages_are_refused_and_do_no_harm(page):
 
 # --- The truth ------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", [one.name for one in EXAMPLES if one.expected is None])
 def test_what_is_no_digit_is_not_taken_for_one(page, name):
     browser.draw_at_once(page, EXAMPLE[name])
     shown = browser.settled(page, points(EXAMPLE[name]))
-    assert shown["accepted"] == "false" and shown["reason"] in ("not a digit", "unsure") and shown["digit"]
+    assert (
+        shown["accepted"] == "false"
+        and shown["reason"] in ("not a digit", "unsure")
+        and shown["digit"]
+    )
     assert re.search("not", page.locator(".digits-verdict").inner_text(), re.IGNORECASE)
 
 
@@ -449,11 +497,13 @@ def test_a_number_is_read_and_each_digit_can_be_looked_at(page):
     page.wait_for_selector('.digits-answer[data-digit="0"]')
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.wait_for_selector('.digits-part[aria-pressed=true]:nth-child(3)')
+    page.wait_for_selector(".digits-part[aria-pressed=true]:nth-child(3)")
     assert page.evaluate("document.activeElement.className").startswith("digits-part")
 
 
-@pytest.mark.parametrize("name", [one.name for one in EXAMPLES if len(one.expected or "") == 1 < len(one.strokes)])
+@pytest.mark.parametrize(
+    "name", [one.name for one in EXAMPLES if len(one.expected or "") == 1 < len(one.strokes)]
+)
 def test_a_digit_of_several_strokes_stays_one(page, name):
     browser.draw_at_once(page, EXAMPLE[name])
     assert len(browser.settled(page, points(EXAMPLE[name]))["text"]) == 1
@@ -465,7 +515,9 @@ def test_digits_whose_strokes_touch_are_told_apart(page):
         digit = drawn_by_hand(glyph, (0, 140), 80, number)
         shift = x - min(stroke[:, 0].min() for stroke in digit)
         strokes += [stroke + (shift, 0) for stroke in digit]
-        x = max(stroke[:, 0].max() for stroke in strokes) - 4  # with a pen of 20 pixels their ink runs together
+        x = (
+            max(stroke[:, 0].max() for stroke in strokes) - 4
+        )  # with a pen of 20 pixels their ink runs together
     browser.draw_at_once(page, strokes)
     assert browser.settled(page, points(strokes))["text"] == "814"
     labels = page.locator(".digits-box").all_inner_texts()
@@ -490,11 +542,17 @@ def test_boxes_keep_their_labels_apart_and_on_the_pad(page):
 
 def test_models_can_be_chosen(page):
     draw(page, SEVEN)
-    page.wait_for_selector("text=/ms here/", state="attached")  # measured when the page has been there for a second
-    for name in page.locator(".digits-model option").evaluate_all("options => options.map(option => option.value)"):
+    page.wait_for_selector(
+        "text=/ms here/", state="attached"
+    )  # measured when the page has been there for a second
+    for name in page.locator(".digits-model option").evaluate_all(
+        "options => options.map(option => option.value)"
+    ):
         page.locator(".digits-model").select_option(name)
         browser.until_state(page, "model", name)
-        assert re.search(r"\d+ kB · [\d.]+ ms", page.locator(".digits-model option:checked").inner_text())
+        assert re.search(
+            r"\d+ kB · [\d.]+ ms", page.locator(".digits-model option:checked").inner_text()
+        )
         assert browser.answer(page)["text"] == "7"
         assert Recognizer.load(model=name).sha256[:12] in page.locator("footer dl").inner_text()
         told = "not measured" not in page.locator(".digits-meaning").inner_text()
@@ -504,15 +562,20 @@ def test_models_can_be_chosen(page):
 
 # --- Examples and pictures ------------------------------------------------------------------------------------------
 
+
 def test_examples_are_drawn_stroke_by_stroke_by_keyboard_too(page):
     assert page.locator(".digits-example").count() >= 20
     total = points(EXAMPLE["5-hooked"])
     page.locator("[data-do*='\"5-hooked\"']").focus()
     page.keyboard.press("Enter")
-    browser.wait(page, """total => {
+    browser.wait(
+        page,
+        """total => {
         const points = Number(document.querySelector(".digits-answer").dataset.points);
         return 0 < points && points < total;
-    }""", total)
+    }""",
+        total,
+    )
     assert browser.settled(page, total)["text"] == "5"
     page.click(".digits-undo")
     browser.settled(page, 0)
@@ -533,7 +596,9 @@ def photo(text="407", size=(900, 500), kind="PNG"):
 
 def choose(page, name, content):
     """Choose a file for the upload."""
-    page.set_input_files(".digits-upload input", {"name": name, "mimeType": "image/*", "buffer": content})
+    page.set_input_files(
+        ".digits-upload input", {"name": name, "mimeType": "image/*", "buffer": content}
+    )
 
 
 def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
@@ -542,14 +607,17 @@ def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
     page.wait_for_selector(".digits-preview")
     for event, holder in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         browser.clear(page)
-        page.wait_for_selector('.digits-answer[data-source=drawing]')
-        page.locator(".digits-app").evaluate("""(root, [event, holder, bytes]) => {
+        page.wait_for_selector(".digits-answer[data-source=drawing]")
+        page.locator(".digits-app").evaluate(
+            """(root, [event, holder, bytes]) => {
             const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], "one.png", {type: "image/png"}));
             const made = event === "drop" ? new DragEvent(event, {dataTransfer: data, bubbles: true, cancelable: true})
                 : new ClipboardEvent(event, {clipboardData: data, bubbles: true});
             root.dispatchEvent(made);
-        }""", [event, holder, list(photo("3"))])
+        }""",
+            [event, holder, list(photo("3"))],
+        )
         page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
     assert draw(page, SEVEN)["source"] == "drawing"
     page.wait_for_selector(".digits-preview", state="hidden")
@@ -559,14 +627,21 @@ def test_a_picture_is_read_by_choosing_dropping_and_pasting(page):
 def test_every_format_is_read(page, kind):
     choose(page, f"row.{kind.lower()}", photo(kind=kind))
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
-    assert page.locator(".digits-preview").evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert (
+        page.locator(".digits-preview").evaluate(
+            "image => image.decode().then(() => image.naturalWidth)"
+        )
+        > 100
+    )
 
 
 def turned():
     """A phone's upright photo, stored lying, with EXIF that says so."""
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
-    Image.open(io.BytesIO(photo())).transpose(Image.Transpose.ROTATE_90).save(buffer, "JPEG", exif=exif)
+    Image.open(io.BytesIO(photo())).transpose(Image.Transpose.ROTATE_90).save(
+        buffer, "JPEG", exif=exif
+    )
     return buffer.getvalue()
 
 
@@ -585,8 +660,11 @@ def transparent():
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("make", [turned, transparent, lambda: resized(90), lambda: resized(8000, "JPEG")],
-                         ids=["turned", "transparent", "tiny", "huge"])
+@pytest.mark.parametrize(
+    "make",
+    [turned, transparent, lambda: resized(90), lambda: resized(8000, "JPEG")],
+    ids=["turned", "transparent", "tiny", "huge"],
+)
 def test_odd_pictures_are_read(page, make):
     choose(page, "row.png", make())
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
@@ -604,18 +682,31 @@ def test_a_picture_may_be_dropped_anywhere_and_the_page_stays(page):
     }"""
     assert page.evaluate(drag, ["dragover", []])
     page.wait_for_selector(".digits-dropping")
-    assert page.evaluate(drag, ["drop", list(photo("3"))])  # else the browser would show the file instead
+    assert page.evaluate(
+        drag, ["drop", list(photo("3"))]
+    )  # else the browser would show the file instead
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
     assert not page.locator(".digits-dropping").count()
 
 
-@pytest.mark.parametrize("content, words", [(b"", "empty"), (b"\x89PNG\r\n\x1a\n" + b"x" * 300, "damaged"),
-                                            (b"hello", "picture"), (b"\xff\xd8" + bytes(12_500_000), "at most")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 300, "damaged"),
+        (b"hello", "picture"),
+        (b"\xff\xd8" + bytes(12_500_000), "at most"),
+    ],
+)
 def test_what_cannot_be_read_is_refused_in_words(page, content, words):
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     choose(page, "file.png", content)
-    browser.wait(page, """words => [".digits-message", ".digits-upload-note"].some(
-        name => document.querySelector(name)?.textContent.includes(words))""", words)
+    browser.wait(
+        page,
+        """words => [".digits-message", ".digits-upload-note"].some(
+        name => document.querySelector(name)?.textContent.includes(words))""",
+        words,
+    )
     browser.until(lambda: in_view(page), 3, "the words on the pad in view")
     assert page.locator(".digits-notes p.digits-error").count() == 1
 
@@ -627,16 +718,18 @@ def test_a_large_picture_arrives_whole(page):
     Image.fromarray(np.minimum(paper, 225) + noise).save(buffer, "PNG", compress_level=1)
     assert 8e6 < buffer.tell() < 12e6
     choose(page, "large.png", buffer.getvalue())
-    page.wait_for_selector('.digits-answer[data-source=photo]', timeout=30_000)
+    page.wait_for_selector(".digits-answer[data-source=photo]", timeout=30_000)
     assert browser.answer(page)["text"] == "407"
 
 
 # --- Feedback -------------------------------------------------------------------------------------------------------
 
+
 def stored(server):
     with sqlite3.connect(server.database) as connection:
         return connection.execute(
-            "select verdict, label, digit, strokes, crop, model_sha256 from feedback_1").fetchall()
+            "select verdict, label, digit, strokes, crop, model_sha256 from feedback_1"
+        ).fetchall()
 
 
 def test_feedback_is_kept_after_consent_and_never_before(visit, server):
@@ -656,7 +749,9 @@ def test_feedback_is_kept_after_consent_and_never_before(visit, server):
     browser.wait(page, "document.querySelector('.digits-message')")
     browser.until(lambda: len(stored(server)) == 2, 5, "the second verdict")
     (verdict, label, digit, strokes, crop, sha256), second = stored(server)
-    assert (verdict, label, digit, crop) == ("wrong", 1, 7, None) and len(json.loads(strokes)[0]) == 5
+    assert (verdict, label, digit, crop) == ("wrong", 1, 7, None) and len(
+        json.loads(strokes)[0]
+    ) == 5
     assert second[:3] == ("right", 7, 7) and sha256 == Recognizer.load().sha256
 
 
@@ -673,14 +768,20 @@ def test_of_several_digits_the_one_that_is_looked_at_is_judged(visit, server):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=It is kept")
-    assert page.evaluate("document.activeElement.dataset.label") == "6"  # the keyboard is where it was
+    assert (
+        page.evaluate("document.activeElement.dataset.label") == "6"
+    )  # the keyboard is where it was
     choose(page, "three.png", photo("3"))
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
     page.wait_for_selector("text=Was it right?")
     page.click(".digits-wrong[data-label='']")
     page.wait_for_selector("text=It is kept")
     first, second = stored(server)[before:]
-    assert first[:3] == ("wrong", 6, 5) and len(json.loads(first[3])) == len(EXAMPLE["5"]) and first[4] is None
+    assert (
+        first[:3] == ("wrong", 6, 5)
+        and len(json.loads(first[3])) == len(EXAMPLE["5"])
+        and first[4] is None
+    )
     assert second[:4] == ("wrong", None, 3, None) and len(second[4]) == 28 * 28
 
 
@@ -692,7 +793,11 @@ def test_a_bad_database_never_stops_drawing(chromium, tmp_path, how, words):
         database.write_bytes(b"this is no database" * 100)
     else:
         Store.open(f"sqlite:///{database}")
-    url = f"sqlite:///{database}" if how == "damaged" else f"sqlite:///file:{database}?mode=ro&uri=true"
+    url = (
+        f"sqlite:///{database}"
+        if how == "damaged"
+        else f"sqlite:///file:{database}?mode=ro&uri=true"
+    )
     before = database.read_bytes()
     with browser.voila(DIGITS_FEEDBACK_URL=url, DIGITS_OUTPUTS=str(tmp_path / "none")) as server:
         page = browser.visit(chromium.new_page(), server)
@@ -709,6 +814,7 @@ def test_a_bad_database_never_stops_drawing(chromium, tmp_path, how, words):
 
 
 # --- Others, and what goes wrong ------------------------------------------------------------------------------------
+
 
 def test_two_visitors_never_see_each_other(visit):
     one, other = visit(), visit()
@@ -754,7 +860,9 @@ def test_a_closed_page_frees_its_kernel(visit):
 def test_the_server_takes_no_theme_or_template_from_strangers(server):
     evil = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
     for name in ("theme", "template"):
-        with urllib.request.urlopen(f"{server.url}?voila-{name}={evil}&{name}={evil}", timeout=60) as reply:
+        with urllib.request.urlopen(
+            f"{server.url}?voila-{name}={evil}&{name}={evil}", timeout=60
+        ) as reply:
             assert b"<script>alert(1)" not in reply.read()
             assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
 
@@ -791,7 +899,9 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("width", [360, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_can_be_read(visit, width, scheme):
-    page = visit(viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 500)
+    page = visit(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=width < 500
+    )
     browser.draw_at_once(page, EXAMPLE["2026"])
     browser.settled(page, points(EXAMPLE["2026"]))
     page.click(".digits-why")
@@ -809,16 +919,21 @@ def test_it_fits_and_can_be_read(visit, width, scheme):
     page.wait_for_timeout(400)
     assert page.evaluate(CONTRAST) == []
     page.evaluate("scrollTo(0, 0)")
-    pad, answer = page.locator(".digits-pad").bounding_box(), page.locator(".digits-answer").bounding_box()
+    pad, answer = (
+        page.locator(".digits-pad").bounding_box(),
+        page.locator(".digits-answer").bounding_box(),
+    )
     assert pad["width"] == pytest.approx(pad["height"], abs=1)
     if width == 360:
         assert answer["y"] > pad["y"] + pad["height"] and pad["width"] > 300 and answer["y"] < 640
     else:
         assert answer["x"] > pad["x"] + pad["width"]
-    small = page.evaluate("""least => [...document.querySelectorAll(
+    small = page.evaluate(
+        """least => [...document.querySelectorAll(
         ".digits-app :is(button:not(.digits-part), select, input[type=range]), .digits-upload")]
         .filter(e => e.offsetWidth && (e.offsetHeight < least || e.offsetWidth < least)).map(e => e.className)""",
-                          44 if width == 360 else 28)  # a thumb needs more room than a mouse
+        44 if width == 360 else 28,
+    )  # a thumb needs more room than a mouse
     assert not small
     dark = page.evaluate("getComputedStyle(document.querySelector('.digits-app')).backgroundColor")
     assert (dark == "rgb(16, 19, 23)") == (scheme == "dark")
@@ -852,7 +967,11 @@ PLACES = """() => Object.fromEntries([
 
 def moved(page, before):
     """What is elsewhere now, or of another size."""
-    return {name: (before[name], place) for name, place in page.evaluate(PLACES).items() if place != before[name]}
+    return {
+        name: (before[name], place)
+        for name, place in page.evaluate(PLACES).items()
+        if place != before[name]
+    }
 
 
 @pytest.mark.parametrize("width, height", [(1400, 900), (390, 664), (360, 740)])
@@ -904,7 +1023,20 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(page):
         if "digits" in "".join(names) and line < 2:
             unseen.append(names)
     assert not unseen
-    wanted = {"undo", "eraser", "clear", "brush", "right", "wrong", "example", "why", "threshold", "upload", "model", "keys"}
+    wanted = {
+        "undo",
+        "eraser",
+        "clear",
+        "brush",
+        "right",
+        "wrong",
+        "example",
+        "why",
+        "threshold",
+        "upload",
+        "model",
+        "keys",
+    }
     assert not [name for name in wanted if not any(f"digits-{name}" in one for one in reached)]
 
 
@@ -918,7 +1050,9 @@ def test_less_motion_is_granted(visit, motion):
     }""")
     page.click("[data-do*='\"2-loop\"']")
     browser.settled(page, total)
-    under_way = page.evaluate("total => seen.filter(points => 0 < points && points < total).length", total)
+    under_way = page.evaluate(
+        "total => seen.filter(points => 0 < points && points < total).length", total
+    )
     assert (under_way == 0) == (motion == "reduce")
 
 
@@ -932,7 +1066,12 @@ def in_view(page):
 
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_what_starts_below_the_pad_brings_it_into_view(visit, motion):
-    page = visit(viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True, reduced_motion=motion)
+    page = visit(
+        viewport={"width": 360, "height": 640},
+        has_touch=True,
+        is_mobile=True,
+        reduced_motion=motion,
+    )
     page.evaluate("""() => {
         window.moves = [];
         Element.prototype.scrollIntoView = new Proxy(Element.prototype.scrollIntoView, {
@@ -948,8 +1087,13 @@ def test_what_starts_below_the_pad_brings_it_into_view(visit, motion):
     choose(page, "one.png", photo("3"))
     browser.until(lambda: in_view(page), 3, "the pad in view")
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="3"]')
-    assert page.evaluate("moves.every(how => how === (matchMedia('(prefers-reduced-motion: reduce)').matches "
-                         "? 'auto' : 'smooth'))") and page.evaluate("moves.length") >= 2
+    assert (
+        page.evaluate(
+            "moves.every(how => how === (matchMedia('(prefers-reduced-motion: reduce)').matches "
+            "? 'auto' : 'smooth'))"
+        )
+        and page.evaluate("moves.length") >= 2
+    )
 
 
 def test_a_pad_in_view_stays_where_it_is(page):
@@ -961,8 +1105,10 @@ def test_a_pad_in_view_stays_where_it_is(page):
 
 # --- Other people's digits, and JupyterLab --------------------------------------------------------------------------
 
+
 def test_two_hundred_pen_digits_get_the_answers_of_the_library(page):
     from digits.data import mnist as data
+
     try:
         digits = data.load_pen_digits("tes")
     except data.PenDigitsMissing as missing:
@@ -975,7 +1121,11 @@ def test_two_hundred_pen_digits_get_the_answers_of_the_library(page):
         browser.draw_at_once(page, strokes)
         shown = browser.settled(page, points(strokes))
         same = (shown["digit"], shown["text"], shown["accepted"], shown["reason"]) == (
-            str(wanted.digit), str(wanted.digit), str(wanted.accepted).lower(), wanted.reason)
+            str(wanted.digit),
+            str(wanted.digit),
+            str(wanted.accepted).lower(),
+            wanted.reason,
+        )
         if not same:
             differing.append((int(index), wanted.digit, round(wanted.confidence, 3), shown))
     assert not differing
@@ -987,7 +1137,9 @@ def run_all_cells(page):
     page.wait_for_timeout(2000)  # commands are there before they work
     page.click("text=Run >> nth=0")
     page.click("text=Run All Cells")
-    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+    page.wait_for_function(
+        "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
+    )
     page.wait_for_selector(browser.READY, timeout=60_000)
     page.locator(".digits-pad").scroll_into_view_if_needed()
 
@@ -1005,11 +1157,14 @@ def test_the_notebook_works_in_jupyterlab_and_after_a_reload_too(chromium):
             page.keyboard.press("z")
             browser.settled(page, 0)
             assert page.locator(".jp-Cell").count() == cells
-            page.locator(".jp-Notebook .jp-Cell").first.evaluate("""(cell, bytes) => {
+            page.locator(".jp-Notebook .jp-Cell").first.evaluate(
+                """(cell, bytes) => {
                 const data = new DataTransfer();
                 data.items.add(new File([new Uint8Array(bytes)], "one.png", {type: "image/png"}));
                 cell.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
-            }""", list(photo("3")))
+            }""",
+                list(photo("3")),
+            )
             page.wait_for_timeout(500)
             assert browser.answer(page)["source"] == "drawing"  # it was meant for the notebook
             page.reload()  # the kernel lives on

@@ -16,14 +16,18 @@ from pathlib import Path
 import psutil
 import pytest
 import websocket  # websocket-client, which jupyter_server brings
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_msg_from_ws_v1,
+    serialize_msg_to_ws_v1,
+)
 
 import browser
-from digits.app import channel
-from digits.app import guard
 from digits import files as paths
+from digits.app import channel, guard
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's addresses 127.0.0.2 and on, and /proc")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="uses Linux's addresses 127.0.0.2 and on, and /proc"
+)
 
 CAP, PER_MINUTE, POOL = 5, 3, 2
 SEVEN = [["down", 80, 60, None], ["move", 140, 60, 200, 60, 170, 130, 140, 220], ["up"]]
@@ -37,7 +41,9 @@ class Web:
     def __init__(self, port: int):
         self.port, self.address, self.cookies = port, next(_addresses), {}
 
-    def ask(self, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str) -> tuple:
+    def ask(
+        self, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple:
         """Status, headers and body of the answer; ``path`` goes as it is."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         link.putrequest(method, path, skip_host="Host" in headers)
@@ -72,39 +78,70 @@ class Visitor(Web):
         self.kernel, self.seq, self.seen = json.loads(config)["kernelId"], 0, []
         self.socket = self.connect()
         control = uuid.uuid4().hex
-        self.send("comm_open", {"comm_id": control, "target_name": channel.CONTROL, "data": {}}, {"version": "1.0.0"})
+        self.send(
+            "comm_open",
+            {"comm_id": control, "target_name": channel.CONTROL, "data": {}},
+            {"version": "1.0.0"},
+        )
         self.send("comm_msg", {"comm_id": control, "data": {"method": "request_states"}})
-        states = self.until(lambda kind, content: content.get("data", {}).get("method") == "update_states")
+        states = self.until(
+            lambda kind, content: content.get("data", {}).get("method") == "update_states"
+        )
         self.widgets = states["data"]["states"]
-        self.canvas = next(key for key, model in self.widgets.items() if model["model_name"] == "CanvasModel")
+        self.canvas = next(
+            key for key, model in self.widgets.items() if model["model_name"] == "CanvasModel"
+        )
         self.event({"event": "client_ready"})
 
-    def connect(self, kernel: str | None = None, protocol: str | None = channel.PROTOCOL, **headers: str):
+    def connect(
+        self, kernel: str | None = None, protocol: str | None = channel.PROTOCOL, **headers: str
+    ):
         """A websocket to a kernel, this visitor's own unless another is named."""
         given = {"X-Forwarded-For": self.address, **headers}
         return websocket.create_connection(
             f"ws://127.0.0.1:{self.port}/api/kernels/{kernel or self.kernel}/channels?session_id={uuid.uuid4().hex}",
-            timeout=30, subprotocols=[protocol] if protocol else None, cookie=self.cookie, suppress_origin=True,
-            header=given)
+            timeout=30,
+            subprotocols=[protocol] if protocol else None,
+            cookie=self.cookie,
+            suppress_origin=True,
+            header=given,
+        )
 
-    def send(self, kind: str, content: object, metadata: dict | None = None, shell: str = "shell") -> str:
+    def send(
+        self, kind: str, content: object, metadata: dict | None = None, shell: str = "shell"
+    ) -> str:
         """Send a message; its id."""
         identity = uuid.uuid4().hex
-        header = {"msg_id": identity, "msg_type": kind, "session": "s", "username": "", "version": "5.3",
-                  "date": "2026-01-01T00:00:00Z"}
+        header = {
+            "msg_id": identity,
+            "msg_type": kind,
+            "session": "s",
+            "username": "",
+            "version": "5.3",
+            "date": "2026-01-01T00:00:00Z",
+        }
         parts = [json.dumps(part).encode() for part in (header, {}, metadata or {}, content)]
         self.socket.send_binary(serialize_msg_to_ws_v1(parts, shell))
         return identity
 
     def event(self, content: object) -> None:
         """Report something to the pad, as ipycanvas does."""
-        self.send("comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}})
+        self.send(
+            "comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}}
+        )
 
     def report(self, operations: list) -> int:
         """Report operations, as the page's script does; the message's number."""
         self.seq += 1
-        self.event({"event": "key_down", "key": json.dumps({"seq": self.seq, "ops": operations}),
-                    "shift_key": False, "ctrl_key": False, "meta_key": False})
+        self.event(
+            {
+                "event": "key_down",
+                "key": json.dumps({"seq": self.seq, "ops": operations}),
+                "shift_key": False,
+                "ctrl_key": False,
+                "meta_key": False,
+            }
+        )
         return self.seq
 
     def until(self, condition, seconds: float = 30) -> dict:
@@ -120,16 +157,24 @@ class Visitor(Web):
     def read(self, strokes: list = SEVEN) -> str:
         """Draw on an empty pad; what the network reads."""
         number = self.report([["clear"], *strokes])
+
         def answered(_, content):
             value = content.get("data", {}).get("state", {}).get("value", "")
-            found = re.search(r'digits-answer"[^>]*data-seq="(\d+)"', value) if isinstance(value, str) else None
+            found = (
+                re.search(r'digits-answer"[^>]*data-seq="(\d+)"', value)
+                if isinstance(value, str)
+                else None
+            )
             return found and int(found[1]) >= number
+
         return re.search(r'data-text="(\d*)"', self.until(answered)["data"]["state"]["value"])[1]
 
     def leave(self) -> int:
         """Say farewell as the page does; the answer's status."""
         self.socket.close()
-        return self.ask(f"/voila/api/shutdown/{self.kernel}", "POST", b"", X_XSRFToken=self.cookies["_xsrf"])[0]
+        return self.ask(
+            f"/voila/api/shutdown/{self.kernel}", "POST", b"", X_XSRFToken=self.cookies["_xsrf"]
+        )[0]
 
 
 class Target:
@@ -174,8 +219,11 @@ class Target:
     def project(self) -> dict[str, int]:
         """Every file that a stranger must not change, with the time of its last change."""
         passed = {".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".venv"}
-        return {str(path): path.stat().st_mtime_ns for path in paths.PROJECT.rglob("*")
-                if path.is_file() and not passed & set(path.parts)}
+        return {
+            str(path): path.stat().st_mtime_ns
+            for path in paths.PROJECT.rglob("*")
+            if path.is_file() and not passed & set(path.parts)
+        }
 
     def check(self) -> None:
         """The server serves, the bystander noticed nothing, no file was written, memory is back."""
@@ -184,15 +232,23 @@ class Target:
         self.settle()
         assert self.project() == self.files
         written = [path for path in self.folder.rglob("*") if path.is_file()]
-        assert all(re.fullmatch(r"(?:kernel|nbserver)-[-\w]+\.(?:json|html)", path.name) for path in written), written
+        assert all(
+            re.fullmatch(r"(?:kernel|nbserver)-[-\w]+\.(?:json|html)", path.name)
+            for path in written
+        ), written
         assert self.used() < self.memory + GROWTH
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tmp")
-    settings = {"DIGITS_MAX_VISITORS": str(CAP), "DIGITS_VISITS_PER_MINUTE": str(PER_MINUTE),
-                "DIGITS_PROXIES": "127.0.0.1", "DIGITS_PUBLIC_HOSTS": "digits.example.org", "TMPDIR": str(folder)}
+    settings = {
+        "DIGITS_MAX_VISITORS": str(CAP),
+        "DIGITS_VISITS_PER_MINUTE": str(PER_MINUTE),
+        "DIGITS_PROXIES": "127.0.0.1",
+        "DIGITS_PUBLIC_HOSTS": "digits.example.org",
+        "TMPDIR": str(folder),
+    }
     with browser.voila(**settings) as running:
         target = Target(running, folder)
         yield target
@@ -235,7 +291,9 @@ def test_only_what_the_page_uses_is_served(target):
         path = path.replace("{id}", target.bystander.kernel)
         status, _, body = stranger.ask(path)
         assert status in (400, 404), path
-        assert not re.search(r"root:|VoilaConfiguration|Traceback|site-packages|html_head|cell_type", body), path
+        assert not re.search(
+            r"root:|VoilaConfiguration|Traceback|site-packages|html_head|cell_type", body
+        ), path
     for path in ("/voila/static/voila.js", "/voila/templates/digits/static/loading.js"):
         assert stranger.ask(path)[0] == 200
 
@@ -251,17 +309,32 @@ def test_methods_that_the_page_does_not_use_are_refused(target):
 
 def test_every_answer_has_the_headers(target, visitor):
     stranger = Web(target.port)
-    answers = {path: stranger.ask(path) for path in ("/nothing", "/voila/static/voila.js", "/healthz", "/api/kernels/x")}
+    answers = {
+        path: stranger.ask(path)
+        for path in ("/nothing", "/voila/static/voila.js", "/healthz", "/api/kernels/x")
+    }
     answers["page"] = visitor.ask("/")
     for path, (_, headers, _) in answers.items():
         for name, value in guard.HEADERS.items():
             assert headers[name] == value, (path, name)
         assert headers["Server"] is None and headers["X-Powered-By"] is None
     html = answers["page"][2]
-    assert re.findall(r"<script(?![^>]*(?:src=|type=\"application/))", html) == []  # the policy would stop inline scripts
-    assert re.findall(r"""\son\w+\s*=""", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)) == []
-    kernel = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1])["kernelId"]
-    assert visitor.ask(f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=visitor.cookies["_xsrf"])[0] == 204
+    assert (
+        re.findall(r"<script(?![^>]*(?:src=|type=\"application/))", html) == []
+    )  # the policy would stop inline scripts
+    assert (
+        re.findall(r"""\son\w+\s*=""", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
+        == []
+    )
+    kernel = json.loads(
+        re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1]
+    )["kernelId"]
+    assert (
+        visitor.ask(
+            f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=visitor.cookies["_xsrf"]
+        )[0]
+        == 204
+    )
 
 
 def test_cookies_are_for_this_site_and_behind_tls_for_tls_only(target):
@@ -270,18 +343,43 @@ def test_cookies_are_for_this_site_and_behind_tls_for_tls_only(target):
     cookies = headers.get_all("Set-Cookie")
     assert len(cookies) == 2 and all("SameSite=Lax" in one and "Secure" in one for one in cookies)
     assert ["HttpOnly" in one for one in cookies] == ["_xsrf" not in one for one in cookies]
-    kernel = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1])["kernelId"]
-    assert stranger.ask(f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=stranger.cookies["_xsrf"],
-                        Host="digits.example.org")[0] == 204
+    kernel = json.loads(
+        re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1]
+    )["kernelId"]
+    assert (
+        stranger.ask(
+            f"/voila/api/shutdown/{kernel}",
+            "POST",
+            b"",
+            X_XSRFToken=stranger.cookies["_xsrf"],
+            Host="digits.example.org",
+        )[0]
+        == 204
+    )
 
 
 def test_nothing_is_reflected(target):
     evil, stranger = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E", Web(target.port)
-    status, _, html = stranger.ask(f"/?theme={evil}&template={evil}&voila-theme={evil}&token={evil}", Referer=f"http://{evil}/")
+    status, _, html = stranger.ask(
+        f"/?theme={evil}&template={evil}&voila-theme={evil}&token={evil}", Referer=f"http://{evil}/"
+    )
     assert status == 200 and "alert(1)" not in html
-    kernel = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1])["kernelId"]
-    assert stranger.ask(f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=stranger.cookies["_xsrf"])[0] == 204
-    for path in (f"/{evil}", f"/api/kernels/{evil}", f"/voila/static/{evil}.js", "/%0d%0aSet-Cookie:%20x=1", "/?a=%0d%0aX-Y:1"):
+    kernel = json.loads(
+        re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1]
+    )["kernelId"]
+    assert (
+        stranger.ask(
+            f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=stranger.cookies["_xsrf"]
+        )[0]
+        == 204
+    )
+    for path in (
+        f"/{evil}",
+        f"/api/kernels/{evil}",
+        f"/voila/static/{evil}.js",
+        "/%0d%0aSet-Cookie:%20x=1",
+        "/?a=%0d%0aX-Y:1",
+    ):
         status, headers, body = Web(target.port).ask(path, Sec_Fetch_Dest="image")
         assert status in (400, 403, 404) and "alert(1)" not in body and headers["X-Y"] is None
         assert "x=1" not in str(headers.get_all("Set-Cookie"))
@@ -289,9 +387,18 @@ def test_nothing_is_reflected(target):
 
 # --- Who asks ---------------------------------------------------------------------------------------------------------
 
+
 def test_a_name_that_is_not_ours_is_refused(target):
-    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "localhost@evil.example", "", "[::]",
-                 "0.0.0.0", "2130706433"):
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:80",
+        "localhost@evil.example",
+        "",
+        "[::]",
+        "0.0.0.0",
+        "2130706433",
+    ):
         assert Web(target.port).ask("/", Host=host)[0] in (400, 421), host
     for host in ("localhost:1", "127.0.0.1", "[::1]:8866", "DIGITS.example.org"):
         assert Web(target.port).ask("/nothing", Host=host)[0] == 404, host
@@ -299,10 +406,18 @@ def test_a_name_that_is_not_ours_is_refused(target):
 
 
 def test_a_proxy_that_is_none_is_not_believed(target):
-    with socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.7", 0)) as link:
-        link.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(
+        ("127.0.0.1", target.port), source_address=("127.0.0.7", 0)
+    ) as link:
+        link.sendall(
+            b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        )
         assert link.recv(20).startswith(b"HTTP/1.1 403")
-    for headers in ({}, {"X-Real-IP": "127.0.0.1"}, {"X-Forwarded-For": "127.0.0.1, 192.0.2.1"}):  # behind the real one
+    for headers in (
+        {},
+        {"X-Real-IP": "127.0.0.1"},
+        {"X-Forwarded-For": "127.0.0.1, 192.0.2.1"},
+    ):  # behind the real one
         assert Web(target.port).ask("/metrics", **headers)[0] == 403
 
 
@@ -312,8 +427,13 @@ def test_other_sites_get_nothing(target, visitor):
         with pytest.raises(websocket.WebSocketBadStatusException) as refused:
             visitor.connect(**headers)
         assert refused.value.status_code == 403
-        status = visitor.ask(f"/voila/api/shutdown/{visitor.kernel}", "POST", b"", X_XSRFToken=visitor.cookies["_xsrf"],
-                             **headers)[0]
+        status = visitor.ask(
+            f"/voila/api/shutdown/{visitor.kernel}",
+            "POST",
+            b"",
+            X_XSRFToken=visitor.cookies["_xsrf"],
+            **headers,
+        )[0]
         assert status in (403, 404) or "Origin" not in headers
     started = target.metric("digits_kernels_started_total")
     for use in ("image", "script", "iframe", "empty"):
@@ -323,14 +443,24 @@ def test_other_sites_get_nothing(target, visitor):
 
 def test_another_visitors_kernel_is_out_of_reach(target, visitor):
     for kernel in (target.bystander.kernel, str(uuid.uuid4())):
-        for path, method in ((f"/voila/api/shutdown/{kernel}", "POST"), (f"/api/kernels/{kernel}", "GET")):
+        for path, method in (
+            (f"/voila/api/shutdown/{kernel}", "POST"),
+            (f"/api/kernels/{kernel}", "GET"),
+        ):
             assert visitor.ask(path, method, b"", X_XSRFToken=visitor.cookies["_xsrf"])[0] == 404
-        assert visitor.ask(f"/api/kernels/{kernel}", "DELETE", b"", X_XSRFToken=visitor.cookies["_xsrf"])[0] == 405
+        assert (
+            visitor.ask(
+                f"/api/kernels/{kernel}", "DELETE", b"", X_XSRFToken=visitor.cookies["_xsrf"]
+            )[0]
+            == 405
+        )
         with pytest.raises(websocket.WebSocketBadStatusException) as refused:
             visitor.connect(kernel)
         assert refused.value.status_code == 404
     path = f"/voila/api/shutdown/{visitor.kernel}"
-    assert visitor.ask(path, "POST", b"")[0] == 403  # a form on another site knows the cookie's name, not its value
+    assert (
+        visitor.ask(path, "POST", b"")[0] == 403
+    )  # a form on another site knows the cookie's name, not its value
     assert visitor.ask(path, "POST", b"", X_XSRFToken="2|made|up|1")[0] == 403
     assert visitor.ask(f"/api/kernels/{visitor.kernel}")[0] == 200 and visitor.read() == "7"
     stranger = Web(target.port)  # with the id, and a pair of their own making
@@ -338,12 +468,16 @@ def test_another_visitors_kernel_is_out_of_reach(target, visitor):
     assert stranger.ask(path, "POST", b"", X_XSRFToken="made-up")[0] in (403, 404)
     forged = f"username-127-0-0-1-{target.port}"
     cookie = visitor.cookies[forged]
-    stranger.cookies = {forged: cookie[:-1] + ("1" if cookie.endswith("0") else "0"), "_xsrf": "made-up"}
+    stranger.cookies = {
+        forged: cookie[:-1] + ("1" if cookie.endswith("0") else "0"),
+        "_xsrf": "made-up",
+    }
     assert stranger.ask(path, "POST", b"", X_XSRFToken="made-up")[0] in (403, 404)
     assert visitor.read() == "7"
 
 
 # --- What is sent to a kernel -----------------------------------------------------------------------------------------
+
 
 def test_clients_of_the_older_protocol_are_refused(target, visitor):
     """They would get frames that Voila reads a count of up to 2**64 from (see tests/test_server.py)."""
@@ -354,14 +488,26 @@ def test_clients_of_the_older_protocol_are_refused(target, visitor):
 
 
 def test_malformed_frames_do_nothing(target, visitor):
-    good = serialize_msg_to_ws_v1([b'{"msg_type": "comm_msg", "msg_id": "1"}', b"{}", b"{}", b"{}"], "shell")
+    good = serialize_msg_to_ws_v1(
+        [b'{"msg_type": "comm_msg", "msg_id": "1"}', b"{}", b"{}", b"{}"], "shell"
+    )
     frames = [b"", b"\0", b"\xff" * 7, b"\xff" * 64, os.urandom(5000), good[:-1], b"\0" * 900_000]
-    frames += [count.to_bytes(8, "little") + good[8:] for count in (0, 5, 7, 2**31, 2**62, 2**64 - 1)]
+    frames += [
+        count.to_bytes(8, "little") + good[8:] for count in (0, 5, 7, 2**31, 2**62, 2**64 - 1)
+    ]
     frames += [(2**60 + 2).to_bytes(8, "big") + b'{"header": {}}' * 9]
-    frames += [serialize_msg_to_ws_v1([b"[" * 200_000] * 4, "shell"), serialize_msg_to_ws_v1([b"9" * 6000] * 4, "shell")]
+    frames += [
+        serialize_msg_to_ws_v1([b"[" * 200_000] * 4, "shell"),
+        serialize_msg_to_ws_v1([b"9" * 6000] * 4, "shell"),
+    ]
     for frame in frames:
         visitor.socket.send_binary(frame)
-    for text in ("", "{}", '{"channel": "shell", "header": {"msg_type": "execute_request"}}', good.decode("latin-1")):
+    for text in (
+        "",
+        "{}",
+        '{"channel": "shell", "header": {"msg_type": "execute_request"}}',
+        good.decode("latin-1"),
+    ):
         visitor.socket.send(text)
     assert visitor.read() == "7"
     assert target.metric('digits_messages_refused_total{reason="layout"}') >= 10
@@ -382,77 +528,231 @@ def test_oversized_frames_end_their_connection(target, visitor):
     assert visitor.read() == "7"
 
 
-TYPES = ["execute_request", "inspect_request", "complete_request", "history_request", "is_complete_request",
-         "connect_request", "shutdown_request", "interrupt_request", "debug_request", "create_subshell_request",
-         "list_subshell_request", "delete_subshell_request", "usage_request", "input_reply", "apply_request", "clear_request",
-         "abort_request", "execute_input", "stream", "error", "status", "made_up_request"]
+TYPES = [
+    "execute_request",
+    "inspect_request",
+    "complete_request",
+    "history_request",
+    "is_complete_request",
+    "connect_request",
+    "shutdown_request",
+    "interrupt_request",
+    "debug_request",
+    "create_subshell_request",
+    "list_subshell_request",
+    "delete_subshell_request",
+    "usage_request",
+    "input_reply",
+    "apply_request",
+    "clear_request",
+    "abort_request",
+    "execute_input",
+    "stream",
+    "error",
+    "status",
+    "made_up_request",
+]
 
 
 def test_no_message_type_runs_code_or_ends_a_kernel(target, visitor, tmp_path):
     code = f"open({str(tmp_path / 'written')!r}, 'w')"
     for kind in TYPES:
         for shell in ("shell", "control", "stdin", "iopub", "heartbeat"):
-            visitor.send(kind, {"code": code, "silent": False, "store_history": False, "user_expressions": {"x": code},
-                                "allow_stdin": False, "stop_on_error": True, "value": code, "restart": False,
-                                "cursor_pos": 0, "command": "evaluate", "arguments": {"expression": code}}, shell=shell)
+            visitor.send(
+                kind,
+                {
+                    "code": code,
+                    "silent": False,
+                    "store_history": False,
+                    "user_expressions": {"x": code},
+                    "allow_stdin": False,
+                    "stop_on_error": True,
+                    "value": code,
+                    "restart": False,
+                    "cursor_pos": 0,
+                    "command": "evaluate",
+                    "arguments": {"expression": code},
+                },
+                shell=shell,
+            )
     for shell in ("control", "stdin", "iopub"):
-        visitor.send("comm_msg", {"comm_id": visitor.canvas, "data": {"method": "custom", "content": {}}}, shell=shell)
+        visitor.send(
+            "comm_msg",
+            {"comm_id": visitor.canvas, "data": {"method": "custom", "content": {}}},
+            shell=shell,
+        )
     assert visitor.read() == "7" and not (tmp_path / "written").exists()
     assert set(visitor.seen) <= {"status", "comm_open", "comm_msg", "comm_close", "display_data"}
 
 
 def test_forged_widgets_change_nothing(target, visitor):
-    answer = next(key for key, model in visitor.widgets.items() if "digits-answer" in str(model["state"].get("value")))
+    answer = next(
+        key
+        for key, model in visitor.widgets.items()
+        if "digits-answer" in str(model["state"].get("value"))
+    )
     evil = "<img src=x onerror=alert(1)>"
-    for widget in (visitor.canvas, answer, uuid.uuid4().hex, "", None, ["x"], {"a": 1}, 10**30, "x" * 100_000):
-        for state in ({"width": 1e9}, {"height": "NaN"}, {"value": evil}, {"_view_module": "evil"}, {"layout": "IPY_MODEL_x"},
-                      {"image_data": "x" * 10_000}, None, [], math.nan):
-            visitor.send("comm_msg", {"comm_id": widget, "data": {"method": "update", "state": state, "buffer_paths": [["a"]]}})
-    for goal in ("jupyter.widget", "jupyter.widget.version", "os", "__main__", "ipympl", "", None, 5, {"x": 1}):
-        visitor.send("comm_open", {"comm_id": uuid.uuid4().hex, "target_name": goal, "target_module": "os", "data": {"state": {
-            "_model_module": "@jupyter-widgets/controls", "_model_name": "FileUploadModel"}, "buffer_paths": []}},
-            {"version": "2.1.0"})
+    for widget in (
+        visitor.canvas,
+        answer,
+        uuid.uuid4().hex,
+        "",
+        None,
+        ["x"],
+        {"a": 1},
+        10**30,
+        "x" * 100_000,
+    ):
+        for state in (
+            {"width": 1e9},
+            {"height": "NaN"},
+            {"value": evil},
+            {"_view_module": "evil"},
+            {"layout": "IPY_MODEL_x"},
+            {"image_data": "x" * 10_000},
+            None,
+            [],
+            math.nan,
+        ):
+            visitor.send(
+                "comm_msg",
+                {
+                    "comm_id": widget,
+                    "data": {"method": "update", "state": state, "buffer_paths": [["a"]]},
+                },
+            )
+    for goal in (
+        "jupyter.widget",
+        "jupyter.widget.version",
+        "os",
+        "__main__",
+        "ipympl",
+        "",
+        None,
+        5,
+        {"x": 1},
+    ):
+        visitor.send(
+            "comm_open",
+            {
+                "comm_id": uuid.uuid4().hex,
+                "target_name": goal,
+                "target_module": "os",
+                "data": {
+                    "state": {
+                        "_model_module": "@jupyter-widgets/controls",
+                        "_model_name": "FileUploadModel",
+                    },
+                    "buffer_paths": [],
+                },
+            },
+            {"version": "2.1.0"},
+        )
     visitor.seen.clear()
     assert visitor.read() == "7" and "comm_open" not in visitor.seen
 
 
 def test_forged_events_are_refused_by_the_kernel(target, visitor):
-    for content in (None, 5, [], {}, {"event": "mouse_down", "x": math.nan, "y": "x"}, {"event": "touch_start", "touches": 9},
-                    {"event": ["x"]}, {"event": "key_down"}, {"event": "key_down", "key": None},
-                    {"event": "key_down", "key": {}}, {"event": "mouse_move", "x": 1e308, "y": -1e308},
-                    {"event": "mouse_wheel"}, {"event": "made_up"}):
+    for content in (
+        None,
+        5,
+        [],
+        {},
+        {"event": "mouse_down", "x": math.nan, "y": "x"},
+        {"event": "touch_start", "touches": 9},
+        {"event": ["x"]},
+        {"event": "key_down"},
+        {"event": "key_down", "key": None},
+        {"event": "key_down", "key": {}},
+        {"event": "mouse_move", "x": 1e308, "y": -1e308},
+        {"event": "mouse_wheel"},
+        {"event": "made_up"},
+    ):
         visitor.event(content)
     whole = [
-        ["down", math.nan, 5, None], ["down", 1e309, 5, None], ["down", "5", 5, None], ["down", 5, 5, "x"], ["down"],
-        ["move", 1], ["move", *[math.nan] * 4], ["move", *range(60_000)], ["brush", -1e9], ["brush", True], ["threshold", []],
-        ["part", -1], ["part", 10**400], ["model", "../../../etc/passwd"], ["model", "x" * 1000], ["example", "__class__"],
-        ["tool", "knife"], ["verdict", "right", 11], ["file", "../../x", 10, 0, "===="], ["file", "x", 2**50, 0, ""],
-        ["__init__"], ["_say", "x"], ["receive", "x"], [], [[]], None, 5, "clear", ["up", 1], ["consent", "yes"], ["why", 1]]
+        ["down", math.nan, 5, None],
+        ["down", 1e309, 5, None],
+        ["down", "5", 5, None],
+        ["down", 5, 5, "x"],
+        ["down"],
+        ["move", 1],
+        ["move", *[math.nan] * 4],
+        ["move", *range(60_000)],
+        ["brush", -1e9],
+        ["brush", True],
+        ["threshold", []],
+        ["part", -1],
+        ["part", 10**400],
+        ["model", "../../../etc/passwd"],
+        ["model", "x" * 1000],
+        ["example", "__class__"],
+        ["tool", "knife"],
+        ["verdict", "right", 11],
+        ["file", "../../x", 10, 0, "===="],
+        ["file", "x", 2**50, 0, ""],
+        ["__init__"],
+        ["_say", "x"],
+        ["receive", "x"],
+        [],
+        [[]],
+        None,
+        5,
+        "clear",
+        ["up", 1],
+        ["consent", "yes"],
+        ["why", 1],
+    ]
     for operation in whole:
         visitor.report([operation])
     visitor.report([["up"]] * 501)
     visitor.report([["move", *[140.5] * 40_000]])
     for seq in (-1, 2**60, 1.5, None, "1", True):
-        visitor.event({"event": "key_down", "key": json.dumps({"seq": seq, "ops": [["clear"]]}), "shift_key": False,
-                       "ctrl_key": False, "meta_key": False})
-    visitor.event({"event": "key_down", "key": "[" * 100_000, "shift_key": False, "ctrl_key": False, "meta_key": False})
+        visitor.event(
+            {
+                "event": "key_down",
+                "key": json.dumps({"seq": seq, "ops": [["clear"]]}),
+                "shift_key": False,
+                "ctrl_key": False,
+                "meta_key": False,
+            }
+        )
+    visitor.event(
+        {
+            "event": "key_down",
+            "key": "[" * 100_000,
+            "shift_key": False,
+            "ctrl_key": False,
+            "meta_key": False,
+        }
+    )
     assert visitor.read() == "7"
 
 
 def test_ten_million_points_do_not_fit(target, visitor):
     """In one frame they are too large; in many, the pad is full long before."""
     for _ in range(60):
-        visitor.report([["down", 10, 10, None], *[["move", *[float(number % 280) for number in range(9_000)]]], ["up"]])
+        visitor.report(
+            [
+                ["down", 10, 10, None],
+                *[["move", *[float(number % 280) for number in range(9_000)]]],
+                ["up"],
+            ]
+        )
     assert visitor.read() == "7"
     assert psutil.Process(kernel_process(visitor)).memory_info().rss < 250e6
 
 
 def kernel_process(visitor: Visitor) -> int:
     """The process id of a visitor's kernel."""
-    return next(one.pid for one in psutil.process_iter(["cmdline"]) if visitor.kernel in " ".join(one.info["cmdline"] or ()))
+    return next(
+        one.pid
+        for one in psutil.process_iter(["cmdline"])
+        if visitor.kernel in " ".join(one.info["cmdline"] or ())
+    )
 
 
 # --- Too much of it ---------------------------------------------------------------------------------------------------
+
 
 def test_a_flood_of_messages_is_slowed_and_nobody_else_feels_it(target, visitor):
     delayed = target.metric("digits_messages_delayed_total")
@@ -460,12 +760,20 @@ def test_a_flood_of_messages_is_slowed_and_nobody_else_feels_it(target, visitor)
         visitor.event({"event": "key_down", "key": '{"seq": 1, "ops": [["ping"]]}'})
     started = time.monotonic()
     assert target.bystander.read() == "7" and time.monotonic() - started < 3
-    browser.until(lambda: target.metric("digits_messages_delayed_total") > delayed + 20, 30, "messages that wait")
+    browser.until(
+        lambda: target.metric("digits_messages_delayed_total") > delayed + 20,
+        30,
+        "messages that wait",
+    )
 
 
 def test_a_reader_who_does_not_read_costs_no_memory(target, visitor):
     before, control = target.used(), uuid.uuid4().hex
-    visitor.send("comm_open", {"comm_id": control, "target_name": channel.CONTROL, "data": {}}, {"version": "1.0.0"})
+    visitor.send(
+        "comm_open",
+        {"comm_id": control, "target_name": channel.CONTROL, "data": {}},
+        {"version": "1.0.0"},
+    )
     visitor.socket.settimeout(1)
     with contextlib.suppress(OSError, websocket.WebSocketException):
         for _ in range(1500):
@@ -486,9 +794,12 @@ def test_so_many_sockets_on_a_kernel_and_no_more(target, visitor):
 def test_a_flood_of_connections_leaves_room_for_others(target):
     links = []
     for _ in range(guard.CONNECTIONS_OF_ONE + 100):
-        links.append(socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.2", 0)))
+        links.append(
+            socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.2", 0))
+        )
         links[-1].setblocking(False)
     assert target.bystander.read() == "7" and Web(target.port).ask("/nothing")[0] == 404
+
     def ended(link):
         try:
             return link.recv(1) == b""
@@ -496,6 +807,7 @@ def test_a_flood_of_connections_leaves_room_for_others(target):
             return False
         except ConnectionError:
             return True
+
     browser.until(lambda: sum(map(ended, links)) >= 100, 10, "the end of what is too many")
     assert sum(map(ended, links)) <= 110
     for link in links:
@@ -504,12 +816,20 @@ def test_a_flood_of_connections_leaves_room_for_others(target):
 
 def test_bodies_and_headers_have_a_size(target):
     stranger = Web(target.port)
-    assert stranger.ask("/voila/api/shutdown/" + str(uuid.uuid4()), "POST", b"x" * 60_000)[0] in (403, 404)
-    for request in (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
-                    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
-                    b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", target.port), timeout=10) as link, contextlib.suppress(ConnectionError):
+    assert stranger.ask("/voila/api/shutdown/" + str(uuid.uuid4()), "POST", b"x" * 60_000)[0] in (
+        403,
+        404,
+    )
+    for request in (
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    ):
+        with (
+            socket.create_connection(("127.0.0.1", target.port), timeout=10) as link,
+            contextlib.suppress(ConnectionError),
+        ):
             link.sendall(request)
             assert not link.recv(100).startswith(b"HTTP/1.1 200")
 
@@ -524,7 +844,10 @@ def test_one_visitor_too_many_gets_a_friendly_page_and_no_kernel(target):
     assert not re.search(r"(?:src|href)=\"(?!/\")", html)  # it needs nothing else
     assert Web(target.port).ask("/healthz")[0] == 503
     time.sleep(2)
-    assert len(target.server.kernels()) == kernels and target.metric("digits_kernels_started_total") == started
+    assert (
+        len(target.server.kernels()) == kernels
+        and target.metric("digits_kernels_started_total") == started
+    )
     assert all(guest.read() == "7" for guest in guests)
     for guest in guests:
         assert guest.leave() == 204
@@ -535,17 +858,27 @@ def test_an_address_gets_few_kernels_a_minute(target):
     first = Visitor(target.port)
     for _ in range(PER_MINUTE - 1):
         status, _, html = first.ask("/")
-        kernel = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1])["kernelId"]
+        kernel = json.loads(
+            re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1]
+        )["kernelId"]
         assert status == 200
-        assert first.ask(f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=first.cookies["_xsrf"])[0] == 204
+        assert (
+            first.ask(
+                f"/voila/api/shutdown/{kernel}", "POST", b"", X_XSRFToken=first.cookies["_xsrf"]
+            )[0]
+            == 204
+        )
     started = target.metric("digits_kernels_started_total")
     status, headers, html = first.ask("/")
     assert status == 429 and 0 < int(headers["Retry-After"]) <= 60 and "That was quick" in html
-    assert target.metric("digits_kernels_started_total") <= started + POOL  # the pool fills behind the others
+    assert (
+        target.metric("digits_kernels_started_total") <= started + POOL
+    )  # the pool fills behind the others
     assert first.read() == "7" and first.leave() == 204
 
 
 # --- Kernels come and go ----------------------------------------------------------------------------------------------
+
 
 def test_a_closed_page_frees_its_kernel_within_seconds(target):
     guest = Visitor(target.port)
@@ -556,13 +889,18 @@ def test_a_closed_page_frees_its_kernel_within_seconds(target):
 
 def test_kernels_that_die_are_counted_and_replaced(target):
     guest, died = Visitor(target.port), target.metric("digits_kernels_died_total")
-    target_pool = set(target.server.kernels()) - {kernel_process(guest), kernel_process(target.bystander)}
+    target_pool = set(target.server.kernels()) - {
+        kernel_process(guest),
+        kernel_process(target.bystander),
+    }
     browser.until(lambda: target.health()["pool_ready"] == POOL, 60, "the pool")
     for process in (kernel_process(guest), *target_pool):
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(process).kill()
     killed = 1 + len(target_pool)
-    browser.until(lambda: target.metric("digits_kernels_died_total") == died + killed, 20, "the count")
+    browser.until(
+        lambda: target.metric("digits_kernels_died_total") == died + killed, 20, "the count"
+    )
     browser.until(lambda: target.health()["pool_ready"] == POOL, 60, "a new pool")
     newcomer = Visitor(target.port)
     assert newcomer.read() == "7" and newcomer.leave() == 204

@@ -23,6 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from playwright.sync_api import sync_playwright
+from test_app import kernel_of
 
 import browser
 import digits
@@ -30,7 +31,6 @@ import services
 from digits import files as paths
 from digits.app import server
 from digits.app.feedback import Store
-from test_app import kernel_of
 
 SHIPPED = Path(digits.__file__).parent / "deployment"
 HOST = "digits.example.org"
@@ -40,21 +40,38 @@ LIMITS = {"DIGITS_MAX_VISITORS": "2", "DIGITS_VISITS_PER_MINUTE": "1"}
 def site(servers: tuple[int, int], port: int, plain: int) -> str:
     """The shipped site with this machine's ports instead of the usual ones, and nothing else changed."""
     text = (SHIPPED / "nginx.conf").read_text()
-    for usual, ours in (("127.0.0.1:8866", f"127.0.0.1:{servers[0]}"), ("127.0.0.1:8867", f"127.0.0.1:{servers[1]}"),
-                        ("listen 443 ", f"listen 127.0.0.1:{port} "), ("listen 80;", f"listen 127.0.0.1:{plain};"),
-                        ("listen [::]:443 ssl http2;", ""), ("listen [::]:80;", "")):
+    for usual, ours in (
+        ("127.0.0.1:8866", f"127.0.0.1:{servers[0]}"),
+        ("127.0.0.1:8867", f"127.0.0.1:{servers[1]}"),
+        ("listen 443 ", f"listen 127.0.0.1:{port} "),
+        ("listen 80;", f"listen 127.0.0.1:{plain};"),
+        ("listen [::]:443 ssl http2;", ""),
+        ("listen [::]:80;", ""),
+    ):
         assert usual in text
         text = text.replace(usual, ours)
     return text
 
 
-def ask(port: int, path: str = "/", address: str = "127.0.0.1", **headers: str) -> http.client.HTTPResponse:
+def ask(
+    port: int, path: str = "/", address: str = "127.0.0.1", **headers: str
+) -> http.client.HTTPResponse:
     """A request to nginx from one of this machine's addresses, with its body in ``text``; certificates are not checked."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with contextlib.closing(http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60,
-                                                        source_address=(address, 0))) as link:
-        link.request("GET", path, headers={"Host": f"{HOST}:{port}", **{k.replace("_", "-"): v for k, v in headers.items()}})
+    with contextlib.closing(
+        http.client.HTTPSConnection(
+            "127.0.0.1", port, context=context, timeout=60, source_address=(address, 0)
+        )
+    ) as link:
+        link.request(
+            "GET",
+            path,
+            headers={
+                "Host": f"{HOST}:{port}",
+                **{k.replace("_", "-"): v for k, v in headers.items()},
+            },
+        )
         answer = link.getresponse()
         answer.text = answer.read().decode()
         return answer
@@ -62,20 +79,28 @@ def ask(port: int, path: str = "/", address: str = "127.0.0.1", **headers: str) 
 
 # --- nginx alone ------------------------------------------------------------------------------------------------------
 
+
 def test_with_no_server_there_is_a_page_that_tries_again():
     ports = [browser.free_port() for _ in range(4)]
     with services.nginx(site(tuple(ports[:2]), *ports[2:]), ports[2]):
         for cookie in ("", "digits_server=1", "digits_server=../../x"):
             answer = ask(ports[2], Cookie=cookie)
-            assert answer.status == 503 and "tries again" in answer.text and answer.headers["Retry-After"] == "10"
+            assert (
+                answer.status == 503
+                and "tries again" in answer.text
+                and answer.headers["Retry-After"] == "10"
+            )
             assert answer.headers["Set-Cookie"] is None
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", ports[3], timeout=10)) as link:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", ports[3], timeout=10)
+        ) as link:
             link.request("GET", "/", headers={"Host": "elsewhere.example.com"})
             answer = link.getresponse()
             assert answer.status == 301 and answer.headers["Location"] == f"https://{HOST}/"
 
 
 # --- Two servers behind nginx -----------------------------------------------------------------------------------------
+
 
 class Site:
     """nginx in front of two servers, which keep feedback in one database."""
@@ -84,7 +109,9 @@ class Site:
         self.stack, self.database = stack, database
         self.ports = browser.free_port(), browser.free_port()
         self.port, plain = browser.free_port(), browser.free_port()
-        self.nginx = stack.enter_context(services.nginx(site(self.ports, self.port, plain), self.port))
+        self.nginx = stack.enter_context(
+            services.nginx(site(self.ports, self.port, plain), self.port)
+        )
         with ThreadPoolExecutor(2) as pool:
             self.servers = list(pool.map(self.start, (0, 1)))
         self.url = f"https://{HOST}:{self.port}/"
@@ -92,9 +119,15 @@ class Site:
 
     def start(self, number: int, **settings: str) -> browser.Server:
         """One of the servers, as the README has it."""
-        return self.stack.enter_context(browser.voila(
-            port=self.ports[number], DIGITS_FEEDBACK_URL=self.database.url, DIGITS_PUBLIC_HOSTS=HOST,
-            DIGITS_PROXIES="127.0.0.1", **settings))
+        return self.stack.enter_context(
+            browser.voila(
+                port=self.ports[number],
+                DIGITS_FEEDBACK_URL=self.database.url,
+                DIGITS_PUBLIC_HOSTS=HOST,
+                DIGITS_PROXIES="127.0.0.1",
+                **settings,
+            )
+        )
 
     def limit(self, number: int) -> int:
         """Start a server again, with little room; returns its number."""
@@ -108,8 +141,11 @@ class Site:
 
     def home(self, page) -> int:
         """The server whose kernel a page has."""
-        return next(number for number, one in enumerate(self.servers)
-                    if one.process.poll() is None and kernel_of(page) in one.kernels())
+        return next(
+            number
+            for number, one in enumerate(self.servers)
+            if one.process.poll() is None and kernel_of(page) in one.kernels()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +178,9 @@ class Visitor:
         """Draw, and have it kept."""
         self.draw(x)
         self.page.click(".digits-right")
-        browser.until(lambda: self.page.locator(".digits-agree, :text('It is kept')").count(), 60, "an answer")
+        browser.until(
+            lambda: self.page.locator(".digits-agree, :text('It is kept')").count(), 60, "an answer"
+        )
         if self.page.locator(".digits-agree").count():
             self.page.click(".digits-agree")
         self.page.wait_for_selector("text=It is kept", timeout=60_000)
@@ -177,11 +215,16 @@ def test_a_server_is_killed_and_its_visitors_go_on_at_the_other(two, chromium):
     for number, one in enumerate(visitors):
         one.page.evaluate("window.untouched = true")
         one.tell(110 + number)
-    struck, bystander = visitors[0].home, next(one for one in visitors if one.home != visitors[0].home)
+    struck, bystander = (
+        visitors[0].home,
+        next(one for one in visitors if one.home != visitors[0].home),
+    )
     hit = [one for one in visitors if one.home == struck]
     others = [one for one in visitors if one.home != struck]
     kernels = two.servers[struck].kernels()
-    assert [transport_of(kernel) for kernel in kernels] == [server.transport(tempfile.gettempdir())] * len(kernels)
+    assert [transport_of(kernel) for kernel in kernels] == [
+        server.transport(tempfile.gettempdir())
+    ] * len(kernels)
 
     bystander.draw(120)
     first, *rest = browser.on_pad(bystander.page, [(60, 60), (100, 60), (160, 60), (220, 60)])
@@ -204,20 +247,32 @@ def test_a_server_is_killed_and_its_visitors_go_on_at_the_other(two, chromium):
         one.tell(130 + number)
     assert not any(one.lost for one in visitors)
     assert [one.page.evaluate("window.untouched === true") for one in others] == [True, True]
-    browser.until(lambda: not any(map(psutil.pid_exists, kernels)), 20, "the end of the dead server's kernels")
+    browser.until(
+        lambda: not any(map(psutil.pid_exists, kernels)), 20, "the end of the dead server's kernels"
+    )
 
-    told = Counter(round(record["strokes"][0][0][0]) for record in Store.open(two.database.url).records())
+    told = Counter(
+        round(record["strokes"][0][0][0]) for record in Store.open(two.database.url).records()
+    )
     assert told.pop(121, 0) <= 1
     assert told == Counter(x for one in visitors for x in one.kept)
 
     two.limit(struck)
-    hit[0].page.reload()  # the server that they were struck with is back; they stay where they are now
+    hit[
+        0
+    ].page.reload()  # the server that they were struck with is back; they stay where they are now
     hit[0].page.wait_for_selector(browser.READY, timeout=60_000)
     assert two.home(hit[0].page) == 1 - struck
     for one in visitors:
         one.page.goto("about:blank")
-        browser.until(lambda one=one: any("/shutdown/" in path and status == "204"
-                                          for _, _, status, path in two.asked(one.name)), 20, "the farewell")
+        browser.until(
+            lambda one=one: any(
+                "/shutdown/" in path and status == "204"
+                for _, _, status, path in two.asked(one.name)
+            ),
+            20,
+            "the farewell",
+        )
         one.context.close()
     check_paths(two, visitors, struck)
 
@@ -236,26 +291,51 @@ def test_nginx_says_who_comes_and_a_full_server_hands_on(two):
     """One server takes one visit a minute from an address, and two visitors. Whatever address a visitor claims to have,
     the true one counts; who comes when the server is full gets a page from the other."""
     number = two.limit(0) if two.limited is None else two.limited
+
     def visit(address: str, claimed: str) -> http.client.HTTPResponse:
-        return ask(two.port, address=address, Cookie=f"digits_server={number + 1}", X_Forwarded_For=claimed, X_Real_IP=claimed,
-                   Forwarded=f"for={claimed}")
+        return ask(
+            two.port,
+            address=address,
+            Cookie=f"digits_server={number + 1}",
+            X_Forwarded_For=claimed,
+            X_Real_IP=claimed,
+            Forwarded=f"for={claimed}",
+        )
+
     assert visit("127.0.0.9", "192.0.2.1").status == 200
     again = visit("127.0.0.9", "192.0.2.2")
     assert again.status == 429 and "digits_server" not in str(again.headers)
     first = visit("127.0.0.10", "192.0.2.2")
-    assert first.status == 200 and f"digits_server={number + 1};" in "".join(first.headers.get_all("Set-Cookie"))
+    assert first.status == 200 and f"digits_server={number + 1};" in "".join(
+        first.headers.get_all("Set-Cookie")
+    )
     moved = visit("127.0.0.11", "192.0.2.3")
-    assert moved.status == 200 and f"digits_server={2 - number};" in "".join(moved.headers.get_all("Set-Cookie"))
+    assert moved.status == 200 and f"digits_server={2 - number};" in "".join(
+        moved.headers.get_all("Set-Cookie")
+    )
     assert first.headers["Strict-Transport-Security"] and moved.headers["Strict-Transport-Security"]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "//metrics", "/./metrics", "/voila/../metrics", "/%6detrics",
-                                  "/metrics/", "/metrics?x", "/healthz;x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics",
+        "/healthz",
+        "//metrics",
+        "/./metrics",
+        "/voila/../metrics",
+        "/%6detrics",
+        "/metrics/",
+        "/metrics?x",
+        "/healthz;x",
+    ],
+)
 def test_what_is_for_the_owner_is_not_for_strangers(two, path):
     assert ask(two.port, path).status == 404
 
 
 # --- As nobody, with nothing but what the container has ---------------------------------------------------------------
+
 
 def needed(names: list[str]) -> dict[str, metadata.Distribution]:
     """The packages that ``names`` (as in a requirements file) ask for on this machine, with themselves."""
@@ -270,7 +350,9 @@ def needed(names: list[str]) -> dict[str, metadata.Distribution]:
             found[key] = metadata.distribution(one.name)
             for text in found[key].requires or ():
                 wanted = Requirement(text)
-                if not wanted.marker or any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+                if not wanted.marker or any(
+                    wanted.marker.evaluate({"extra": extra}) for extra in extras
+                ):
                     wanted.marker = None
                     asked.append(wanted)
     return {name: package for (name, _), package in found.items()}
@@ -291,7 +373,9 @@ def entries(lock: Path) -> dict[str, str]:
 def test_the_containers_lock_is_the_part_of_the_projects_lock_that_the_app_needs():
     part, whole = entries(SHIPPED / "requirements.lock"), entries(paths.LOCK)
     assert part and all(whole[name] == entry for name, entry in part.items())
-    assert set(listed()) <= set(part) and not {"tensorflow", "keras", "jupyterlab", "pandas"} & set(part)
+    assert set(listed()) <= set(part) and not {"tensorflow", "keras", "jupyterlab", "pandas"} & set(
+        part
+    )
 
 
 class Cell:
@@ -301,38 +385,74 @@ class Cell:
     def __init__(self, folder: Path, **settings: str):
         self.folder, self.port = folder, browser.free_port()
         folder.chmod(0o755)
-        self.shared = {"python": sys.base_prefix, "prefix": sys.prefix, "digits": str(paths.PROJECT)}
+        self.shared = {
+            "python": sys.base_prefix,
+            "prefix": sys.prefix,
+            "digits": str(paths.PROJECT),
+        }
         for name in (*self.shared, "tmp", "data", "env"):
             (folder / name).mkdir()
         self.furnish()
         user = "65534" if os.geteuid() == 0 else str(os.geteuid())
         (folder / "data").chmod(0o777)
-        values = {"HOME": f"{folder}/tmp", "TMPDIR": f"{folder}/tmp", "PATH": f"{folder}/env/bin:/usr/bin:/bin",
-                  "LD_LIBRARY_PATH": f"{folder}/python/lib",  # a Python that was moved looks for itself where it was made
-                  "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/data/feedback.sqlite3", **settings}
+        values = {
+            "HOME": f"{folder}/tmp",
+            "TMPDIR": f"{folder}/tmp",
+            "PATH": f"{folder}/env/bin:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": f"{folder}/python/lib",  # a Python that was moved looks for itself where it was made
+            "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/data/feedback.sqlite3",
+            **settings,
+        }
         drop = f"setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
-        command = ["env", "-i", *(f"{name}={value}" for name, value in values.items()), f"{folder}/env/bin/python",
-                   "-m", "voila", "notebooks/05_draw.ipynb", "--no-browser", f"--port={self.port}"]
-        script = "\n".join((
-            "set -e", *(f"mount --bind {shlex.quote(there)} {folder}/{here}" for here, there in self.shared.items()),
-            f"mount --bind {folder}/data {folder}/data",
-            f"awk '$2 != \"{folder}/data\" {{print $2}}' /proc/self/mounts | while read -r place; do",
-            "    mount -o remount,bind,ro \"$place\" 2>/dev/null || true", "done",
-            f"mount -t tmpfs -o mode=1777,size=64m none {folder}/tmp",
-            f"cd {folder}/digits", f"! touch {folder}/digits/x {folder}/x /x 2>/dev/null",
-            f"exec {drop if os.geteuid() == 0 else ''} {shlex.join(command)}"))
+        command = [
+            "env",
+            "-i",
+            *(f"{name}={value}" for name, value in values.items()),
+            f"{folder}/env/bin/python",
+            "-m",
+            "voila",
+            "notebooks/05_draw.ipynb",
+            "--no-browser",
+            f"--port={self.port}",
+        ]
+        script = "\n".join(
+            (
+                "set -e",
+                *(
+                    f"mount --bind {shlex.quote(there)} {folder}/{here}"
+                    for here, there in self.shared.items()
+                ),
+                f"mount --bind {folder}/data {folder}/data",
+                f"awk '$2 != \"{folder}/data\" {{print $2}}' /proc/self/mounts | while read -r place; do",
+                '    mount -o remount,bind,ro "$place" 2>/dev/null || true',
+                "done",
+                f"mount -t tmpfs -o mode=1777,size=64m none {folder}/tmp",
+                f"cd {folder}/digits",
+                f"! touch {folder}/digits/x {folder}/x /x 2>/dev/null",
+                f"exec {drop if os.geteuid() == 0 else ''} {shlex.join(command)}",
+            )
+        )
         apart = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
-        browser.needs(subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0,
-                      "no mount namespace here to make a root that cannot be written in")
-        self.server = browser.Server([*apart, "sh", "-c", script], self.port, "/", folder / "log", {})
+        browser.needs(
+            subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0,
+            "no mount namespace here to make a root that cannot be written in",
+        )
+        self.server = browser.Server(
+            [*apart, "sh", "-c", script], self.port, "/", folder / "log", {}
+        )
 
     def furnish(self) -> None:
         """A virtual environment of the packages that the container's list names, and of no other. They are links, but for
         what is served: a web server does not follow links out of its folder."""
-        env, version = self.folder / "env", f"python{sys.version_info.major}.{sys.version_info.minor}"
+        env, version = (
+            self.folder / "env",
+            f"python{sys.version_info.major}.{sys.version_info.minor}",
+        )
         (env / "bin").mkdir()
         (env / "bin" / "python").symlink_to(self.folder / "python" / "bin" / version)
-        (env / "pyvenv.cfg").write_text(f"home = {self.folder}/python/bin\ninclude-system-site-packages = false\n")
+        (env / "pyvenv.cfg").write_text(
+            f"home = {self.folder}/python/bin\ninclude-system-site-packages = false\n"
+        )
         site, prefix = Path(sysconfig.get_path("purelib")), Path(sys.prefix)
         for package in [*listed().values(), metadata.distribution("digits")]:
             for file in package.files:
@@ -365,7 +485,11 @@ class Cell:
 def cell():
     made = Cell(Path(tempfile.mkdtemp(prefix="digits-cell-")), DIGITS_MAX_VISITORS="1")
     try:
-        browser.until(lambda: browser.listens(made.port) or made.server.process.poll() is not None, 90, "the server")
+        browser.until(
+            lambda: browser.listens(made.port) or made.server.process.poll() is not None,
+            90,
+            "the server",
+        )
         assert made.server.process.poll() is None, made.server.log.read_text()
         yield made
     finally:
@@ -375,7 +499,9 @@ def cell():
 def is_alive(cell: Cell) -> bool:
     """What the container's health check says."""
     address = f"http://127.0.0.1:{cell.port}/healthz"
-    return subprocess.run([sys.executable, SHIPPED / "alive.py", address], check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, SHIPPED / "alive.py", address], check=False).returncode == 0
+    )
 
 
 def test_the_app_needs_no_more_than_the_container_has(cell, chromium):

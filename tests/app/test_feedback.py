@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 import writer
-from digits import evaluation
+from digits import evaluation, files
 from digits.app import feedback
-from digits.recognizer import ink
-from digits import files
-from digits.report import notebook as runs
 from digits.app.feedback import FeedbackError, Store
+from digits.recognizer import ink
+from digits.report import notebook as runs
 from writer import GIVEN, STROKES
 
 
@@ -49,7 +48,7 @@ def add(store, **changes):
 
 def test_what_is_added_comes_back(store):
     number = add(store)
-    record, = store.records()
+    (record,) = store.records()
     assert record["id"] == number
     assert {name: record[name] for name in GIVEN} == GIVEN
     np.testing.assert_allclose(record["strokes"][0], STROKES[0])
@@ -155,10 +154,16 @@ def test_twenty_processes_lose_nothing(outputs):
 
 def test_what_was_acknowledged_survives_being_killed(outputs):
     url = f"sqlite:///{outputs / 'killed.sqlite3'}"
-    code = ("import sys\nimport writer\nfrom digits.app.feedback import Store\nstore = Store.open(sys.argv[1])\n"
-            "while True:\n    print(store.add(**writer.GIVEN, strokes=writer.STROKES), flush=True)")
-    process = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True,
-                               cwd=os.path.dirname(__file__))
+    code = (
+        "import sys\nimport writer\nfrom digits.app.feedback import Store\nstore = Store.open(sys.argv[1])\n"
+        "while True:\n    print(store.add(**writer.GIVEN, strokes=writer.STROKES), flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, url],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=os.path.dirname(__file__),
+    )
     acknowledged = [int(process.stdout.readline()) for _ in range(20)]
     process.send_signal(signal.SIGKILL)
     acknowledged += [int(line) for line in process.communicate()[0].split("\n")[:-1]]
@@ -198,7 +203,12 @@ def test_a_damaged_file_is_said_and_left_as_it_is(outputs, how):
 def test_a_file_damaged_while_open(outputs, store):
     add(store)
     file_of(outputs).write_bytes(b"overwritten " * 1000)
-    for call in (lambda: add(store), store.records, store.summary, lambda: store.export_npz(outputs / "x.npz")):
+    for call in (
+        lambda: add(store),
+        store.records,
+        store.summary,
+        lambda: store.export_npz(outputs / "x.npz"),
+    ):
         with pytest.raises(FeedbackError):
             call()
 
@@ -225,7 +235,9 @@ def test_a_database_that_cannot_be_had(url):
 def test_sqlites_own_form_of_an_address_makes_its_folder_where_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     add(Store.open(f"sqlite:///file:{tmp_path}/there/x.sqlite3?uri=true"))
-    assert [path.name for path in tmp_path.iterdir()] == ["there"] and (tmp_path / "there/x.sqlite3").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and (
+        tmp_path / "there/x.sqlite3"
+    ).is_file()
 
 
 def test_a_folder_in_the_way(outputs):
@@ -262,7 +274,9 @@ def test_a_foreign_table_is_not_mistaken_for_ours(outputs):
 def test_describe_is_plain_and_names_no_path(outputs, monkeypatch):
     assert "outputs" in feedback.describe() and str(outputs) not in feedback.describe()
     assert not file_of(outputs).exists()  # describing makes nothing
-    monkeypatch.setenv(feedback.URL_VARIABLE, "postgresql+psycopg://user:secret@db.example/feedback")
+    monkeypatch.setenv(
+        feedback.URL_VARIABLE, "postgresql+psycopg://user:secret@db.example/feedback"
+    )
     text = feedback.describe()
     assert "postgresql" in text and "secret" not in text and "example" not in text
 
@@ -276,7 +290,12 @@ def test_nothing_collected_makes_nothing(outputs):
 
 
 def test_summary(store):
-    for changes in ({}, {}, {"label": None}, {"verdict": "right", "label": None, "accepted": False, "reason": "unsure"}):
+    for changes in (
+        {},
+        {},
+        {"label": None},
+        {"verdict": "right", "label": None, "accepted": False, "reason": "unsure"},
+    ):
         add(store, **changes)
     summary = store.summary()
     assert (summary["n"], summary["right"]["count"], summary["corrected"]) == (4, 1, 2)
@@ -295,7 +314,15 @@ def test_summary_of_nothing(store):
 def test_export_is_training_data(store, outputs):
     add(store)
     picture = ink.strokes_to_image(STROKES)
-    add(store, verdict="right", label=None, digit=3, probabilities=np.eye(10)[3], strokes=None, crop=picture)
+    add(
+        store,
+        verdict="right",
+        label=None,
+        digit=3,
+        probabilities=np.eye(10)[3],
+        strokes=None,
+        crop=picture,
+    )
     add(store, label=None)  # nobody knows what it was
     assert store.export_npz(outputs / "export.npz") == 2
     with np.load(outputs / "export.npz") as arrays:
@@ -314,16 +341,26 @@ def test_export_is_training_data(store, outputs):
 @pytest.fixture
 def section(outputs, capsys):
     """Runs the notebook's own cells about feedback; returns what it records and what it shows."""
-    cells = json.loads((files.NOTEBOOKS / "03_evaluation.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((files.NOTEBOOKS / "03_evaluation.ipynb").read_text(encoding="utf-8"))[
+        "cells"
+    ]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     chosen = [source for source in sources if re.search(r"^(given = |if given)", source)]
     assert len(chosen) == 3
 
     def run_cells(url=""):
         run = runs.open_run("mine", "03_evaluation")
-        names = {"run": run, "feedback": feedback, "feedback_url": url, "say": print, "evaluation": evaluation, "np": np}
+        names = {
+            "run": run,
+            "feedback": feedback,
+            "feedback_url": url,
+            "say": print,
+            "evaluation": evaluation,
+            "np": np,
+        }
         exec("\n".join(chosen), names)
         return run.metrics["03_evaluation"]["feedback"], capsys.readouterr().out
+
     return run_cells
 
 
@@ -340,15 +377,26 @@ def test_the_report_counts_what_visitors_said(section, store):
         add(store, **changes)
     add(store, accepted=False, reason="unsure", verdict="right", label=None)
     recorded, shown = section()
-    assert (recorded["n"], recorded["right"]["count"], recorded["accepted"]["n"], recorded["corrected"]) == (6, 2, 5, 3)
+    assert (
+        recorded["n"],
+        recorded["right"]["count"],
+        recorded["accepted"]["n"],
+        recorded["corrected"],
+    ) == (6, 2, 5, 3)
     assert "33.3% (2 of 6; 95% interval 9.7% to 70.0%)" in shown and "20.0% (1 of 5;" in shown
-    assert "Table 3.1" in shown and "Table 3.2" in shown and re.search(r"7 +1 +2\n.* 4 +1 +1", shown)
+    assert (
+        "Table 3.1" in shown and "Table 3.2" in shown and re.search(r"7 +1 +2\n.* 4 +1 +1", shown)
+    )
 
 
 def test_the_report_of_verdicts_without_a_correction(section, store):
     add(store, accepted=False, reason="unsure", verdict="right", label=None)
     recorded, shown = section()
-    assert recorded["corrected"] == 0 and "none of them was accepted" in shown and "Table 3.2" not in shown
+    assert (
+        recorded["corrected"] == 0
+        and "none of them was accepted" in shown
+        and "Table 3.2" not in shown
+    )
 
 
 def test_the_report_survives_any_database(section, store, outputs):
@@ -372,7 +420,9 @@ def test_command_line(outputs, capsys):
     add(Store.open())
     assert feedback.main(["summary"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 1
-    assert feedback.main(["export", str(outputs / "one.npz")]) == 0 and (outputs / "one.npz").exists()
+    assert (
+        feedback.main(["export", str(outputs / "one.npz")]) == 0 and (outputs / "one.npz").exists()
+    )
     file_of(outputs).write_bytes(b"x" * 5000)
     assert feedback.main(["summary"]) == 1
     assert "damaged" in capsys.readouterr().err

@@ -10,15 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from digits.app import kernel
-from digits.app import pad
-from digits.app import page
-from digits.app import server
-from digits.recognizer import occlusion as why
+from digits.app import kernel, pad, page, server
 from digits.app.app import App, Upload, UploadError, first_points, meaning
-from digits.recognizer.reading import Answer, Part, Reader, withheld
-from digits.recognizer.model import Prediction, Recognizer
 from digits.app.ticker import Ticker, Timer
+from digits.recognizer import occlusion as why
+from digits.recognizer.model import Prediction, Recognizer
+from digits.recognizer.reading import Answer, Part, Reader, withheld
 
 ONE = np.array([(140.0, y) for y in range(40, 241, 5)])
 SEVEN = np.array([(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)], float)
@@ -30,6 +27,7 @@ def recognizer():
 
 
 # --- Ink ------------------------------------------------------------------------------------------------------------
+
 
 def drawn(*strokes):
     drawing = pad.Drawing()
@@ -127,13 +125,15 @@ def test_only_new_ink_is_drawn(monkeypatch):
 
 # --- Messages -------------------------------------------------------------------------------------------------------
 
+
 def message(*operations, seq=1):
     return json.dumps({"seq": seq, "ops": operations})
 
 
 def test_a_message_is_understood():
-    assert pad.parse(message(["down", 1, 2.5, None], ["move", 3, 4, 5, 6], ["up"], ["undo"], seq=7)) == (
-        7, [("down", 1, 2.5, None), ("move", [(3, 4), (5, 6)]), ("up",), ("undo",)])
+    assert pad.parse(
+        message(["down", 1, 2.5, None], ["move", 3, 4, 5, 6], ["up"], ["undo"], seq=7)
+    ) == (7, [("down", 1, 2.5, None), ("move", [(3, 4), (5, 6)]), ("up",), ("undo",)])
 
 
 @pytest.mark.parametrize("text", [
@@ -161,8 +161,10 @@ def test_numbers_out_of_range_are_brought_into_it():
 
 # --- The app without a page -----------------------------------------------------------------------------------------
 
+
 def run_app(recognizer, *messages, wait=0.25):
     """The app after these messages, each a list of operations."""
+
     async def play():
         app = App(recognizer)
         for seq, operations in enumerate(messages, 1):
@@ -170,6 +172,7 @@ def run_app(recognizer, *messages, wait=0.25):
             await asyncio.sleep(0.01)
         await asyncio.sleep(wait)
         return app
+
     return asyncio.run(play())
 
 
@@ -191,13 +194,16 @@ def state(app):
 def test_ink_becomes_an_answer(recognizer):
     app = run_app(recognizer, stroke(ONE))
     wanted = recognizer.predict_strokes([ONE])
-    assert data(app)["digit"] == data(app)["text"] == str(wanted.digit) == "1" and data(app)["points"] == str(len(ONE))
+    assert data(app)["digit"] == data(app)["text"] == str(wanted.digit) == "1" and data(app)[
+        "points"
+    ] == str(len(ONE))
     assert float(data(app)["confidence"]) == pytest.approx(wanted.confidence, abs=1e-4)
     assert state(app)["seq"] == 1 and state(app)["undo"] and not state(app)["redo"]
 
 
 def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
     """The answer says which message it is based on; how the controls stand is sent again only when it changed."""
+
     async def play():
         app, sent = App(recognizer), []
         for name in ("answer", "_state", "_marks"):
@@ -207,7 +213,8 @@ def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
         first = list(sent)
         app.pad._on_key(message(["move", *ONE[1:].ravel().tolist()], seq=2))
         await asyncio.sleep(0.1)
-        return app, first, sent[len(first):]
+        return app, first, sent[len(first) :]
+
     app, first, then = asyncio.run(play())
     assert sorted(first) == ["_state", "answer"] and then == ["answer"]
     assert data(app)["seq"] == "2" and data(app)["points"] == str(len(ONE)) and state(app)["ink"]
@@ -225,6 +232,7 @@ def test_a_forged_message_is_refused_in_words_and_the_app_goes_on(recognizer):
         app.pad._on_key(message(*stroke(ONE)))
         await asyncio.sleep(0.2)
         return app, told
+
     app, told = asyncio.run(play())
     assert "alert" in told and data(app)["digit"] == "1"
 
@@ -245,6 +253,7 @@ def test_the_threshold_withholds_an_answer_but_shows_the_guess(recognizer):
 
 def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
     from digits.recognizer.examples import EXAMPLES
+
     example = next(one for one in EXAMPLES if one.expected == "5")
     app = run_app(recognizer, [["hello", True], ["example", example.name]])
     assert data(app)["text"] == "5" and data(app)["points"] == str(sum(map(len, example.strokes)))
@@ -260,6 +269,7 @@ def test_unknown_examples_models_and_parts_change_nothing(recognizer):
 def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
     lines = []
     monkeypatch.setattr(pad.Pad, "_line", lambda self, points: lines.append(len(points)))
+
     async def play():
         app = App(recognizer)
         app.pad._on_key(message(*stroke(ONE)))
@@ -267,24 +277,33 @@ def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
         lines.clear()
         app.pad._on_ready()
         await asyncio.sleep(0.1)
+
     asyncio.run(play())
     assert sum(lines) == len(ONE)
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
 
+
 def prediction(confidence=0.9, reason="", digit=3):
-    return Prediction(digit, confidence, np.full(10, 0.1), not reason, reason, np.zeros((28, 28), np.float32))
+    return Prediction(
+        digit, confidence, np.full(10, 0.1), not reason, reason, np.zeros((28, 28), np.float32)
+    )
 
 
 def test_the_visitor_s_threshold_is_the_one_that_counts():
-    assert withheld(prediction(0.5, "unsure"), 0.4) == "" and withheld(prediction(0.9), 0.95) == "unsure"
+    assert (
+        withheld(prediction(0.5, "unsure"), 0.4) == ""
+        and withheld(prediction(0.9), 0.95) == "unsure"
+    )
     assert withheld(prediction(0.9, "not a digit"), 0.0) == "not a digit"
 
 
 def test_a_drawing_that_grows_is_not_read_anew(recognizer):
     calls = []
-    counting = SimpleNamespace(predict_strokes=lambda *a: calls.append(1) or recognizer.predict_strokes(*a))
+    counting = SimpleNamespace(
+        predict_strokes=lambda *a: calls.append(1) or recognizer.predict_strokes(*a)
+    )
     reader = Reader(counting)
     row = [ONE * 0.4 + (20, 60), ONE * 0.4 + (120, 60)]
     reader.drawing(row)
@@ -301,7 +320,11 @@ def test_several_digits_are_read_and_the_last_one_is_looked_at(recognizer):
 def test_the_map_finds_what_speaks_for_an_answer(recognizer):
     image = recognizer.predict_strokes([SEVEN]).image
     found = why.explain(recognizer, image, 7)
-    assert found.effect.shape == (28, 28) and found.effect.max() > 0 and not found.effect[image == 0].any()
+    assert (
+        found.effect.shape == (28, 28)
+        and found.effect.max() > 0
+        and not found.effect[image == 0].any()
+    )
     assert found.place(1) and found.place(1) in page.explanation(found)
     against = why.explain(recognizer, image, 2)
     assert against.effect.sum() < found.effect.sum()
@@ -309,9 +332,12 @@ def test_the_map_finds_what_speaks_for_an_answer(recognizer):
 
 # --- Files and numbers ----------------------------------------------------------------------------------------------
 
+
 def pieces(content, size=1000):
-    return [(len(content), offset, base64.b64encode(content[offset:offset + size]).decode())
-            for offset in range(0, max(len(content), 1), size)]
+    return [
+        (len(content), offset, base64.b64encode(content[offset : offset + size]).decode())
+        for offset in range(0, max(len(content), 1), size)
+    ]
 
 
 def test_a_file_is_put_together():
@@ -359,16 +385,23 @@ def test_what_a_threshold_means_comes_from_the_run(recognizer):
     assert meaning({"03_evaluation": {"pen": None}}, 0.5, recognizer)[0] is None
 
 
-@pytest.mark.parametrize("share, said", [(0.0, "0%"), (0.5, "50%"), (0.994, "99.4%"), (0.9999, "over 99.9%"),
-                                         (1.0, "over 99.9%")])
+@pytest.mark.parametrize(
+    "share, said",
+    [(0.0, "0%"), (0.5, "50%"), (0.994, "99.4%"), (0.9999, "over 99.9%"), (1.0, "over 99.9%")],
+)
 def test_a_confidence_never_claims_certainty(share, said):
     assert page.percent(share) == said
 
 
 def test_names_from_visitors_are_text_on_the_page():
     evil = '"><script>alert(1)</script>'
-    for html in (page.preview(b"", evil), page.message(evil), page.header(evil), page.consent(evil),
-                 page.models({evil: evil}, "")):
+    for html in (
+        page.preview(b"", evil),
+        page.message(evil),
+        page.header(evil),
+        page.consent(evil),
+        page.models({evil: evil}, ""),
+    ):
         assert "<script>" not in html and 'alt="Your picture "' not in html
 
 
@@ -384,25 +417,37 @@ def test_of_several_digits_the_least_sure_is_said(lowest, said):
 def test_a_doubtful_answer_says_so_in_words():
     shown = Answer((Part(prediction(0.4), "unsure"),), points=9)
     assert "Not sure" in page.answer(shown) and "best guess 3, 40%" in page.answer(shown)
-    assert page.spoken(shown) == "Not sure. Best guess 3." and 'data-accepted="false"' in page.answer(shown)
+    assert page.spoken(
+        shown
+    ) == "Not sure. Best guess 3." and 'data-accepted="false"' in page.answer(shown)
     assert 'data-reason="blank"' in page.answer(Answer())
 
 
-@pytest.mark.parametrize(("candidates", "said"), [((3, 8), "3 or 8"), ((3, 8, 5), "3, 8 or 5"), ((3,), ""), ((3, 8, 5, 9), "")])
+@pytest.mark.parametrize(
+    ("candidates", "said"),
+    [((3, 8), "3 or 8"), ((3, 8, 5), "3, 8 or 5"), ((3,), ""), ((3, 8, 5, 9), "")],
+)
 def test_a_doubtful_answer_names_what_it_may_be(candidates, said):
     doubtful = replace(prediction(0.4), candidates=candidates)
     shown = Answer((Part(doubtful, "unsure"),), points=9)
-    assert page.spoken(shown) == (f"Not sure: {said}. Best guess 3." if said else "Not sure. Best guess 3.")
+    assert page.spoken(shown) == (
+        f"Not sure: {said}. Best guess 3." if said else "Not sure. Best guess 3."
+    )
     assert (f"{said}, best guess" in page.answer(shown)) == bool(said)
-    for other in (Answer((Part(doubtful),), points=9), Answer((Part(doubtful, "not a digit"),), points=9),
-                  Answer((Part(doubtful, "unsure"), Part(prediction())), points=9)):
+    for other in (
+        Answer((Part(doubtful),), points=9),
+        Answer((Part(doubtful, "not a digit"),), points=9),
+        Answer((Part(doubtful, "unsure"), Part(prediction())), points=9),
+    ):
         assert " or " not in page.spoken(other) + re.sub("<.*?>", "", page.answer(other))
 
 
 # --- Time -----------------------------------------------------------------------------------------------------------
 
+
 def test_a_ticker_answers_at_once_and_then_not_too_often():
     calls = []
+
     async def play():
         loop = asyncio.get_running_loop()
         ticker, started = Ticker(lambda: calls.append(loop.time()), 0.05), loop.time()
@@ -413,24 +458,28 @@ def test_a_ticker_answers_at_once_and_then_not_too_often():
         await asyncio.sleep(0.1)
         assert not ticker.due
         return took
+
     took = asyncio.run(play())
     assert 4 <= len(calls) <= took / 0.05 + 2 and np.diff(calls).min() > 0.045
 
 
 def test_a_ticker_survives_work_that_fails():
     calls = []
+
     async def play():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         ticker = Ticker(lambda: calls.append(1) or 1 / 0, 0.01)
         for _ in range(2):
             ticker.ask()
             await asyncio.sleep(0.05)
+
     asyncio.run(play())
     assert len(calls) == 2
 
 
 def test_a_timer_waits_for_rest():
     calls = []
+
     async def play():
         timer = Timer(lambda: calls.append(1), 0.05)
         for _ in range(5):
@@ -438,24 +487,35 @@ def test_a_timer_waits_for_rest():
             await asyncio.sleep(0.02)
         assert not calls
         await asyncio.sleep(0.1)
+
     asyncio.run(play())
     assert calls == [1]
 
 
 # --- The server's guard ---------------------------------------------------------------------------------------------
 
+
 def test_a_legacy_frame_has_no_header_and_costs_no_time():
-    legacy = (2).to_bytes(4, "big") + (12).to_bytes(4, "big") + (40).to_bytes(4, "big") + b'{"header": {}}' * 4
+    legacy = (
+        (2).to_bytes(4, "big")
+        + (12).to_bytes(4, "big")
+        + (40).to_bytes(4, "big")
+        + b'{"header": {}}' * 4
+    )
     assert int.from_bytes(legacy[:8], "little") > 1e9  # what Voila alone would loop over
     assert server.read_header(legacy) is None and server.read_header(b"") is None
 
 
 def test_the_guard_is_in_place_and_lets_real_frames_through():
     from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
+
     header = {"msg_type": "status"}
-    frame = serialize_msg_to_ws_v1([json.dumps(part).encode() for part in (header, {}, {}, {})], "iopub")
+    frame = serialize_msg_to_ws_v1(
+        [json.dumps(part).encode() for part in (header, {}, {}, {})], "iopub"
+    )
     assert server.read_header(frame) == header
     from voila.tornado import kernel_websocket_handler
+
     assert kernel_websocket_handler.read_header_from_binary_message is server.read_header
 
 
@@ -470,7 +530,9 @@ def test_the_kernel_speaks_only_when_there_is_something_to_say(monkeypatch):
     stream.flush()
     stream.flush()
     assert len(flushed) == 1
-    monkeypatch.setattr(kernel.IPythonKernel, "_publish_status", lambda self, *told: published.append(told[0]))
+    monkeypatch.setattr(
+        kernel.IPythonKernel, "_publish_status", lambda self, *told: published.append(told[0])
+    )
     quick = kernel.Kernel.__new__(kernel.Kernel)
     for kind in ("comm_msg", "execute_request"):
         for status in ("busy", "idle"):

@@ -23,8 +23,8 @@ from visitors import PATH, RATE, Refused, Visitor, cpu_seconds, kernels, memory,
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits.run import provenance  # noqa: E402
 from digits.recognizer.model import Recognizer, available  # noqa: E402
+from digits.run import provenance  # noqa: E402
 
 INK = """async ([path, rate]) => {
     const pad = document.querySelector(".digits-pad canvas"), shown = document.querySelector(".digits-overlay");
@@ -87,8 +87,14 @@ def drawing(chromium, server: browser.Server, strokes: int) -> dict:
     browser.clear(page)
     answers = page.evaluate(ANSWERS, [path, strokes, RATE])
     page.close()
-    return {"pointer_to_ink_frames": {"n": len(frames), "median": float(np.median(frames)), "max": int(max(frames))},
-            "pointer_to_answer": summary(answers)}
+    return {
+        "pointer_to_ink_frames": {
+            "n": len(frames),
+            "median": float(np.median(frames)),
+            "max": int(max(frames)),
+        },
+        "pointer_to_answer": summary(answers),
+    }
 
 
 def first_use(chromium, server: browser.Server, times: int, pause: float) -> dict:
@@ -103,24 +109,36 @@ def first_use(chromium, server: browser.Server, times: int, pause: float) -> dic
         page.goto("about:blank")
         context.close()
         time.sleep(pause)
-    return {"n": times, "median_s": round(float(np.median(taken)), 2), "max_s": round(max(taken), 2)}
+    return {
+        "n": times,
+        "median_s": round(float(np.median(taken)), 2),
+        "max_s": round(max(taken), 2),
+    }
 
 
 def memory_of_one(chromium, server: browser.Server) -> dict:
     """What a kernel takes after some drawing, and the server."""
     page = browser.visit(chromium.new_page(), server)
-    identity = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId")
+    identity = page.evaluate(
+        "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
+    )
     for _ in range(3):
         browser.draw_at_once(page, [PATH])
         browser.settled(page, len(PATH))
         browser.clear(page)
     page.wait_for_timeout(2000)
-    kernel = next(one for one in psutil.Process(server.process.pid).children(recursive=True)
-                  if identity in " ".join(one.cmdline()))
+    kernel = next(
+        one
+        for one in psutil.Process(server.process.pid).children(recursive=True)
+        if identity in " ".join(one.cmdline())
+    )
     full = kernel.memory_full_info()
     page.close()
-    return {"kernel_rss_mb": round(full.rss / 1e6, 1), "kernel_unshared_mb": round(full.uss / 1e6, 1),
-            "server_rss_mb": round(psutil.Process(server.process.pid).memory_info().rss / 1e6, 1)}
+    return {
+        "kernel_rss_mb": round(full.rss / 1e6, 1),
+        "kernel_unshared_mb": round(full.uss / 1e6, 1),
+        "server_rss_mb": round(psutil.Process(server.process.pid).memory_info().rss / 1e6, 1),
+    }
 
 
 # --- Inference --------------------------------------------------------------------------------------------------------
@@ -153,25 +171,42 @@ def inference(recognizer: Recognizer) -> dict:
             model.logits(image)
             taken.append(time.perf_counter() - started)
         found[f"LiteRT {name}"] = 1000 * float(np.median(taken))
-    reply = subprocess.run([sys.executable, "-c", TENSORFLOW, recognizer.run], capture_output=True, text=True,
-                           env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    reply = subprocess.run(
+        [sys.executable, "-c", TENSORFLOW, recognizer.run],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     if reply.returncode:
         raise SystemExit(f"TensorFlow's part failed:\n{reply.stderr[-2000:]}")
     found |= json.loads(reply.stdout.splitlines()[-1])
     fastest = found["LiteRT float32"]
-    return {name: {"ms": round(value, 3), "times_float32": round(value / fastest, 1)} for name, value in found.items()}
+    return {
+        name: {"ms": round(value, 3), "times_float32": round(value / fastest, 1)}
+        for name, value in found.items()
+    }
 
 
 # --- Many visitors ----------------------------------------------------------------------------------------------------
 
-async def crowd(server: browser.Server, visitors: int, seconds: float, others: bool = False) -> dict:
+
+async def crowd(
+    server: browser.Server, visitors: int, seconds: float, others: bool = False
+) -> dict:
     """``visitors`` arrive one after the other and then draw at once; with ``others``, who find no room, while they do."""
     people = [await Visitor(server.url).arrive() for _ in range(visitors)]
     await asyncio.sleep(2 + visitors / 4)  # the pool fills again
     alone = await draw_at_once(server, people, seconds)
     taken = re.compile("|".join(one.kernel for one in people))
-    sizes = [memory(one) for one, command in kernels(psutil.Process(server.process.pid)) if taken.search(command)]
-    share = {f"kernel_{kind}_mb": round(float(np.mean([one[kind] for one in sizes])) / 1e6, 1) for kind in ("rss", "pss")}
+    sizes = [
+        memory(one)
+        for one, command in kernels(psutil.Process(server.process.pid))
+        if taken.search(command)
+    ]
+    share = {
+        f"kernel_{kind}_mb": round(float(np.mean([one[kind] for one in sizes])) / 1e6, 1)
+        for kind in ("rss", "pss")
+    }
     found = {"visitors": visitors, **alone, **share}
     if others:
         found["full"] = await one_too_many(server, people, seconds)
@@ -182,15 +217,29 @@ async def crowd(server: browser.Server, visitors: int, seconds: float, others: b
 async def draw_at_once(server: browser.Server, people: list[Visitor], seconds: float) -> dict:
     """How long ``people`` wait for their answers, and what each move costs."""
     process = psutil.Process(server.process.pid)
-    programs = {"kernels": process.children(recursive=True), "server": [process], "visitors": [psutil.Process()]}
-    before, received = {name: cpu_seconds(some) for name, some in programs.items()}, sum(one.received for one in people)
+    programs = {
+        "kernels": process.children(recursive=True),
+        "server": [process],
+        "visitors": [psutil.Process()],
+    }
+    before, received = (
+        {name: cpu_seconds(some) for name, some in programs.items()},
+        sum(one.received for one in people),
+    )
     first = {one: (len(one.moves), one.seq) for one in people}
     await asyncio.gather(*(one.draw(seconds) for one in people))
-    waits = [wait for one in people for wait in one.latencies()[first[one][0]:]]
-    used = {name: round(1000 * (cpu_seconds(some) - before[name]) / len(waits), 2) for name, some in programs.items()}
+    waits = [wait for one in people for wait in one.latencies()[first[one][0] :]]
+    used = {
+        name: round(1000 * (cpu_seconds(some) - before[name]) / len(waits), 2)
+        for name, some in programs.items()
+    }
     messages = sum(one.seq - first[one][1] for one in people)
-    return {**summary(waits), "moves_a_message": round(len(waits) / messages, 1), "cpu_ms_a_move": used,
-            "kb_a_move": round((sum(one.received for one in people) - received) / len(waits) / 1000, 2)}
+    return {
+        **summary(waits),
+        "moves_a_message": round(len(waits) / messages, 1),
+        "cpu_ms_a_move": used,
+        "kb_a_move": round((sum(one.received for one in people) - received) / len(waits) / 1000, 2),
+    }
 
 
 async def one_too_many(server: browser.Server, people: list[Visitor], seconds: float) -> dict:
@@ -210,23 +259,39 @@ async def one_too_many(server: browser.Server, people: list[Visitor], seconds: f
     await people.pop().leave()
     started = time.perf_counter()
     people.append(await Visitor(server.url).arrive())
-    friendly = sum(reply.code == 503 and b"All pads are taken" in reply.body and "Retry-After" in reply.headers
-                   for reply, _ in refused)
-    return {"came": max(round(seconds), 3), "refused": len(refused), "with_503_and_the_friendly_page": friendly,
-            "refusal": summary([milliseconds for _, milliseconds in refused]), "those_who_draw": others,
-            "in_after_one_left_s": round(time.perf_counter() - started, 2)}
+    friendly = sum(
+        reply.code == 503 and b"All pads are taken" in reply.body and "Retry-After" in reply.headers
+        for reply, _ in refused
+    )
+    return {
+        "came": max(round(seconds), 3),
+        "refused": len(refused),
+        "with_503_and_the_friendly_page": friendly,
+        "refusal": summary([milliseconds for _, milliseconds in refused]),
+        "those_who_draw": others,
+        "in_after_one_left_s": round(time.perf_counter() - started, 2),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a look: few repetitions, at most five visitors")
+    parser.add_argument(
+        "--quick", action="store_true", help="a look: few repetitions, at most five visitors"
+    )
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     recognizer = Recognizer.load()
-    result = {"machine": provenance.machine(), "load_before": [round(load, 1) for load in os.getloadavg()],
-              "packages": {name: version for name, version in provenance.packages().items()
-                           if name in ("voila", "ipycanvas", "ipywidgets", "ai-edge-litert", "tensorflow", "numpy")},
-              "run": recognizer.run, "model_sha256": recognizer.sha256}
+    result = {
+        "machine": provenance.machine(),
+        "load_before": [round(load, 1) for load in os.getloadavg()],
+        "packages": {
+            name: version
+            for name, version in provenance.packages().items()
+            if name in ("voila", "ipycanvas", "ipywidgets", "ai-edge-litert", "tensorflow", "numpy")
+        },
+        "run": recognizer.run,
+        "model_sha256": recognizer.sha256,
+    }
     with sync_playwright() as playwright:
         chromium = browser.launch(playwright)
         result["browser"] = chromium.version
@@ -241,10 +306,14 @@ def main() -> None:
     result["inference"] = inference(recognizer)
     result["at_once"] = []
     for visitors in (1, 5) if options.quick else (1, 5, 10, 20):
-        with browser.voila(DIGITS_MAX_VISITORS=str(visitors), DIGITS_VISITS_PER_MINUTE="1000") as server:
+        with browser.voila(
+            DIGITS_MAX_VISITORS=str(visitors), DIGITS_VISITS_PER_MINUTE="1000"
+        ) as server:
             time.sleep(5)
             full = visitors == (5 if options.quick else 20)
-            result["at_once"].append(asyncio.run(crowd(server, visitors, 3 if options.quick else 10, full)))
+            result["at_once"].append(
+                asyncio.run(crowd(server, visitors, 3 if options.quick else 10, full))
+            )
     show(result)
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -253,17 +322,31 @@ def main() -> None:
 def show(result: dict) -> None:
     """The figures as a table."""
     machine = result["machine"]
-    print(f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; load before "
-          f"{result['load_before']}; Chromium {result['browser']}; {result['packages']}")
-    rows = [("pointer to ink, frames", result["pointer_to_ink_frames"]),
-            ("pointer to answer", result["pointer_to_answer"]),
-            ("GET to usable, warm pool", result["get_to_usable_warm"]),
-            ("GET to usable, cold", result["get_to_usable_cold"]), ("memory", result["memory"]),
-            *((f"inference, {name}", value) for name, value in result["inference"].items()),
-            *((f"{one['visitors']} visitors at once", one) for one in result["at_once"]),
-            *((f"one more than {one['visitors']}", one["full"]) for one in result["at_once"] if "full" in one)]
+    print(
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; load before "
+        f"{result['load_before']}; Chromium {result['browser']}; {result['packages']}"
+    )
+    rows = [
+        ("pointer to ink, frames", result["pointer_to_ink_frames"]),
+        ("pointer to answer", result["pointer_to_answer"]),
+        ("GET to usable, warm pool", result["get_to_usable_warm"]),
+        ("GET to usable, cold", result["get_to_usable_cold"]),
+        ("memory", result["memory"]),
+        *((f"inference, {name}", value) for name, value in result["inference"].items()),
+        *((f"{one['visitors']} visitors at once", one) for one in result["at_once"]),
+        *(
+            (f"one more than {one['visitors']}", one["full"])
+            for one in result["at_once"]
+            if "full" in one
+        ),
+    ]
     for name, values in rows:
-        print(f"{name:32}", "  ".join(f"{key} {value}" for key, value in values.items() if key not in ("visitors", "full")))
+        print(
+            f"{name:32}",
+            "  ".join(
+                f"{key} {value}" for key, value in values.items() if key not in ("visitors", "full")
+            ),
+        )
     try:
         capacity.show(capacity.model(result), machine)
     except ValueError as error:

@@ -41,15 +41,21 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits.data import mnist as data
-from digits.recognizer import ink
 from digits import files as paths
-from digits.run import provenance
+from digits.data import mnist as data
 from digits.data import unipen  # noqa: E402
+from digits.recognizer import ink
 from digits.recognizer.model import Recognizer  # noqa: E402
+from digits.run import provenance
 
 PACKAGES = ("numpy", "pillow")
-RUNTIME = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+RUNTIME = (
+    "pyodide.mjs",
+    "pyodide.asm.js",
+    "pyodide.asm.wasm",
+    "python_stdlib.zip",
+    "pyodide-lock.json",
+)
 
 # What the page would do with each drawing. Runs in Pyodide, beside the files that ``laid_out`` puts there.
 PROGRAM = """
@@ -120,7 +126,9 @@ def read_layers(path: Path) -> list[tuple]:
         tensor = graph.tensors[index]
         if tensor.type != schema.TensorType.FLOAT32:
             raise ValueError(f"{path.name} holds weights that are not float32.")
-        return np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).reshape(tensor.shape)
+        return np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).reshape(
+            tensor.shape
+        )
 
     layers = []
     for step in graph.operators:
@@ -134,14 +142,20 @@ def read_layers(path: Path) -> list[tuple]:
         elif kind == kinds.FULLY_CONNECTED and not active:
             layers.append(("dense", *map(constant, step.inputs[1:])))
         elif kind != kinds.RESHAPE:
-            raise ValueError(f"{path.name} holds an operator (number {kind}) that numpy_net does not compute.")
+            raise ValueError(
+                f"{path.name} holds an operator (number {kind}) that numpy_net does not compute."
+            )
     return layers
 
 
 def compared(mine: np.ndarray, theirs: np.ndarray) -> dict:
     """How far two networks' logits (n, 10) lie apart."""
-    return {"n": len(mine), "greatest_difference": float(np.abs(mine - theirs).max()),
-            "greatest_logit": float(np.abs(theirs).max()), "same_digit": int((mine.argmax(1) == theirs.argmax(1)).sum())}
+    return {
+        "n": len(mine),
+        "greatest_difference": float(np.abs(mine - theirs).max()),
+        "greatest_logit": float(np.abs(theirs).max()),
+        "same_digit": int((mine.argmax(1) == theirs.argmax(1)).sum()),
+    }
 
 
 def timed(call, images: np.ndarray) -> float:
@@ -160,50 +174,90 @@ def here(recognizer: Recognizer, layers: list[tuple], pen: np.ndarray) -> dict:
     test = data.load("mnist").x_test.reshape(-1, 28, 28)
 
     def in_numpy(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([numpy_net.logits(layers, images[k:k + 200]) for k in range(0, len(images), 200)])
+        return np.concatenate(
+            [numpy_net.logits(layers, images[k : k + 200]) for k in range(0, len(images), 200)]
+        )
 
-    return {"mnist_test": compared(in_numpy(test), recognizer.model.logits(test)),
-            "pen_digits": compared(in_numpy(pen), recognizer.model.logits(pen)),
-            "numpy_ms": timed(lambda image: numpy_net.logits(layers, image[None]), pen[:500]),
-            "litert_ms": timed(recognizer.model.logits, pen[:500])}
+    return {
+        "mnist_test": compared(in_numpy(test), recognizer.model.logits(test)),
+        "pen_digits": compared(in_numpy(pen), recognizer.model.logits(pen)),
+        "numpy_ms": timed(lambda image: numpy_net.logits(layers, image[None]), pen[:500]),
+        "litert_ms": timed(recognizer.model.logits, pen[:500]),
+    }
 
 
 # --- In Pyodide -------------------------------------------------------------------------------------------------------
+
 
 def checked(folder: Path) -> list[Path]:
     """The files of Pyodide that a page needs; SystemExit when one is missing or not the one that its lock names."""
     lock = json.loads((folder / "pyodide-lock.json").read_text(encoding="utf-8"))["packages"]
     for name in PACKAGES:
         path = folder / lock[name]["file_name"]
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != lock[name]["sha256"]:
-            raise SystemExit(f"{path.name} is missing in the folder, or is not the file that pyodide-lock.json names.")
+        if (
+            not path.is_file()
+            or hashlib.sha256(path.read_bytes()).hexdigest() != lock[name]["sha256"]
+        ):
+            raise SystemExit(
+                f"{path.name} is missing in the folder, or is not the file that pyodide-lock.json names."
+            )
     return [folder / name for name in (*RUNTIME, *(lock[name]["file_name"] for name in PACKAGES))]
 
 
-def laid_out(folder: Path, pyodide: list[Path], run: str, layers: list[tuple], strokes: list) -> dict:
+def laid_out(
+    folder: Path, pyodide: list[Path], run: str, layers: list[tuple], strokes: list
+) -> dict:
     """Put a page that needs no server into ``folder``; how many bytes each part has, and gzipped."""
     (folder / "pyodide").mkdir()
     for path in pyodide:
         shutil.copy(path, folder / "pyodide")
     arrays, named = {}, []
     for number, layer in enumerate(layers):
-        named.append([f"{number}_{k}" if isinstance(one, np.ndarray) else one for k, one in enumerate(layer)])
-        arrays |= {f"{number}_{k}": one for k, one in enumerate(layer) if isinstance(one, np.ndarray)}
+        named.append(
+            [f"{number}_{k}" if isinstance(one, np.ndarray) else one for k, one in enumerate(layer)]
+        )
+        arrays |= {
+            f"{number}_{k}": one for k, one in enumerate(layer) if isinstance(one, np.ndarray)
+        }
     np.savez(folder / "weights.npz", **arrays)
     source = Path(ink.__file__).parent
-    files = {"digits/__init__.py": "", "numpy_net.py": Path(numpy_net.__file__).read_text(encoding="utf-8"),
-             **{f"digits/{name}.py": (source / f"{name}.py").read_text(encoding="utf-8") for name in ("ink", "calibration")},
-             "layers.json": json.dumps(named), "strokes.json": json.dumps(strokes),
-             "calibration.json": (paths.OUTPUTS / run / "models" / "calibration.json").read_text(encoding="utf-8")}
+    files = {
+        "digits/__init__.py": "",
+        "numpy_net.py": Path(numpy_net.__file__).read_text(encoding="utf-8"),
+        **{
+            f"digits/{name}.py": (source / f"{name}.py").read_text(encoding="utf-8")
+            for name in ("ink", "calibration")
+        },
+        "layers.json": json.dumps(named),
+        "strokes.json": json.dumps(strokes),
+        "calibration.json": (paths.OUTPUTS / run / "models" / "calibration.json").read_text(
+            encoding="utf-8"
+        ),
+    }
     (folder / "digits").mkdir()
-    for name, text in {**files, "program.py": PROGRAM, "measure.mjs": MEASURE, "node.mjs": NODE, "index.html": PAGE,
-                       "names.json": json.dumps([*files, "weights.npz"])}.items():
+    for name, text in {
+        **files,
+        "program.py": PROGRAM,
+        "measure.mjs": MEASURE,
+        "node.mjs": NODE,
+        "index.html": PAGE,
+        "names.json": json.dumps([*files, "weights.npz"]),
+    }.items():
         (folder / name).write_text(text, encoding="utf-8")
-    parts = {"Python": [folder / "pyodide" / name for name in RUNTIME],
-             "NumPy and Pillow": [folder / "pyodide" / path.name for path in pyodide if path.suffix == ".whl"],
-             "the reader": [folder / name for name in (*files, "weights.npz") if name != "strokes.json"]}
-    return {name: {"bytes": sum(one.stat().st_size for one in some),
-                   "gzipped": sum(len(gzip.compress(one.read_bytes())) for one in some)} for name, some in parts.items()}
+    parts = {
+        "Python": [folder / "pyodide" / name for name in RUNTIME],
+        "NumPy and Pillow": [
+            folder / "pyodide" / path.name for path in pyodide if path.suffix == ".whl"
+        ],
+        "the reader": [folder / name for name in (*files, "weights.npz") if name != "strokes.json"],
+    }
+    return {
+        name: {
+            "bytes": sum(one.stat().st_size for one in some),
+            "gzipped": sum(len(gzip.compress(one.read_bytes())) for one in some),
+        }
+        for name, some in parts.items()
+    }
 
 
 def in_node(folder: Path) -> dict:
@@ -224,7 +278,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def in_chromium(folder: Path) -> list[dict]:
     """In Chromium, twice: the second time it has the files, and what it compiled, already."""
     handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files, sync_playwright() as playwright:
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files,
+        sync_playwright() as playwright,
+    ):
         threading.Thread(target=files.serve_forever, daemon=True).start()
         chromium = browser.launch(playwright)
         page = chromium.new_page()
@@ -233,7 +290,9 @@ def in_chromium(folder: Path) -> list[dict]:
         for _ in range(2):
             page.goto(f"http://127.0.0.1:{files.server_port}/index.html")
             page.wait_for_function("window.run")
-            found.append({**page.evaluate("window.run()"), "browser": f"Chromium {chromium.version}"})
+            found.append(
+                {**page.evaluate("window.run()"), "browser": f"Chromium {chromium.version}"}
+            )
         chromium.close()
         files.shutdown()
     return found
@@ -244,35 +303,57 @@ def judged(reply: dict, images: np.ndarray, recognizer: Recognizer) -> dict:
     with np.load(io.BytesIO(base64.b64decode(reply["result"]))) as arrays:
         theirs, logits, seconds = arrays["images"], arrays["logits"], arrays["seconds"]
     expected = recognizer.model.logits(images)
-    reasons = sum(recognizer.calibration.reason(a) == recognizer.calibration.reason(b)
-                  for a, b in zip(logits, expected, strict=True))
+    reasons = sum(
+        recognizer.calibration.reason(a) == recognizer.calibration.reason(b)
+        for a, b in zip(logits, expected, strict=True)
+    )
     ink_ms, network_ms = 1000 * np.median(seconds, axis=0)
-    return {"version": reply["version"], **({"browser": reply["browser"]} if "browser" in reply else {}),
-            **{name: round(value) for name, value in reply["times"].items()},
-            "pictures_identical": int((theirs == images).all((1, 2)).sum()),
-            "greatest_difference_of_a_pixel": float(np.abs(theirs - images).max()), **compared(logits, expected),
-            "same_reason": reasons, "ink_ms": round(float(ink_ms), 2), "network_ms": round(float(network_ms), 2),
-            "p95_ms": round(1000 * float(np.percentile(seconds.sum(1), 95)), 2)}
+    return {
+        "version": reply["version"],
+        **({"browser": reply["browser"]} if "browser" in reply else {}),
+        **{name: round(value) for name, value in reply["times"].items()},
+        "pictures_identical": int((theirs == images).all((1, 2)).sum()),
+        "greatest_difference_of_a_pixel": float(np.abs(theirs - images).max()),
+        **compared(logits, expected),
+        "same_reason": reasons,
+        "ink_ms": round(float(ink_ms), 2),
+        "network_ms": round(float(network_ms), 2),
+        "p95_ms": round(1000 * float(np.percentile(seconds.sum(1), 95)), 2),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pyodide", type=Path, help="a folder with Pyodide and its wheels of NumPy and Pillow")
+    parser.add_argument(
+        "--pyodide", type=Path, help="a folder with Pyodide and its wheels of NumPy and Pillow"
+    )
     parser.add_argument("--most", type=int, help="so many pen digits (default: all)")
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     recognizer = Recognizer.load(model="float32")
     layers = read_layers(paths.OUTPUTS / recognizer.run / "models" / "float32.tflite")
-    strokes = [[(stroke * (ink.CANVAS / unipen.TABLET)).tolist() for stroke in one.strokes]
-               for one in data.load_pen_digits("tes")[:options.most]]
-    images = np.stack([ink.strokes_to_image([np.array(stroke) for stroke in one]) for one in strokes])
-    found = {"machine": provenance.machine(), "run": recognizer.run, "model_sha256": recognizer.sha256,
-             "python": here(recognizer, layers, images)}
+    strokes = [
+        [(stroke * (ink.CANVAS / unipen.TABLET)).tolist() for stroke in one.strokes]
+        for one in data.load_pen_digits("tes")[: options.most]
+    ]
+    images = np.stack(
+        [ink.strokes_to_image([np.array(stroke) for stroke in one]) for one in strokes]
+    )
+    found = {
+        "machine": provenance.machine(),
+        "run": recognizer.run,
+        "model_sha256": recognizer.sha256,
+        "python": here(recognizer, layers, images),
+    }
     if options.pyodide:
         with tempfile.TemporaryDirectory() as name:
-            found["downloads"] = laid_out(Path(name), checked(options.pyodide), recognizer.run, layers, strokes)
+            found["downloads"] = laid_out(
+                Path(name), checked(options.pyodide), recognizer.run, layers, strokes
+            )
             found["node"] = judged(in_node(Path(name)), images, recognizer)
-            found["chromium"], found["chromium_again"] = (judged(one, images, recognizer) for one in in_chromium(Path(name)))
+            found["chromium"], found["chromium_again"] = (
+                judged(one, images, recognizer) for one in in_chromium(Path(name))
+            )
     print(json.dumps(found, indent=1))
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

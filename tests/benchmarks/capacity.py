@@ -27,7 +27,11 @@ def bearable(at_once: list[dict], limit: float = LIMIT) -> tuple[float, bool]:
     before = {"visitors": 0, "p95_ms": limit}
     for one in sorted(at_once, key=lambda one: one["visitors"]):
         if one["unanswered"] or one["p95_ms"] > limit:
-            part = (limit - before["p95_ms"]) / (one["p95_ms"] - before["p95_ms"]) if one["p95_ms"] > limit else 0
+            part = (
+                (limit - before["p95_ms"]) / (one["p95_ms"] - before["p95_ms"])
+                if one["p95_ms"] > limit
+                else 0
+            )
             return before["visitors"] + part * (one["visitors"] - before["visitors"]), False
         before = one
     return before["visitors"], True
@@ -39,23 +43,38 @@ def model(app: dict, soak: dict | None = None) -> dict:
     crowds = sorted(app["at_once"], key=lambda one: one["visitors"])
     most, at_least = bearable(crowds)
     if not most:
-        raise ValueError(f"Already {crowds[0]['visitors']} drawing at once waited longer than {LIMIT:.0f} ms (95th percentile "
-                         f"{crowds[0]['p95_ms']} ms): measure on a quiet machine.")
+        raise ValueError(
+            f"Already {crowds[0]['visitors']} drawing at once waited longer than {LIMIT:.0f} ms (95th percentile "
+            f"{crowds[0]['p95_ms']} ms): measure on a quiet machine."
+        )
 
     def at_most(read) -> float:
-        return float(np.interp(most, [one["visitors"] for one in crowds], [read(one) for one in crowds]))
+        return float(
+            np.interp(most, [one["visitors"] for one in crowds], [read(one) for one in crowds])
+        )
 
     cores, gigabytes = app["machine"]["cores"], app["machine"]["memory_gib"] * 2**30 / 1e9
-    cpu = {name: at_most(lambda one, name=name: one["cpu_ms_a_move"][name]) * RATE / 1000 for name in ("server", "kernels")}
+    cpu = {
+        name: at_most(lambda one, name=name: one["cpu_ms_a_move"][name]) * RATE / 1000
+        for name in ("server", "kernels")
+    }
     size = max(one["kernel_pss_mb"] for one in crowds)
     fixed = app["memory"]["server_rss_mb"] + 2 * size  # the server, and the pool
     busy = most * sum(cpu.values()) / cores  # of the cores, when the limit is reached
     found = {
-        "limit_ms": LIMIT, "draw_at_once": round(most, 1), "is_lower_bound": at_least, "a_core": round(most / cores, 1),
-        "mb_a_visitor": size, "a_gb": round(1000 / size, 1), "mb_a_server": round(fixed, 1), "cores_busy": round(busy, 2),
+        "limit_ms": LIMIT,
+        "draw_at_once": round(most, 1),
+        "is_lower_bound": at_least,
+        "a_core": round(most / cores, 1),
+        "mb_a_visitor": size,
+        "a_gb": round(1000 / size, 1),
+        "mb_a_server": round(fixed, 1),
+        "cores_busy": round(busy, 2),
         "server_process_busy": round(most * cpu["server"], 2),
         "kb_a_second": round(RATE * at_most(lambda one: one["kb_a_move"]), 1),
-        "cpu_a_visitor": {"drawing": round(sum(cpu.values()), 4)}, "takes": []}
+        "cpu_a_visitor": {"drawing": round(sum(cpu.values()), 4)},
+        "takes": [],
+    }
     if soak:
         found["cpu_a_visitor"]["as people are"] = soak["cpu_a_visitor"]
         found["mb_a_visitor"] = size = max(size, soak["mb_a_visitor"])
@@ -63,23 +82,40 @@ def model(app: dict, soak: dict | None = None) -> dict:
     for kind, seconds in found["cpu_a_visitor"].items():
         for crowd in CROWDS:
             wanted = crowd * seconds / busy  # cores, no busier than where the limit was reached
-            servers = max(math.ceil(wanted / cores), math.ceil(crowd * size / (1000 * gigabytes - fixed)))
-            found["takes"].append({"visitors": crowd, "who": kind, "cores": math.ceil(wanted), "servers": servers,
-                                   "memory_gb": math.ceil((crowd * size + servers * fixed) / 1000)})
+            servers = max(
+                math.ceil(wanted / cores), math.ceil(crowd * size / (1000 * gigabytes - fixed))
+            )
+            found["takes"].append(
+                {
+                    "visitors": crowd,
+                    "who": kind,
+                    "cores": math.ceil(wanted),
+                    "servers": servers,
+                    "memory_gb": math.ceil((crowd * size + servers * fixed) / 1000),
+                }
+            )
     return found
 
 
 def show(found: dict, machine: dict) -> None:
     """The figures as a table."""
     bound = "at least " if found["is_lower_bound"] else ""
-    print(f"95th percentile up to {found['limit_ms']:.0f} ms on {machine['cores']} cores ({machine['processor']}): {bound}"
-          f"{found['draw_at_once']:g} drawing at once, {found['a_core']:g} a core; cores then {found['cores_busy']:.0%} busy, "
-          f"the server's one thread {found['server_process_busy']:.0%}; {found['kb_a_second']:g} kB/s to each who draws")
-    print(f"memory: {found['mb_a_visitor']:g} MB a visitor, {found['a_gb']:g} visitors a GB, and {found['mb_a_server']:g} MB a "
-          "server")
-    print(f"{'visitors at once':>18}  {'who':14} {'cores':>8} {'memory, GB':>11} {'servers like this':>18}")
+    print(
+        f"95th percentile up to {found['limit_ms']:.0f} ms on {machine['cores']} cores ({machine['processor']}): {bound}"
+        f"{found['draw_at_once']:g} drawing at once, {found['a_core']:g} a core; cores then {found['cores_busy']:.0%} busy, "
+        f"the server's one thread {found['server_process_busy']:.0%}; {found['kb_a_second']:g} kB/s to each who draws"
+    )
+    print(
+        f"memory: {found['mb_a_visitor']:g} MB a visitor, {found['a_gb']:g} visitors a GB, and {found['mb_a_server']:g} MB a "
+        "server"
+    )
+    print(
+        f"{'visitors at once':>18}  {'who':14} {'cores':>8} {'memory, GB':>11} {'servers like this':>18}"
+    )
     for row in found["takes"]:
-        print(f"{row['visitors']:>18,}  {row['who']:14} {row['cores']:>8,} {row['memory_gb']:>11,} {row['servers']:>18,}")
+        print(
+            f"{row['visitors']:>18,}  {row['who']:14} {row['cores']:>8,} {row['memory_gb']:>11,} {row['servers']:>18,}"
+        )
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from digits.data import mnist as data
-from digits.training import networks as models
+from digits.data.augmentation import Augmentation
 from digits.run import provenance
 from digits.training import fit as training
-from digits.data.augmentation import Augmentation
+from digits.training import networks as models
 from digits.training.backend import keras
 
 KINDS = ("deterministic", "free")
@@ -52,7 +52,9 @@ def train(kind: str, steps: int) -> dict:
     x, y = mnist.x_train[some], data.one_hot(mnist.y_train[some])
     model, clock = models.build("compact"), Clock()
     training.fit(model, x, y, (x[:1000], y[:1000]), config, Augmentation(), callbacks=[clock])
-    digest = hashlib.sha256(b"".join(weights.tobytes() for weights in model.get_weights())).hexdigest()
+    digest = hashlib.sha256(
+        b"".join(weights.tobytes() for weights in model.get_weights())
+    ).hexdigest()
     return {"seconds": clock.seconds, "sha256": digest}
 
 
@@ -60,7 +62,9 @@ def main() -> None:
     """Take turns, print seconds for a step of both kinds, their ratio, and whether the bits were the same."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3, help="at least two, or there are no bits to compare")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="at least two, or there are no bits to compare"
+    )
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -76,12 +80,19 @@ def main() -> None:
             told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             found[kind].append(json.loads(told.splitlines()[-1]))
             print(f"{kind}: {found[kind][-1]['seconds']:.1f} s", flush=True)
-    per_step = {kind: [1000 * one["seconds"] / options.steps for one in some] for kind, some in found.items()}
+    per_step = {
+        kind: [1000 * one["seconds"] / options.steps for one in some]
+        for kind, some in found.items()
+    }
     for kind, some in found.items():
         bits = "the same bits" if len({one["sha256"] for one in some}) == 1 else "other bits"
-        print(f"{kind:14s} {statistics.median(per_step[kind]):.1f} ms a step ({min(per_step[kind]):.1f} to "
-              f"{max(per_step[kind]):.1f}, {options.rounds} rounds of {options.steps} steps): {bits}")
-    print(f"ratio of the medians {statistics.median(per_step[KINDS[0]]) / statistics.median(per_step[KINDS[1]]):.3f}")
+        print(
+            f"{kind:14s} {statistics.median(per_step[kind]):.1f} ms a step ({min(per_step[kind]):.1f} to "
+            f"{max(per_step[kind]):.1f}, {options.rounds} rounds of {options.steps} steps): {bits}"
+        )
+    print(
+        f"ratio of the medians {statistics.median(per_step[KINDS[0]]) / statistics.median(per_step[KINDS[1]]):.3f}"
+    )
     if options.output:
         content = {"steps": options.steps, "machine": provenance.machine(), "runs": found}
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -16,10 +16,16 @@ def _padded(x: np.ndarray, size: int, stride: int, value: float) -> np.ndarray:
 def convolution(x: np.ndarray, stride: int, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """ReLU of a "same" convolution; x (n, h, w, in), kernel (out, k, k, in), bias (out,)."""
     size = kernel.shape[1]
-    patches = sliding_window_view(_padded(x, size, stride, 0), (size, size), (1, 2))[:, ::stride, ::stride]
+    patches = sliding_window_view(_padded(x, size, stride, 0), (size, size), (1, 2))[
+        :, ::stride, ::stride
+    ]
     n, height, width = patches.shape[:3]
-    flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(n * height * width, -1)  # one row a place: k, k, in, as the kernel's
-    return np.maximum(flat @ kernel.reshape(len(kernel), -1).T + bias, 0).reshape(n, height, width, -1)
+    flat = patches.transpose(0, 1, 2, 4, 5, 3).reshape(
+        n * height * width, -1
+    )  # one row a place: k, k, in, as the kernel's
+    return np.maximum(flat @ kernel.reshape(len(kernel), -1).T + bias, 0).reshape(
+        n, height, width, -1
+    )
 
 
 def pooling(x: np.ndarray, size: int) -> np.ndarray:

@@ -21,14 +21,25 @@ import numpy as np
 import rows
 from PIL import Image
 
-from digits.recognizer import photo
 from digits.evaluation import proportion
+from digits.recognizer import photo
 from digits.recognizer.model import Recognizer
 
 SIZES = ((480, 640), (900, 1200), (1200, 900), (1500, 2000), (2400, 3200))  # height, width
 FORMATS = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 ZOOM = 1.4  # so that a turned picture has no empty corners
-PAPERS = ("white", "cream", "coarse", "ruled", "squared", "board", "white", "ruled", "whiteboard", "desk")
+PAPERS = (
+    "white",
+    "cream",
+    "coarse",
+    "ruled",
+    "squared",
+    "board",
+    "white",
+    "ruled",
+    "whiteboard",
+    "desk",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,15 @@ def clouds(shape: tuple[int, int], rng: np.random.Generator, cell: float) -> np.
 
 def paper(kind: str, shape: tuple[int, int], line: float, rng: np.random.Generator) -> np.ndarray:
     """Bare paper or board, (H, W, 3) in [0, 1]; ``line`` is the distance of ruled lines in pixels."""
-    colours = {"cream": (0.95, 0.9, 0.78), "coarse": (0.78, 0.7, 0.58), "board": (0.13, 0.2, 0.17), "desk": (0.93, 0.92, 0.9)}
-    image = np.ones((*shape, 3), np.float32) * np.array(colours.get(kind, (0.94, 0.95, 0.95)), np.float32)
+    colours = {
+        "cream": (0.95, 0.9, 0.78),
+        "coarse": (0.78, 0.7, 0.58),
+        "board": (0.13, 0.2, 0.17),
+        "desk": (0.93, 0.92, 0.9),
+    }
+    image = np.ones((*shape, 3), np.float32) * np.array(
+        colours.get(kind, (0.94, 0.95, 0.95)), np.float32
+    )
     grain = {"coarse": 0.05, "board": 0.03}.get(kind, 0.01)
     image += (clouds(shape, rng, 3) * grain + clouds(shape, rng, 60) * grain / 2)[..., None]
     if kind in ("ruled", "squared"):
@@ -76,12 +94,16 @@ def paper(kind: str, shape: tuple[int, int], line: float, rng: np.random.Generat
 
 def light(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """What uneven light and a shadow's soft edge multiply the paper by, (H, W, 1)."""
-    y, x = np.mgrid[0:1:shape[0] * 1j, 0:1:shape[1] * 1j].astype(np.float32)
+    y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
-    field = 1 - rng.uniform(0, 0.45) * np.clip(0.5 + (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle), 0, 1)
+    field = 1 - rng.uniform(0, 0.45) * np.clip(
+        0.5 + (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle), 0, 1
+    )
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
-        side = (x - rng.uniform(0.2, 0.8)) * np.cos(angle) + (y - rng.uniform(0.2, 0.8)) * np.sin(angle)
+        side = (x - rng.uniform(0.2, 0.8)) * np.cos(angle) + (y - rng.uniform(0.2, 0.8)) * np.sin(
+            angle
+        )
         field *= 1 - rng.uniform(0.2, 0.5) / (1 + np.exp(-side / rng.uniform(0.01, 0.08)))
     return field[..., None]
 
@@ -94,17 +116,27 @@ def camera(image: np.ndarray, rng: np.random.Generator, rotation: float) -> np.n
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rotation, ZOOM)
     moved = cv2.transform(moved[None], turn)[0].astype(np.float32)
     matrix = cv2.getPerspectiveTransform(corners, moved)
-    image = cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    image = cv2.warpPerspective(
+        image, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
+    )
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.0016 * width + 0.4))
-    noise = rng.normal(0, rng.uniform(0.004, 0.04), (*image.shape[:2], 1)) + rng.normal(0, 0.008, image.shape)
+    noise = rng.normal(0, rng.uniform(0.004, 0.04), (*image.shape[:2], 1)) + rng.normal(
+        0, 0.008, image.shape
+    )
     return np.clip((image + noise) * 255, 0, 255).astype(np.uint8)
 
 
 def encode(image: np.ndarray, format: str, orientation: int, quality: int) -> bytes:
     """A file of the picture, stored so that EXIF ``orientation`` turns it upright (JPEG, PNG, WebP and TIFF)."""
-    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_270}
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
     picture = Image.fromarray(image)
     options: dict = {}
     if orientation in undo and format in ("JPEG", "PNG", "WEBP", "TIFF"):
@@ -122,11 +154,25 @@ def encode(image: np.ndarray, format: str, orientation: int, quality: int) -> by
 def page_on_desk(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A brown desk visible along one or two edges of the page."""
     height, width = image.shape[:2]
-    desk = np.array((0.35, 0.24, 0.16), np.float32) + clouds((height, width), rng, 25)[..., None] * 0.03
+    desk = (
+        np.array((0.35, 0.24, 0.16), np.float32)
+        + clouds((height, width), rng, 25)[..., None] * 0.03
+    )
     page = np.zeros((height, width), np.float32)
     left, top = 0.14 + rng.uniform(0.02, 0.06, 2) * rng.integers(0, 2, 2)
-    cv2.fillConvexPoly(page, np.array([(left * width, top * height), (width, top * height), (width, 0.82 * height),
-                                       (left * width, 0.82 * height)], np.int32), 1)
+    cv2.fillConvexPoly(
+        page,
+        np.array(
+            [
+                (left * width, top * height),
+                (width, top * height),
+                (width, 0.82 * height),
+                (left * width, 0.82 * height),
+            ],
+            np.int32,
+        ),
+        1,
+    )
     return image * page[..., None] + desk * (1 - page[..., None])
 
 
@@ -145,18 +191,35 @@ def make(digits: list, kind: str, rng: np.random.Generator) -> Picture:
     image = paper(kind, shape, rng.uniform(0.5, 1.2) * high, rng)
     if kind == "desk":
         image = page_on_desk(image, rng)
-    chalk, blue, pencil = np.array([0.88, 0.9, 0.86]), np.array([0.12, 0.16, 0.5]), np.array([0.42, 0.42, 0.43])
+    chalk, blue, pencil = (
+        np.array([0.88, 0.9, 0.86]),
+        np.array([0.12, 0.16, 0.5]),
+        np.array([0.42, 0.42, 0.43]),
+    )
     pens = (np.array([0.08, 0.08, 0.1]), blue, pencil, np.array([0.6, 0.1, 0.12]))
     colour = chalk if kind == "board" else pens[rng.integers(4)]
-    coverage = layer(shape, strokes, pen)[..., None] * (1 - 0.12 * np.abs(clouds(shape, rng, 2)))[..., None]
+    coverage = (
+        layer(shape, strokes, pen)[..., None]
+        * (1 - 0.12 * np.abs(clouds(shape, rng, 2)))[..., None]
+    )
     image = image * (1 - coverage) + colour.astype(np.float32) * coverage
     rotation = rng.uniform(-10, 10)
     image = camera(image * light(shape, rng), rng, rotation)
-    format, orientation, quality = FORMATS[rng.integers(len(FORMATS))], int(rng.integers(1, 9)), int(rng.integers(35, 95))
+    format, orientation, quality = (
+        FORMATS[rng.integers(len(FORMATS))],
+        int(rng.integers(1, 9)),
+        int(rng.integers(35, 95)),
+    )
     if max(shape) > 1200 and format in ("BMP", "TIFF", "PNG"):
         format = "JPEG"  # as cameras do: the others would be too large to upload
     content = encode(image, format, orientation, quality)
-    traits = {"size": shape, "format": format, "orientation": orientation, "rotation": rotation, "pen": float(pen / high)}
+    traits = {
+        "size": shape,
+        "format": format,
+        "orientation": orientation,
+        "rotation": rotation,
+        "pen": float(pen / high),
+    }
     return Picture(content, row.text, kind, traits)
 
 
@@ -176,9 +239,14 @@ def broken(picture: Picture) -> list[Picture]:
     """Files that must be refused in words."""
     image = Image.open(io.BytesIO(picture.content))
     blank = np.full((600, 800, 3), 235, np.uint8)
-    cases = {"empty": b"", "text": b"not a picture at all", "pdf": b"%PDF-1.7 " + picture.content[:500],
-             "heic": b"\0\0\0\x18ftypheic" + bytes(400), "too large": bytes(13_000_000),
-             "blank page": encode(blank, "PNG", 1, 90)}
+    cases = {
+        "empty": b"",
+        "text": b"not a picture at all",
+        "pdf": b"%PDF-1.7 " + picture.content[:500],
+        "heic": b"\0\0\0\x18ftypheic" + bytes(400),
+        "too large": bytes(13_000_000),
+        "blank page": encode(blank, "PNG", 1, 90),
+    }
     for format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"):
         whole = encode(np.asarray(image.convert("RGB")), format, 1, 85)
         cases[f"truncated {format}"] = whole[: len(whole) // 3]
@@ -187,7 +255,13 @@ def broken(picture: Picture) -> list[Picture]:
 
 def measure(pictures: list[Picture], recognizer: Recognizer, keep: Path | None) -> dict:
     """Digits and rows read right, per kind of paper and together, and the seconds that a photo takes."""
-    exact, digits, refused, seconds, failures = defaultdict(list), defaultdict(list), defaultdict(list), [], []
+    exact, digits, refused, seconds, failures = (
+        defaultdict(list),
+        defaultdict(list),
+        defaultdict(list),
+        [],
+        [],
+    )
     for number, picture in enumerate(pictures):
         start = time.perf_counter()
         text, words = _read(picture, recognizer)
@@ -195,18 +269,37 @@ def measure(pictures: list[Picture], recognizer: Recognizer, keep: Path | None) 
         for key in (picture.kind, "all"):
             exact[key].append(text == picture.text)
             refused[key].append(words is not None)
-            digits[key] += [len(text) == len(picture.text) and a == b
-                            for a, b in zip(picture.text, text.ljust(len(picture.text)), strict=False)]
+            digits[key] += [
+                len(text) == len(picture.text) and a == b
+                for a, b in zip(picture.text, text.ljust(len(picture.text)), strict=False)
+            ]
         if text != picture.text:
-            failures.append({"number": number, "kind": picture.kind, "text": picture.text, "read": text, "words": words,
-                             "traits": picture.traits})
+            failures.append(
+                {
+                    "number": number,
+                    "kind": picture.kind,
+                    "text": picture.text,
+                    "read": text,
+                    "words": words,
+                    "traits": picture.traits,
+                }
+            )
         if keep:
             _keep(keep, number, picture, text, recognizer)
-    table = {key: {"rows": proportion(sum(exact[key]), len(exact[key])),
-                   "digits": proportion(sum(digits[key]), len(digits[key])),
-                   "refused": proportion(sum(refused[key]), len(refused[key]))} for key in exact}
-    return {"table": table, "failures": failures, "seconds_median": float(np.median(seconds)),
-            "seconds_p95": float(np.quantile(seconds, 0.95))}
+    table = {
+        key: {
+            "rows": proportion(sum(exact[key]), len(exact[key])),
+            "digits": proportion(sum(digits[key]), len(digits[key])),
+            "refused": proportion(sum(refused[key]), len(refused[key])),
+        }
+        for key in exact
+    }
+    return {
+        "table": table,
+        "failures": failures,
+        "seconds_median": float(np.median(seconds)),
+        "seconds_p95": float(np.quantile(seconds, 0.95)),
+    }
 
 
 def _read(picture: Picture, recognizer: Recognizer) -> tuple[str, str | None]:
@@ -214,14 +307,18 @@ def _read(picture: Picture, recognizer: Recognizer) -> tuple[str, str | None]:
         found = photo.read_photo(picture.content, recognizer=recognizer)
     except photo.PhotoError as error:
         return "", str(error)
-    return "".join(str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images))), None
+    return "".join(
+        str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images))
+    ), None
 
 
 def _keep(folder: Path, number: int, picture: Picture, text: str, recognizer) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{number:03d}-{picture.kind}-{picture.text}-{text}"
     try:
-        (folder / f"{name}.png").write_bytes(photo.read_photo(picture.content, recognizer=recognizer).preview_png)
+        (folder / f"{name}.png").write_bytes(
+            photo.read_photo(picture.content, recognizer=recognizer).preview_png
+        )
     except photo.PhotoError:
         (folder / f"{name}-refused").write_bytes(picture.content)
 
@@ -249,13 +346,25 @@ def main() -> None:
     options = parser.parse_args()
     recognizer = Recognizer.load(run=options.run)
     pictures = photos(options.split, options.photos, options.seed)
-    result = {"split": options.split, "seed": options.seed, "model_sha256": recognizer.sha256,
-              **measure(pictures, recognizer, options.keep), "broken": refusals(broken(pictures[0]), photo.read_photo)}
+    result = {
+        "split": options.split,
+        "seed": options.seed,
+        "model_sha256": recognizer.sha256,
+        **measure(pictures, recognizer, options.keep),
+        "broken": refusals(broken(pictures[0]), photo.read_photo),
+    }
     for key, values in result["table"].items():
-        print(f"{key:11}", "  ".join(f"{name} {value['count']}/{value['n']} = {value['share']:.1%} "
-                                     f"({value['interval'][0]:.1%} to {value['interval'][1]:.1%})"
-                                     for name, value in values.items()))
-    print(f"{1000 * result['seconds_median']:.0f} ms a photo (p95 {1000 * result['seconds_p95']:.0f} ms)")
+        print(
+            f"{key:11}",
+            "  ".join(
+                f"{name} {value['count']}/{value['n']} = {value['share']:.1%} "
+                f"({value['interval'][0]:.1%} to {value['interval'][1]:.1%})"
+                for name, value in values.items()
+            ),
+        )
+    print(
+        f"{1000 * result['seconds_median']:.0f} ms a photo (p95 {1000 * result['seconds_p95']:.0f} ms)"
+    )
     for failure in result["failures"]:
         print("  ", failure)
     for answer in result["broken"]:

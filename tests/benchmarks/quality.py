@@ -13,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from digits import evaluation, intervals
 from digits.data import mnist as data
-from digits import evaluation
+from digits.data import negatives, nondigits, unipen
 from digits.recognizer import ink
-from digits import intervals
-from digits.data import negatives
-from digits.data import nondigits
-from digits.run import provenance
-from digits.data import unipen
 from digits.recognizer.model import Recognizer
+from digits.run import provenance
 
 EACH = 100  # drawings of each kind that is no digit
 SPEED_RUNS = 2_000
@@ -31,15 +28,25 @@ def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> 
     """Of ink that is no digit, the share that is not accepted: a row a kind, and all of them together."""
     drawings = nondigits.non_digits(EACH, seed)
     drawings["two digits as one"] = nondigits.side_by_side(pen, EACH, seed)
-    replies = {kind: [recognizer.predict_strokes(strokes) for strokes in some] for kind, some in drawings.items()}
-    replies |= {f"{kind} (unseen fonts)": [recognizer.predict_image(image) for image in some]
-                for kind, some in negatives.unseen(EACH, seed).items()}
+    replies = {
+        kind: [recognizer.predict_strokes(strokes) for strokes in some]
+        for kind, some in drawings.items()
+    }
+    replies |= {
+        f"{kind} (unseen fonts)": [recognizer.predict_image(image) for image in some]
+        for kind, some in negatives.unseen(EACH, seed).items()
+    }
     refused = {kind: [not reply.accepted for reply in some] for kind, some in replies.items()}
     rows = {kind: intervals.proportion(sum(some), len(some)) for kind, some in refused.items()}
     rows["never shown"] = _together(rows, nondigits.NEVER_SHOWN)
     rows["all"] = _together(rows, refused)
-    blanks = [recognizer.predict_strokes([]), recognizer.predict_image(np.zeros((280, 280), np.uint8))]
-    return rows | {"blank": intervals.proportion(sum(not blank.accepted for blank in blanks), len(blanks))}
+    blanks = [
+        recognizer.predict_strokes([]),
+        recognizer.predict_image(np.zeros((280, 280), np.uint8)),
+    ]
+    return rows | {
+        "blank": intervals.proportion(sum(not blank.accepted for blank in blanks), len(blanks))
+    }
 
 
 def _together(rows: dict[str, dict], kinds) -> dict:
@@ -61,22 +68,35 @@ def score(recognizer: Recognizer, seed: int) -> dict:
     """Every figure, as JSON takes it."""
     test = data.load("mnist")
     images, labels = test.x_test[..., 0], test.y_test
-    mnist = evaluation.Answers(labels, recognizer.model.logits(images), recognizer.calibration.temperature)
+    mnist = evaluation.Answers(
+        labels, recognizer.model.logits(images), recognizer.calibration.temperature
+    )
     pen = data.load_pen_digits("tes")
-    drawings = [[stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in pen]
+    drawings = [
+        [stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in pen
+    ]
     answers = [recognizer.predict_strokes(strokes) for strokes in drawings]
     truth = np.array([digit.label for digit in pen])
     right = np.array([answer.digit for answer in answers]) == truth
     confidence = np.array([answer.confidence for answer in answers])
     writers = evaluation.by_group([digit.writer for digit in pen], right)
-    people = evaluation.bootstrap_interval(lambda good, n: good.sum() / n.sum(), writers["right"].to_numpy(),
-                                           writers["n"].to_numpy(), seed=seed)
+    people = evaluation.bootstrap_interval(
+        lambda good, n: good.sum() / n.sum(),
+        writers["right"].to_numpy(),
+        writers["n"].to_numpy(),
+        seed=seed,
+    )
     return {
         "mnist": evaluation.accuracy_summary(labels, mnist.predictions),
-        "pen": evaluation.accuracy_summary(np.ones(len(right)), right.astype(int)) | {"writers_interval": people},
-        "calibration": {"mnist": evaluation.expected_calibration_error(mnist.confidence, mnist.correct),
-                        "pen": evaluation.expected_calibration_error(confidence, right)},
-        "accepted_pen": evaluation.acceptance_summary([answer.accepted for answer in answers], right),
+        "pen": evaluation.accuracy_summary(np.ones(len(right)), right.astype(int))
+        | {"writers_interval": people},
+        "calibration": {
+            "mnist": evaluation.expected_calibration_error(mnist.confidence, mnist.correct),
+            "pen": evaluation.expected_calibration_error(confidence, right),
+        },
+        "accepted_pen": evaluation.acceptance_summary(
+            [answer.accepted for answer in answers], right
+        ),
         "not_accepted": refusals(recognizer, drawings, seed),
         "milliseconds": milliseconds(recognizer, images[:200]),
     }
@@ -85,17 +105,28 @@ def score(recognizer: Recognizer, seed: int) -> dict:
 def show(result: dict) -> None:
     """The table."""
     share = intervals.share_text
-    rows = [("MNIST test", evaluation.accuracy_text(result["mnist"]), "at least 99.70%"),
-            ("pen digits, unseen writers", evaluation.accuracy_text(result["pen"]), "at least 98.5%"),
-            ("  expected of other writers", "{:.1%} to {:.1%}".format(*result["pen"]["writers_interval"]), ""),
-            ("calibration error, MNIST test", f"{result['calibration']['mnist']:.2%}", "at most 0.3%"),
-            ("calibration error, pen digits", f"{result['calibration']['pen']:.2%}", "at most 1.5%"),
-            ("pen digits accepted", share(result["accepted_pen"]["answered"]), "at least 97%"),
-            ("  of those right", share(result["accepted_pen"]["right"]), "at least 99.5%"),
-            *((f"not accepted: {kind}", share(one), "at least 90%" if kind == "all" else "")
-              for kind, one in result["not_accepted"].items()),
-            ("one image, one thread", "{median:.3f} ms (p95 {p95:.3f}, n = {n:,})".format(**result["milliseconds"]),
-             "at most 0.25 ms")]
+    rows = [
+        ("MNIST test", evaluation.accuracy_text(result["mnist"]), "at least 99.70%"),
+        ("pen digits, unseen writers", evaluation.accuracy_text(result["pen"]), "at least 98.5%"),
+        (
+            "  expected of other writers",
+            "{:.1%} to {:.1%}".format(*result["pen"]["writers_interval"]),
+            "",
+        ),
+        ("calibration error, MNIST test", f"{result['calibration']['mnist']:.2%}", "at most 0.3%"),
+        ("calibration error, pen digits", f"{result['calibration']['pen']:.2%}", "at most 1.5%"),
+        ("pen digits accepted", share(result["accepted_pen"]["answered"]), "at least 97%"),
+        ("  of those right", share(result["accepted_pen"]["right"]), "at least 99.5%"),
+        *(
+            (f"not accepted: {kind}", share(one), "at least 90%" if kind == "all" else "")
+            for kind, one in result["not_accepted"].items()
+        ),
+        (
+            "one image, one thread",
+            "{median:.3f} ms (p95 {p95:.3f}, n = {n:,})".format(**result["milliseconds"]),
+            "at most 0.25 ms",
+        ),
+    ]
     width = max(len(row[0]) for row in rows)
     for name, value, target in rows:
         print(f"{name:<{width}}  {value:<62} {target}")
@@ -106,15 +137,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="reference")
     parser.add_argument("--model", default="float32", help="name of the run's LiteRT file")
-    parser.add_argument("--seed", type=int, default=1, help="of the drawings that are no digits, and the resampling")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the drawings that are no digits, and the resampling"
+    )
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     recognizer = Recognizer.load(options.run, options.model)
-    result = {"run": options.run, "model": options.model, "sha256": recognizer.sha256, "seed": options.seed,
-              "machine": provenance.machine(), **score(recognizer, options.seed)}
+    result = {
+        "run": options.run,
+        "model": options.model,
+        "sha256": recognizer.sha256,
+        "seed": options.seed,
+        "machine": provenance.machine(),
+        **score(recognizer, options.seed),
+    }
     show(result)
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8")
+        options.output.write_text(
+            json.dumps(result, indent=1, default=float) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from digits.data import mnist as data
-from digits.recognizer import ink
-from digits.recognizer import segmentation
 from digits.evaluation import proportion
+from digits.recognizer import ink, segmentation
 from digits.recognizer.model import Recognizer
 
 GAPS = (0.4, 0.25, 0.15, 0.08, 0.0, -0.08)  # of a digit's height; negative: they overlap
@@ -46,7 +45,9 @@ def pen_digits_by_writer(split: str) -> dict[int, list[data.PenDigit]]:
     return dict(writers)
 
 
-def row_of(digits: list[data.PenDigit], gap: float, rng: np.random.Generator, joined: bool = False) -> Row:
+def row_of(
+    digits: list[data.PenDigit], gap: float, rng: np.random.Generator, joined: bool = False
+) -> Row:
     """Digits side by side at about the same height, somewhere on the pad."""
     strokes, owners, x = [], [], 0.0
     slope = np.tan(np.radians(rng.uniform(-8, 8)))
@@ -61,7 +62,9 @@ def row_of(digits: list[data.PenDigit], gap: float, rng: np.random.Generator, jo
         x += (high[0] - low[0]) * scale
     if joined:
         strokes, owners = join(strokes, owners)
-    return Row(_placed(strokes, rng), owners, "".join(str(digit.label) for digit in digits), gap, joined)
+    return Row(
+        _placed(strokes, rng), owners, "".join(str(digit.label) for digit in digits), gap, joined
+    )
 
 
 def join(strokes: list[np.ndarray], owners: list[int]) -> tuple[list[np.ndarray], list[int]]:
@@ -69,7 +72,9 @@ def join(strokes: list[np.ndarray], owners: list[int]) -> tuple[list[np.ndarray]
     last = owners.index(1) - 1
     a, b = strokes[last], strokes[last + 1]
     between = np.linspace(a[-1], b[0], 8)[1:-1]
-    return strokes[:last] + [np.concatenate([a, between, b])] + strokes[last + 2:], owners[:last + 1] + owners[last + 2:]
+    return strokes[:last] + [np.concatenate([a, between, b])] + strokes[last + 2 :], owners[
+        : last + 1
+    ] + owners[last + 2 :]
 
 
 def _placed(strokes: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
@@ -81,7 +86,9 @@ def _placed(strokes: list[np.ndarray], rng: np.random.Generator) -> list[np.ndar
     return [((stroke - low) * scale + corner).astype(np.float32) for stroke in strokes]
 
 
-def make_rows(split: str, n: int, seed: int, lengths=(1, 2, 3, 4), joined: bool = False) -> list[Row]:
+def make_rows(
+    split: str, n: int, seed: int, lengths=(1, 2, 3, 4), joined: bool = False
+) -> list[Row]:
     """``n`` rows, lengths and gaps in turn, each by one writer drawn at random."""
     rng, writers = np.random.default_rng(seed), pen_digits_by_writer(split)
     names, rows = sorted(writers), []
@@ -94,8 +101,15 @@ def make_rows(split: str, n: int, seed: int, lengths=(1, 2, 3, 4), joined: bool 
 
 def singles(split: str) -> list[Row]:
     """Every pen digit alone, where it was written on the tablet."""
-    return [Row([stroke * (ink.CANVAS / 500) for stroke in digit.strokes], [0] * len(digit.strokes), str(digit.label), 0)
-            for digit in data.load_pen_digits(split)]
+    return [
+        Row(
+            [stroke * (ink.CANVAS / 500) for stroke in digit.strokes],
+            [0] * len(digit.strokes),
+            str(digit.label),
+            0,
+        )
+        for digit in data.load_pen_digits(split)
+    ]
 
 
 # Measuring
@@ -103,7 +117,12 @@ def singles(split: str) -> list[Row]:
 
 def measure(recognizer: Recognizer, rows: list[Row], key) -> dict:
     """Exact numbers, right groupings and, as the bound, digits read one by one as they were written, per ``key(row)``."""
-    exact, counted, bound, seconds = defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list)
+    exact, counted, bound, seconds = (
+        defaultdict(list),
+        defaultdict(list),
+        defaultdict(list),
+        defaultdict(list),
+    )
     for row in rows:
         start = time.perf_counter()
         reading = segmentation.read(recognizer, row.strokes)
@@ -111,24 +130,35 @@ def measure(recognizer: Recognizer, rows: list[Row], key) -> dict:
         exact[key(row)].append(reading.text == row.text)
         counted[key(row)].append(len(reading.parts) == len(row.text))
         if not row.joined:
-            groups = [[s for s, owner in zip(row.strokes, row.owners, strict=True) if owner == k]
-                      for k in range(len(row.text))]
+            groups = [
+                [s for s, owner in zip(row.strokes, row.owners, strict=True) if owner == k]
+                for k in range(len(row.text))
+            ]
             alone = "".join(str(recognizer.predict_strokes(group).digit) for group in groups)
             bound[key(row)].append(alone == row.text)
-    return {str(k): {"exact": proportion(sum(exact[k]), len(exact[k])),
-                     "right_number_of_digits": proportion(sum(counted[k]), len(counted[k])),
-                     **({"read_one_by_one": proportion(sum(bound[k]), len(bound[k]))} if bound[k] else {}),
-                     "milliseconds_median": 1000 * float(np.median(seconds[k])),
-                     "milliseconds_p95": 1000 * float(np.quantile(seconds[k], 0.95))} for k in sorted(exact)}
+    return {
+        str(k): {
+            "exact": proportion(sum(exact[k]), len(exact[k])),
+            "right_number_of_digits": proportion(sum(counted[k]), len(counted[k])),
+            **({"read_one_by_one": proportion(sum(bound[k]), len(bound[k]))} if bound[k] else {}),
+            "milliseconds_median": 1000 * float(np.median(seconds[k])),
+            "milliseconds_p95": 1000 * float(np.quantile(seconds[k], 0.95)),
+        }
+        for k in sorted(exact)
+    }
 
 
 def report(recognizer: Recognizer, split: str, n: int, seed: int) -> dict:
     rows = make_rows(split, n, seed)
     joined = make_rows(split, n // 4, seed + 1, lengths=(2, 3), joined=True)
-    return {"by_length": measure(recognizer, rows, lambda row: len(row.text)),
-            "by_gap": measure(recognizer, [row for row in rows if len(row.text) > 1], lambda row: row.gap),
-            "one_stroke_through_two": measure(recognizer, joined, lambda row: len(row.text)),
-            "single_pen_digits": measure(recognizer, singles(split), lambda row: "all")}
+    return {
+        "by_length": measure(recognizer, rows, lambda row: len(row.text)),
+        "by_gap": measure(
+            recognizer, [row for row in rows if len(row.text) > 1], lambda row: row.gap
+        ),
+        "one_stroke_through_two": measure(recognizer, joined, lambda row: len(row.text)),
+        "single_pen_digits": measure(recognizer, singles(split), lambda row: "all"),
+    }
 
 
 # Fitting
@@ -141,11 +171,17 @@ def lattice(recognizer: Recognizer, row: Row) -> tuple[np.ndarray, int] | None:
     values = {}
     for i, j, _ in pen.candidates():
         answer = recognizer.predict_strokes(pen.strokes[i:j])
-        values[i, j] = np.r_[segmentation.features(pen.boxes, pen.height, i, j), np.log(max(answer.confidence, 0.1)),
-                             answer.reason == "not a digit"]
+        values[i, j] = np.r_[
+            segmentation.features(pen.boxes, pen.height, i, j),
+            np.log(max(answer.confidence, 0.1)),
+            answer.reason == "not a digit",
+        ]
     partitions = list(_partitions(values, len(owners)))
-    right = [k for k, groups in enumerate(partitions)
-             if all(len(set(owners[i:j])) == 1 for i, j in groups) and len(groups) == len(set(owners))]
+    right = [
+        k
+        for k, groups in enumerate(partitions)
+        if all(len(set(owners[i:j])) == 1 for i, j in groups) and len(groups) == len(set(owners))
+    ]
     if len(partitions) < 2 or not right:
         return None
     return np.array([sum(values[group] for group in groups) for groups in partitions]), right[0]
@@ -194,9 +230,15 @@ def main() -> None:
         rows = make_rows("tra", options.rows, options.seed) + singles("tra")
         print(np.round(fit(recognizer, rows), 1))
         return
-    result = {"split": options.split, "seed": options.seed, "model_sha256": recognizer.sha256,
-              **report(recognizer, options.split, options.rows, options.seed)}
-    for title, table in ((title, table) for title, table in result.items() if isinstance(table, dict)):
+    result = {
+        "split": options.split,
+        "seed": options.seed,
+        "model_sha256": recognizer.sha256,
+        **report(recognizer, options.split, options.rows, options.seed),
+    }
+    for title, table in (
+        (title, table) for title, table in result.items() if isinstance(table, dict)
+    ):
         print(title)
         for key, values in table.items():
             print(f"  {key:6}", "  ".join(_shown(name, value) for name, value in values.items()))
@@ -207,7 +249,9 @@ def main() -> None:
 def _shown(name: str, value) -> str:
     if isinstance(value, dict):
         low, high = value["interval"]
-        return f"{name} {value['count']}/{value['n']} = {value['share']:.2%} ({low:.2%} to {high:.2%})"
+        return (
+            f"{name} {value['count']}/{value['n']} = {value['share']:.2%} ({low:.2%} to {high:.2%})"
+        )
     return f"{name} {value:.1f}"
 
 

@@ -34,18 +34,21 @@ from visitors import Lost, Refused, Visitor, cpu_seconds, kernels, memory, summa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
-from digits.recognizer import ink
-from digits.report import style as plots
-from digits.run import provenance
 from digits.app import server  # noqa: E402
-from digits.recognizer.examples import EXAMPLES  # noqa: E402
 from digits.app.feedback import Store  # noqa: E402
+from digits.recognizer import ink
+from digits.recognizer.examples import EXAMPLES  # noqa: E402
+from digits.recognizer.model import Recognizer  # noqa: E402
 from digits.recognizer.photo import read_photo  # noqa: E402
 from digits.recognizer.reading import Reader  # noqa: E402
-from digits.recognizer.model import Recognizer  # noqa: E402
+from digits.report import style as plots
+from digits.run import provenance
 
 POOL = 2  # kernels that wait, as voila.json says
-SAMPLE, BLOCK = 5, 30  # seconds between two samples, and that one point of the regression stands for
+SAMPLE, BLOCK = (
+    5,
+    30,
+)  # seconds between two samples, and that one point of the regression stands for
 LONG_ENOUGH = 10  # minutes from which on the slope of the memory is judged
 GROWTH_MB_AN_HOUR = 25.0  # upper end of the slope's 95% interval: with 600 visits an hour, 40 kB that one leaves behind
 GROWTH_MB = 10.0  # from the first to the last tenth of the last two thirds
@@ -55,9 +58,18 @@ ACTS = {"write": 10, "example": 4, "upload": 2, "feedback": 3, "look": 4, "reloa
 ENDS = {"leave": 62, "drop": 18, "vanish": 8, "kill": 12}
 # Seconds after which a place must be free again, by how it was left: Voila asks after a silent websocket for 90 seconds,
 # every 30; then the kernel is kept for a while.
-FREE_AFTER = {"leave": 10, "drop": server.LINGER + 30, "vanish": 120 + server.LINGER + 30, "kill": 20}
-TROUBLE = re.compile(r"ERROR|CRITICAL|Traceback|Exception|Error:|never (?:awaited|retrieved)|was destroyed")
-KILLED = re.compile(r"ERROR \| kernel [-0-9a-f]{36} restarted failed!")  # what jupyter_client says when a kernel is killed
+FREE_AFTER = {
+    "leave": 10,
+    "drop": server.LINGER + 30,
+    "vanish": 120 + server.LINGER + 30,
+    "kill": 20,
+}
+TROUBLE = re.compile(
+    r"ERROR|CRITICAL|Traceback|Exception|Error:|never (?:awaited|retrieved)|was destroyed"
+)
+KILLED = re.compile(
+    r"ERROR \| kernel [-0-9a-f]{36} restarted failed!"
+)  # what jupyter_client says when a kernel is killed
 
 
 def chosen(random_: random.Random, weights: dict[str, int]) -> str:
@@ -71,12 +83,16 @@ class Known:
     def __init__(self):
         recognizer = Recognizer.load()
         reader = Reader(recognizer)
-        self.drawings = {one.name: (list(one.strokes), reader.drawing(one.strokes).text) for one in EXAMPLES}
+        self.drawings = {
+            one.name: (list(one.strokes), reader.drawing(one.strokes).text) for one in EXAMPLES
+        }
         self.pictures = {}
         for name in ("2", "5", "8", "2026", "1749"):
             paper = 255 - ink.rasterize(self.drawings[name][0])
             for suffix, kind in ((".png", "PNG"), (".jpg", "JPEG")):
-                Image.fromarray(np.kron(paper, np.ones((3, 3), np.uint8))).save(file := io.BytesIO(), kind)
+                Image.fromarray(np.kron(paper, np.ones((3, 3), np.uint8))).save(
+                    file := io.BytesIO(), kind
+                )
                 images = read_photo(file.getvalue(), name + suffix, recognizer).images
                 self.pictures[name + suffix] = file.getvalue(), reader.pictures(images).text
 
@@ -85,12 +101,28 @@ class Soak:
     """The visitors of one run, and what is seen of the server meanwhile."""
 
     def __init__(self, running: browser.Server, minutes: float, cap: int, seed: int):
-        self.server, self.process, self.cap, self.seed = running, psutil.Process(running.process.pid), cap, seed
-        self.known, self.minutes, self.addresses, self.began = Known(), minutes, itertools.count(1), time.monotonic()
+        self.server, self.process, self.cap, self.seed = (
+            running,
+            psutil.Process(running.process.pid),
+            cap,
+            seed,
+        )
+        self.known, self.minutes, self.addresses, self.began = (
+            Known(),
+            minutes,
+            itertools.count(1),
+            time.monotonic(),
+        )
         self.here: set[Visitor] = set()  # who is there, or is about to be
         self.leaving: list[float] = []  # until when the places of those who have left may be taken
         self.silent = []  # ends the connections behind which nobody is
-        self.tally, self.waits, self.problems, self.samples, self.arrivals = Counter(), [], [], [], []
+        self.tally, self.waits, self.problems, self.samples, self.arrivals = (
+            Counter(),
+            [],
+            [],
+            [],
+            [],
+        )
         self.processes: set[psutil.Process] = set()  # every one that the server ever had
 
     async def run(self, visitors: int) -> dict:
@@ -104,15 +136,22 @@ class Soak:
         self.began = time.monotonic()
         self.end = self.began + 60 * self.minutes
         sampler = asyncio.ensure_future(self._watch())
-        await asyncio.gather(self._rushes(), *(self._people(random.Random(1000 * self.seed + number))
-                                               for number in range(visitors)))
+        await asyncio.gather(
+            self._rushes(),
+            *(self._people(random.Random(1000 * self.seed + number)) for number in range(visitors)),
+        )
         visited = time.monotonic() - self.began
         emptied = await self._until_empty()
         sampler.cancel()
         after = await self._sample()
         for end in self.silent:
             end()
-        return {"visited_s": round(visited, 1), "empty_after_s": emptied, "before": before, "after": after}
+        return {
+            "visited_s": round(visited, 1),
+            "empty_after_s": emptied,
+            "before": before,
+            "after": after,
+        }
 
     # --- People -------------------------------------------------------------------------------------------------------
 
@@ -135,7 +174,9 @@ class Soak:
                     break
                 await self._act(visitor, chosen(random_, ACTS), random_)
         except Exception as error:
-            self._problem("a kernel did not answer any more" if isinstance(error, Lost) else repr(error))
+            self._problem(
+                "a kernel did not answer any more" if isinstance(error, Lost) else repr(error)
+            )
             way = "drop"
         try:
             await self._part(visitor, way)
@@ -153,13 +194,19 @@ class Soak:
             await visitor.arrive()
         except Exception as error:
             self.here.discard(visitor)
-            if isinstance(error, Refused) and error.reply.code == 503 and self._taken_at_most() >= self.cap:
+            if (
+                isinstance(error, Refused)
+                and error.reply.code == 503
+                and self._taken_at_most() >= self.cap
+            ):
                 self.tally["rightly refused"] += 1
                 if b"All pads are taken" not in error.reply.body:
                     self._problem("refused without the friendly page")
             else:
-                self._problem(f"could not arrive ({type(error).__name__}: {error}) with at most {self._taken_at_most()} of "
-                              f"{self.cap} places taken")
+                self._problem(
+                    f"could not arrive ({type(error).__name__}: {error}) with at most {self._taken_at_most()} of "
+                    f"{self.cap} places taken"
+                )
             return None
         self.tally["arrived"] += 1
         self.arrivals.append(time.monotonic() - started)
@@ -189,7 +236,9 @@ class Soak:
     async def _kill(self, visitor: Visitor) -> None:
         """The visitor's kernel dies; the page must notice."""
         self._count(visitor)
-        kernel = next((one for one, command in kernels(self.process) if visitor.kernel in command), None)
+        kernel = next(
+            (one for one, command in kernels(self.process) if visitor.kernel in command), None
+        )
         if kernel is None:
             self._problem("a visitor's kernel was not there")
             return
@@ -211,7 +260,9 @@ class Soak:
     async def _rushes(self) -> None:
         """Now and then (every eight minutes, and once at least) so many come that one finds no room."""
         for number in range(count := max(round(self.minutes / 8), 1)):
-            await asyncio.sleep(max(self.began + (number + 0.5) / count * 60 * self.minutes - time.monotonic(), 0))
+            await asyncio.sleep(
+                max(self.began + (number + 0.5) / count * 60 * self.minutes - time.monotonic(), 0)
+            )
             guests = []
             for _ in range(self.cap + 1):
                 if (guest := await self._arrive()) is None:
@@ -291,7 +342,12 @@ class Soak:
 
     async def _metrics(self) -> dict[str, float]:
         reply = await AsyncHTTPClient().fetch(self.server.url + "metrics")
-        return {name: float(value) for name, value in re.findall(r"^(digits_\w+) (\S+)$", reply.body.decode(), re.MULTILINE)}
+        return {
+            name: float(value)
+            for name, value in re.findall(
+                r"^(digits_\w+) (\S+)$", reply.body.decode(), re.MULTILINE
+            )
+        }
 
     async def _watch(self) -> None:
         while True:
@@ -305,10 +361,16 @@ class Soak:
     async def _sample(self) -> dict:
         health, metrics = await self._health(), await self._metrics()
         seen = await asyncio.to_thread(self._processes)
-        return {"s": round(time.monotonic() - self.began, 1), **{name: round(value, 2) for name, value in seen.items()},
-                "visitors": health["visitors"], "visitors_metric": metrics["digits_visitors"], "people": len(self.here),
-                "pool_ready": health["pool_ready"], "kernels_died": metrics["digits_kernels_died_total"],
-                "kernels_started": metrics["digits_kernels_started_total"]}
+        return {
+            "s": round(time.monotonic() - self.began, 1),
+            **{name: round(value, 2) for name, value in seen.items()},
+            "visitors": health["visitors"],
+            "visitors_metric": metrics["digits_visitors"],
+            "people": len(self.here),
+            "pool_ready": health["pool_ready"],
+            "kernels_died": metrics["digits_kernels_died_total"],
+            "kernels_started": metrics["digits_kernels_started_total"],
+        }
 
     def _processes(self) -> dict:
         """What the operating system says of the server and its kernels; bytes as MB."""
@@ -319,19 +381,32 @@ class Soak:
                 cpu += cpu_seconds([one])
                 sizes.append(memory(one))
         times, own = self.process.cpu_times(), memory(self.process)
-        return {"server_rss_mb": own["rss"] / 1e6, "server_pss_mb": own["pss"] / 1e6, "fds": self.process.num_fds(),
-                "kernels": len(sizes), "processes": len(children),
-                **{f"kernels_{kind}_mb": sum(one[kind] for one in sizes) / 1e6 for kind in ("rss", "pss")},
-                "largest_kernel_rss_mb": max((one["rss"] for one in sizes), default=0) / 1e6,
-                "server_cpu_s": times.user + times.system,
-                "kernels_cpu_s": cpu + times.children_user + times.children_system, "load": os.getloadavg()[0]}
+        return {
+            "server_rss_mb": own["rss"] / 1e6,
+            "server_pss_mb": own["pss"] / 1e6,
+            "fds": self.process.num_fds(),
+            "kernels": len(sizes),
+            "processes": len(children),
+            **{
+                f"kernels_{kind}_mb": sum(one[kind] for one in sizes) / 1e6
+                for kind in ("rss", "pss")
+            },
+            "largest_kernel_rss_mb": max((one["rss"] for one in sizes), default=0) / 1e6,
+            "server_cpu_s": times.user + times.system,
+            "kernels_cpu_s": cpu + times.children_user + times.children_system,
+            "load": os.getloadavg()[0],
+        }
 
     async def _until_empty(self) -> float | None:
         """Wait until nobody is there and the pool is full; the seconds that it took, None when it did not happen."""
         started = time.monotonic()
         while time.monotonic() < started + max(FREE_AFTER.values()) + 60:
             health = await self._health()
-            if health["visitors"] == 0 and health["pool_ready"] == POOL and len(kernels(self.process)) == POOL:
+            if (
+                health["visitors"] == 0
+                and health["pool_ready"] == POOL
+                and len(kernels(self.process)) == POOL
+            ):
                 await asyncio.sleep(5)
                 return round(time.monotonic() - started - 5, 1)
             await asyncio.sleep(2)
@@ -339,6 +414,7 @@ class Soak:
 
 
 # --- Figures and criteria ---------------------------------------------------------------------------------------------
+
 
 def slope(samples: list[dict]) -> dict:
     """MB an hour by which the server grew over the last two thirds, with a 95% interval, and first against last.
@@ -348,16 +424,27 @@ def slope(samples: list[dict]) -> dict:
     """
     late = [one for one in samples if one["s"] >= samples[-1]["s"] / 3]
     blocks = [[one["s"], one["server_rss_mb"]] for one in late]
-    blocks = np.array([np.mean(list(group), axis=0) for _, group in itertools.groupby(blocks, lambda one: one[0] // BLOCK)])
+    blocks = np.array(
+        [
+            np.mean(list(group), axis=0)
+            for _, group in itertools.groupby(blocks, lambda one: one[0] // BLOCK)
+        ]
+    )
     tenth = max(len(late) // 10, 1)
-    first, last = (float(np.median([one["server_rss_mb"] for one in part])) for part in (late[:tenth], late[-tenth:]))
+    first, last = (
+        float(np.median([one["server_rss_mb"] for one in part]))
+        for part in (late[:tenth], late[-tenth:])
+    )
     found = {"first_mb": round(first, 2), "last_mb": round(last, 2), "blocks": len(blocks)}
     if len(blocks) < 3:
         return found | {"mb_an_hour": None, "interval": None, "at_zero": None}
     line = stats.linregress(blocks[:, 0] / 3600, blocks[:, 1])
     reach = float(stats.t.ppf(0.975, len(blocks) - 2) * line.stderr)
-    return found | {"mb_an_hour": round(float(line.slope), 2), "at_zero": round(float(line.intercept), 2),
-                    "interval": [round(float(line.slope) - reach, 2), round(float(line.slope) + reach, 2)]}
+    return found | {
+        "mb_an_hour": round(float(line.slope), 2),
+        "at_zero": round(float(line.intercept), 2),
+        "interval": [round(float(line.slope) - reach, 2), round(float(line.slope) + reach, 2)],
+    }
 
 
 def figures(soak: Soak, found: dict, log: str, folder: Path) -> dict:
@@ -368,22 +455,40 @@ def figures(soak: Soak, found: dict, log: str, folder: Path) -> dict:
     used = sum(last[name] - first[name] for name in ("server_cpu_s", "kernels_cpu_s"))
     people = float(np.mean([one["people"] for one in visited]))
     waits = [wait for _, wait in soak.waits]
-    return {**found, "machine": provenance.machine(), "minutes": soak.minutes, "cap": soak.cap, "seed": soak.seed,
-            "did": dict(soak.tally), "moves": summary(waits), "arrival_s": _spread(soak.arrivals),
-            "problems": soak.problems, "server": slope(visited),
-            "kept": len(Store.open(f"sqlite:///{folder}/feedback.sqlite").records()), "people": round(people, 2),
-            "cpu_a_visitor": round(used / seconds / people, 4),
-            "mb_a_visitor": round(float(np.mean([one["kernels_pss_mb"] / max(one["kernels"], 1) for one in visited])), 1),
-            "largest_kernel_rss_mb": round(max(one["largest_kernel_rss_mb"] for one in visited), 1),
-            "most_at_once": max(one["visitors"] for one in visited), **log_trouble(log),
-            "files_left": len(list(folder.rglob("kernel-*.json"))),
-            "load": {"mean": round(float(np.mean([one["load"] for one in visited])), 1)},
-            "waits": _by_time(soak.waits, soak.began), "samples": soak.samples}
+    return {
+        **found,
+        "machine": provenance.machine(),
+        "minutes": soak.minutes,
+        "cap": soak.cap,
+        "seed": soak.seed,
+        "did": dict(soak.tally),
+        "moves": summary(waits),
+        "arrival_s": _spread(soak.arrivals),
+        "problems": soak.problems,
+        "server": slope(visited),
+        "kept": len(Store.open(f"sqlite:///{folder}/feedback.sqlite").records()),
+        "people": round(people, 2),
+        "cpu_a_visitor": round(used / seconds / people, 4),
+        "mb_a_visitor": round(
+            float(np.mean([one["kernels_pss_mb"] / max(one["kernels"], 1) for one in visited])), 1
+        ),
+        "largest_kernel_rss_mb": round(max(one["largest_kernel_rss_mb"] for one in visited), 1),
+        "most_at_once": max(one["visitors"] for one in visited),
+        **log_trouble(log),
+        "files_left": len(list(folder.rglob("kernel-*.json"))),
+        "load": {"mean": round(float(np.mean([one["load"] for one in visited])), 1)},
+        "waits": _by_time(soak.waits, soak.began),
+        "samples": soak.samples,
+    }
 
 
 def _spread(seconds: list[float]) -> dict:
-    return {"n": len(seconds), "p50": round(float(np.median(seconds)), 2), "p95": round(float(np.percentile(seconds, 95)), 2),
-            "max": round(max(seconds), 2)}
+    return {
+        "n": len(seconds),
+        "p50": round(float(np.median(seconds)), 2),
+        "p95": round(float(np.percentile(seconds, 95)), 2),
+        "max": round(max(seconds), 2),
+    }
 
 
 def _by_time(waits: list[tuple], began: float) -> list[dict]:
@@ -391,47 +496,93 @@ def _by_time(waits: list[tuple], began: float) -> list[dict]:
     ordered = sorted((moved, wait) for moved, wait in waits if wait is not None)
     offset = time.perf_counter() - time.monotonic()
     groups = itertools.groupby(ordered, lambda one: (one[0] - offset - began) // BLOCK)
-    return [{"s": (block + 0.5) * BLOCK, **summary([wait for _, wait in group])} for block, group in groups]
+    return [
+        {"s": (block + 0.5) * BLOCK, **summary([wait for _, wait in group])}
+        for block, group in groups
+    ]
 
 
 def log_trouble(log: str) -> dict:
     """The lines of the server's log that tell of an error, and how many only tell of a killed kernel."""
     lines = [line for line in log.splitlines() if TROUBLE.search(line)]
-    return {"errors": [line[:300] for line in lines if not KILLED.search(line)][:50],
-            "kernels_killed_by_the_log": sum(bool(KILLED.search(line)) for line in lines)}
+    return {
+        "errors": [line[:300] for line in lines if not KILLED.search(line)][:50],
+        "kernels_killed_by_the_log": sum(bool(KILLED.search(line)) for line in lines),
+    }
 
 
 def judged(found: dict, survivors: int) -> list[tuple[str, bool | None, str]]:
     """The criteria: each with whether it holds (None: not to be told from this run) and the figures."""
-    after, before, grown, did, moves = (found[name] for name in ("after", "before", "server", "did", "moves"))
+    after, before, grown, did, moves = (
+        found[name] for name in ("after", "before", "server", "did", "moves")
+    )
     long_enough = found["minutes"] >= LONG_ENOUGH
     interval = grown["interval"] or [None, None]
     missing = moves["unanswered"] / max(moves["n"], 1)
     return [
-        ("the server's memory is flat", interval[1] < GROWTH_MB_AN_HOUR if long_enough else None,
-         f"{grown['mb_an_hour']} MB an hour over the last two thirds, 95% interval {interval[0]} to {interval[1]}; at most "
-         f"{GROWTH_MB_AN_HOUR:g} (judged from {LONG_ENOUGH} minutes on)"),
-        ("it is no larger at the end", grown["last_mb"] - grown["first_mb"] < GROWTH_MB if long_enough else None,
-         f"{grown['first_mb']} MB after a third, {grown['last_mb']} MB when the last one left; at most {GROWTH_MB:g} more"),
-        ("everybody's place is free again", found["empty_after_s"] is not None, f"after {found['empty_after_s']} s"),
-        ("only the pool's kernels are left", after["kernels"] == after["processes"] == POOL,
-         f"{after['kernels']} kernels, {after['processes']} processes"),
+        (
+            "the server's memory is flat",
+            interval[1] < GROWTH_MB_AN_HOUR if long_enough else None,
+            f"{grown['mb_an_hour']} MB an hour over the last two thirds, 95% interval {interval[0]} to {interval[1]}; at most "
+            f"{GROWTH_MB_AN_HOUR:g} (judged from {LONG_ENOUGH} minutes on)",
+        ),
+        (
+            "it is no larger at the end",
+            grown["last_mb"] - grown["first_mb"] < GROWTH_MB if long_enough else None,
+            f"{grown['first_mb']} MB after a third, {grown['last_mb']} MB when the last one left; at most {GROWTH_MB:g} more",
+        ),
+        (
+            "everybody's place is free again",
+            found["empty_after_s"] is not None,
+            f"after {found['empty_after_s']} s",
+        ),
+        (
+            "only the pool's kernels are left",
+            after["kernels"] == after["processes"] == POOL,
+            f"{after['kernels']} kernels, {after['processes']} processes",
+        ),
         ("no process outlives the server", survivors == 0, f"{survivors}"),
-        ("no kernel's file is left", found["files_left"] == after["kernels"], f"{found['files_left']} files"),
-        ("files are closed", after["fds"] <= before["fds"] + FILES, f"{before['fds']} open before, {after['fds']} after"),
-        ("never more visitors than places", found["most_at_once"] <= found["cap"],
-         f"{found['most_at_once']} of {found['cap']}"),
-        ("one too many was refused", did.get("rightly refused", 0) > 0, f"{did.get('rightly refused', 0)} times"),
-        ("only the killed kernels died", after["kernels_died"] == did.get("kill", 0),
-         f"{after['kernels_died']:g} died, {did.get('kill', 0)} were killed"),
-        ("all feedback that was acknowledged is kept", found["kept"] == did.get("acknowledged", 0),
-         f"{did.get('acknowledged', 0)} acknowledged, {found['kept']} kept"),
-        ("no wrong answer, no wrong refusal, nobody lost", not found["problems"],
-         f"{did.get('answers', 0)} answers; {found['problems'][:5] or 'no problem'}"),
+        (
+            "no kernel's file is left",
+            found["files_left"] == after["kernels"],
+            f"{found['files_left']} files",
+        ),
+        (
+            "files are closed",
+            after["fds"] <= before["fds"] + FILES,
+            f"{before['fds']} open before, {after['fds']} after",
+        ),
+        (
+            "never more visitors than places",
+            found["most_at_once"] <= found["cap"],
+            f"{found['most_at_once']} of {found['cap']}",
+        ),
+        (
+            "one too many was refused",
+            did.get("rightly refused", 0) > 0,
+            f"{did.get('rightly refused', 0)} times",
+        ),
+        (
+            "only the killed kernels died",
+            after["kernels_died"] == did.get("kill", 0),
+            f"{after['kernels_died']:g} died, {did.get('kill', 0)} were killed",
+        ),
+        (
+            "all feedback that was acknowledged is kept",
+            found["kept"] == did.get("acknowledged", 0),
+            f"{did.get('acknowledged', 0)} acknowledged, {found['kept']} kept",
+        ),
+        (
+            "no wrong answer, no wrong refusal, nobody lost",
+            not found["problems"],
+            f"{did.get('answers', 0)} answers; {found['problems'][:5] or 'no problem'}",
+        ),
         ("moves are answered", missing <= UNANSWERED, f"{moves}"),
-        ("no error in the log but of killed kernels",
-         not found["errors"] and found["kernels_killed_by_the_log"] <= did.get("kill", 0),
-         f"{found['errors'][:3] or 'none'}; {found['kernels_killed_by_the_log']} of killed kernels"),
+        (
+            "no error in the log but of killed kernels",
+            not found["errors"] and found["kernels_killed_by_the_log"] <= did.get("kill", 0),
+            f"{found['errors'][:3] or 'none'}; {found['kernels_killed_by_the_log']} of killed kernels",
+        ),
     ]
 
 
@@ -445,12 +596,21 @@ def figure(found: dict) -> plt.Figure:
 
     def line(ax, name: str, label: str, color: str) -> None:
         ax.plot(minutes, [one[name] for one in samples], color=color, linewidth=1.4, label=label)
+
     line(axes[0], "server_rss_mb", "server", plots.ACCENT)
     grown = found["server"]
     if grown["interval"]:
         ends = np.array([over / 3, over])
-        axes[0].plot(ends, grown["at_zero"] + grown["mb_an_hour"] * ends / 60, "--", color="black", linewidth=1.2,
-                     label="{:+.1f} MB an hour ({:+.1f} to {:+.1f})".format(grown["mb_an_hour"], *grown["interval"]))
+        axes[0].plot(
+            ends,
+            grown["at_zero"] + grown["mb_an_hour"] * ends / 60,
+            "--",
+            color="black",
+            linewidth=1.2,
+            label="{:+.1f} MB an hour ({:+.1f} to {:+.1f})".format(
+                grown["mb_an_hour"], *grown["interval"]
+            ),
+        )
     axes[0].set(ylabel="memory (MB)", title="The server's memory")
     line(axes[1], "kernels_pss_mb", "all kernels", plots.GOOD)
     line(axes[1], "largest_kernel_rss_mb", "the largest, with what is shared", plots.PALETTE[3])
@@ -459,37 +619,76 @@ def figure(found: dict) -> plt.Figure:
     line(axes[2], "visitors", "places taken", plots.ACCENT)
     line(axes[2], "people", "people there", plots.PALETTE[1])
     files = axes[2].twinx()
-    files.plot(minutes, [one["fds"] for one in samples], ":", color=plots.MUTED, linewidth=1.2, label="open files (right)")
+    files.plot(
+        minutes,
+        [one["fds"] for one in samples],
+        ":",
+        color=plots.MUTED,
+        linewidth=1.2,
+        label="open files (right)",
+    )
     files.set(ylabel="open files", ylim=(0, None))
     files.grid(False)
     axes[2].set(ylabel="number", ylim=(0, None), title="Who and what is there")
     axes[2].plot([], [], ":", color=plots.MUTED, label="open files (right)")
     waits = found["waits"]
     for name, color in (("p50_ms", plots.ACCENT), ("p95_ms", plots.BAD)):
-        axes[3].plot([one["s"] / 60 for one in waits], [one[name] for one in waits], "o-", markersize=3, color=color,
-                     linewidth=1, label={"p50_ms": "median", "p95_ms": "95th percentile"}[name])
-    axes[3].set(ylabel="pen to answer (ms)", xlabel="minutes", ylim=(0, None), title="How long answers took, by half minutes")
+        axes[3].plot(
+            [one["s"] / 60 for one in waits],
+            [one[name] for one in waits],
+            "o-",
+            markersize=3,
+            color=color,
+            linewidth=1,
+            label={"p50_ms": "median", "p95_ms": "95th percentile"}[name],
+        )
+    axes[3].set(
+        ylabel="pen to answer (ms)",
+        xlabel="minutes",
+        ylim=(0, None),
+        title="How long answers took, by half minutes",
+    )
     for ax in axes:
         ax.axvline(over, color=plots.MUTED, linewidth=1)
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=4, columnspacing=1.2, borderpad=0)
-    axes[0].annotate("the last one left", (over, 0), (3, 3), xycoords=("data", "axes fraction"), fontsize=8.5,
-                     textcoords="offset points", color=plots.MUTED)
+        ax.legend(
+            loc="lower right", bbox_to_anchor=(1, 0.97), ncols=4, columnspacing=1.2, borderpad=0
+        )
+    axes[0].annotate(
+        "the last one left",
+        (over, 0),
+        (3, 3),
+        xycoords=("data", "axes fraction"),
+        fontsize=8.5,
+        textcoords="offset points",
+        color=plots.MUTED,
+    )
     return drawing
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30, help="how long people keep coming")
-    parser.add_argument("--visitors", type=int, default=5, help="how many at once, besides those who make it too many")
+    parser.add_argument(
+        "--visitors",
+        type=int,
+        default=5,
+        help="how many at once, besides those who make it too many",
+    )
     parser.add_argument("--cap", type=int, default=12, help="places")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="where the figures go as JSON, and beside it the server's log")
+    parser.add_argument(
+        "--output", type=Path, help="where the figures go as JSON, and beside it the server's log"
+    )
     parser.add_argument("--plot", type=Path, help="where the plot goes as PNG")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = {"DIGITS_MAX_VISITORS": str(options.cap), "DIGITS_PROXIES": "127.0.0.1", "TMPDIR": name,
-                    "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite"}
+        settings = {
+            "DIGITS_MAX_VISITORS": str(options.cap),
+            "DIGITS_PROXIES": "127.0.0.1",
+            "TMPDIR": name,
+            "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite",
+        }
         with browser.voila(**settings) as running:  # on 127.0.0.1
             soak = Soak(running, options.minutes, options.cap, options.seed)
             found = asyncio.run(soak.run(options.visitors))
@@ -498,10 +697,14 @@ def main() -> int:
         _, alive = psutil.wait_procs(soak.processes, timeout=5)
     verdicts = judged(found, len(alive))
     found["verdicts"] = {name: {"holds": holds, "figures": text} for name, holds, text in verdicts}
-    print(f"{found['machine']['processor']}, {found['machine']['cores']} cores, mean load {found['load']['mean']}; "
-          f"{found['minutes']:g} minutes, {found['people']} people at once; {found['did']}")
-    print(f"arrival {found['arrival_s']}; {found['cpu_a_visitor']} cores and {found['mb_a_visitor']} MB a visitor; largest "
-          f"kernel {found['largest_kernel_rss_mb']} MB")
+    print(
+        f"{found['machine']['processor']}, {found['machine']['cores']} cores, mean load {found['load']['mean']}; "
+        f"{found['minutes']:g} minutes, {found['people']} people at once; {found['did']}"
+    )
+    print(
+        f"arrival {found['arrival_s']}; {found['cpu_a_visitor']} cores and {found['mb_a_visitor']} MB a visitor; largest "
+        f"kernel {found['largest_kernel_rss_mb']} MB"
+    )
     for title, holds, text in verdicts:
         print(f"{ {True: 'holds', False: 'FAILS', None: 'open'}[holds]:6} {title}: {text}")
     if options.output:

@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 import seeds
 
-from digits.training import compression as compress
-from digits.data import mnist as data
-from digits.training import distillation as distil
 from digits import evaluation
-from digits.training import ablation as experiments
-from digits.training import networks as models
-from digits.data import negatives
 from digits import files as paths
-from digits.run import provenance
-from digits.training import quantize
-from digits.training import fit as training
+from digits.data import mnist as data
+from digits.data import negatives
 from digits.data.augmentation import Augmentation
-from digits.training.backend import keras, tf
 from digits.files import read_json, sha256, write_json
+from digits.run import provenance
+from digits.training import ablation as experiments
+from digits.training import compression as compress
+from digits.training import distillation as distil
+from digits.training import fit as training
+from digits.training import networks as models
+from digits.training import quantize
+from digits.training.backend import keras, tf
 
 ROUNDING, CALIBRATION_IMAGES, LATENCY_RUNS = 0.0005, 500, 2_000  # as in 04_optimization
 
@@ -48,11 +48,23 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="default: the network's own")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--learning-rate", type=float, default=6e-3)
-    parser.add_argument("--gentle", type=float, default=0.5, help="last share of the epochs with images changed half as much")
+    parser.add_argument(
+        "--gentle",
+        type=float,
+        default=0.5,
+        help="last share of the epochs with images changed half as much",
+    )
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--models", type=Path, required=True, help="a folder that keeps the network and its files")
-    parser.add_argument("--output", type=Path, required=True, help="the figures as JSON; other students' are left as they are")
+    parser.add_argument(
+        "--models", type=Path, required=True, help="a folder that keeps the network and its files"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="the figures as JSON; other students' are left as they are",
+    )
     options = parser.parse_args()
     options.models.mkdir(parents=True, exist_ok=True)
     name = f"{options.network}{options.width or ''}"
@@ -63,8 +75,13 @@ def main() -> None:
     strange = experiments.non_digits(x, y, options.seed)
     teacher_path = paths.REFERENCE / "models" / "model.keras"
     lesson = distil.lesson(models.load(teacher_path), options.temperature)
-    config = training.TrainingConfig(epochs=options.epochs, learning_rate=options.learning_rate, gentle=options.gentle,
-                                     seed=options.seed, patience=options.epochs)
+    config = training.TrainingConfig(
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        gentle=options.gentle,
+        seed=options.seed,
+        patience=options.epochs,
+    )
     training.set_seed(options.seed)
     student = models.build(options.network, **({"width": options.width} if options.width else {}))
     kept = options.models / f"{name}.keras"
@@ -72,36 +89,83 @@ def main() -> None:
     if kept.exists():
         student = models.load(kept)
     else:
-        history = training.fit(student, x, y, validation, config, Augmentation(), non_digits=strange, callbacks=[Say()],
-                               **lesson)
+        history = training.fit(
+            student,
+            x,
+            y,
+            validation,
+            config,
+            Augmentation(),
+            non_digits=strange,
+            callbacks=[Say()],
+            **lesson,
+        )
         seconds = float(history["seconds"].sum())
         models.save(student, kept)
 
-    files = {"float32": compress.export_litert(student, options.models / f"{name}.tflite"),
-             "int8": compress.export_litert(student, options.models / f"{name}_int8.tflite", "int8", x[:CALIBRATION_IMAGES])}
-    right = [int((compress.litert_logits(path, judged).argmax(1) == truth).sum()) for path in files.values()]
+    files = {
+        "float32": compress.export_litert(student, options.models / f"{name}.tflite"),
+        "int8": compress.export_litert(
+            student, options.models / f"{name}_int8.tflite", "int8", x[:CALIBRATION_IMAGES]
+        ),
+    }
+    right = [
+        int((compress.litert_logits(path, judged).argmax(1) == truth).sum())
+        for path in files.values()
+    ]
     if mended := right[0] - right[1] > ROUNDING * len(truth):
         training.set_seed(options.seed)
-        gently = training.TrainingConfig(epochs=2, learning_rate=3e-4, gentle=1.0, seed=options.seed)
-        better = quantize.mend(student, x, y, validation, gently, Augmentation(), non_digits=strange, **lesson)
+        gently = training.TrainingConfig(
+            epochs=2, learning_rate=3e-4, gentle=1.0, seed=options.seed
+        )
+        better = quantize.mend(
+            student, x, y, validation, gently, Augmentation(), non_digits=strange, **lesson
+        )
         compress.export_litert(better, files["int8"], "int8", x[:CALIBRATION_IMAGES])
-    odd, _ = negatives.generate(1_000, np.random.default_rng([options.seed, 2]), judged, truth)  # as in 04
+    odd, _ = negatives.generate(
+        1_000, np.random.default_rng([options.seed, 2]), judged, truth
+    )  # as in 04
     for path in files.values():
-        limits = evaluation.fit_calibration(compress.litert_logits(path, judged), truth, **seeds.LIMITS)
+        limits = evaluation.fit_calibration(
+            compress.litert_logits(path, judged), truth, **seeds.LIMITS
+        )
         limits.write(path.with_name(f"{path.stem}.calibration.json"))
-    sets = {"validation": (judged, truth), "pen": experiments.development_digits(count=10**9, seed=1),
-            "test": (mnist.x_test, mnist.y_test), "pen_test": experiments.pen_images(data.load_pen_digits("tes"))}
+    sets = {
+        "validation": (judged, truth),
+        "pen": experiments.development_digits(count=10**9, seed=1),
+        "test": (mnist.x_test, mnist.y_test),
+        "pen_test": experiments.pen_images(data.load_pen_digits("tes")),
+    }
     table = compress.measure_files(files, sets, LATENCY_RUNS)
     table["refused"] = [compress.refusals(path, odd) / len(odd) for path in files.values()]
-    row = {"network": options.network, **models.size(student), "training": asdict(config), "seconds": seconds,
-           "temperature": options.temperature, "mended": mended, "teacher_sha256": sha256(teacher_path),
-           "files": table.to_dict("index"), "code": provenance.code(), "machine": provenance.machine(),
-           "tensorflow": tf.__version__}
+    row = {
+        "network": options.network,
+        **models.size(student),
+        "training": asdict(config),
+        "seconds": seconds,
+        "temperature": options.temperature,
+        "mended": mended,
+        "teacher_sha256": sha256(teacher_path),
+        "files": table.to_dict("index"),
+        "code": provenance.code(),
+        "machine": provenance.machine(),
+        "tensorflow": tf.__version__,
+    }
     found = read_json(options.output)
-    write_json(options.output, found | {"students": found.get("students", {}) | {
-        name: json.loads(json.dumps(row, default=float))}})
+    write_json(
+        options.output,
+        found
+        | {
+            "students": found.get("students", {})
+            | {name: json.loads(json.dumps(row, default=float))}
+        },
+    )
     print(f"{name}: {row['parameters']:,} parameters, {row['multiplies']:,} multiplies")
-    print(table.drop(columns=[column for column in table if column.endswith(("interval", "_n"))]).T.to_string())
+    print(
+        table.drop(
+            columns=[column for column in table if column.endswith(("interval", "_n"))]
+        ).T.to_string()
+    )
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import numpy as np
 
 from digits.data import augmentation as augment
 from digits.data import mnist as data
-from digits.training import ablation as experiments
-from digits.training import networks as models
 from digits.run import provenance
+from digits.training import ablation as experiments
 from digits.training import fit as training
+from digits.training import networks as models
 from digits.training.backend import keras
 
 GOAL = 0.992
@@ -48,11 +48,17 @@ class Stopwatch(keras.callbacks.Callback):
 
     def result(self, model: keras.Model) -> dict:
         reached = np.flatnonzero(np.array(self.accuracy) >= GOAL)
-        return {"seconds_to_goal": self.seconds[reached[0]] if len(reached) else None,
-                "epochs_to_goal": int(reached[0]) + 1 if len(reached) else None,
-                "seconds": self.spent, "epochs": len(self.accuracy), "final_accuracy": self.accuracy[-1],
-                "best_accuracy": max(self.accuracy), "parameters": model.count_params(),
-                "multiplies": models.count_multiplies(model), "curve": self.accuracy}
+        return {
+            "seconds_to_goal": self.seconds[reached[0]] if len(reached) else None,
+            "epochs_to_goal": int(reached[0]) + 1 if len(reached) else None,
+            "seconds": self.spent,
+            "epochs": len(self.accuracy),
+            "final_accuracy": self.accuracy[-1],
+            "best_accuracy": max(self.accuracy),
+            "parameters": model.count_params(),
+            "multiplies": models.count_multiplies(model),
+            "curve": self.accuracy,
+        }
 
 
 def keras_example(x, y, validation, seed: int) -> dict:
@@ -60,8 +66,16 @@ def keras_example(x, y, validation, seed: int) -> dict:
     training.set_seed(seed)
     model, watch = models.build("keras_example"), Stopwatch()
     model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
-    model.fit(x, y, batch_size=128, epochs=15, validation_data=validation, validation_batch_size=1000,
-              callbacks=[watch], verbose=0)
+    model.fit(
+        x,
+        y,
+        batch_size=128,
+        epochs=15,
+        validation_data=validation,
+        validation_batch_size=1000,
+        callbacks=[watch],
+        verbose=0,
+    )
     return watch.result(model)
 
 
@@ -69,7 +83,9 @@ def short(network: str, cycle: int, x, y, validation, seed: int) -> dict:
     """One of our networks: ``cycle`` epochs without augmentation."""
     training.set_seed(seed)
     model, watch = models.build(network), Stopwatch()
-    training.fit(model, x, y, validation, training.TrainingConfig(epochs=cycle, seed=seed), callbacks=[watch])
+    training.fit(
+        model, x, y, validation, training.TrainingConfig(epochs=cycle, seed=seed), callbacks=[watch]
+    )
     return watch.result(model)
 
 
@@ -77,8 +93,16 @@ def published(x, y, validation, seed: int) -> dict:
     """The compact net as 02_training trains it."""
     training.set_seed(seed)
     model, watch = models.build("compact"), Stopwatch()
-    training.fit(model, x, y, validation, training.TrainingConfig(seed=seed), augment.Augmentation(), callbacks=[watch],
-                 non_digits=experiments.non_digits(x, y, seed))
+    training.fit(
+        model,
+        x,
+        y,
+        validation,
+        training.TrainingConfig(seed=seed),
+        augment.Augmentation(),
+        callbacks=[watch],
+        non_digits=experiments.non_digits(x, y, seed),
+    )
     return watch.result(model)
 
 
@@ -98,16 +122,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cycle", type=int, default=4, help="epochs of the short cycle")
-    parser.add_argument("--published", action="store_true", help="also the whole training of 02_training")
+    parser.add_argument(
+        "--published", action="store_true", help="also the whole training of 02_training"
+    )
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     mnist = data.load("mnist")
     teach, judge = data.split(mnist.y_train, **VALIDATION)
     x, y = mnist.x_train[teach], data.one_hot(mnist.y_train[teach])
     validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
-    runs = {"Keras example": lambda: keras_example(x, y, validation, options.seed),
-            "ours, short cycle": lambda: short("compact", options.cycle, x, y, validation, options.seed),
-            "half as wide, short": lambda: short("compact_small", options.cycle, x, y, validation, options.seed)}
+    runs = {
+        "Keras example": lambda: keras_example(x, y, validation, options.seed),
+        "ours, short cycle": lambda: short(
+            "compact", options.cycle, x, y, validation, options.seed
+        ),
+        "half as wide, short": lambda: short(
+            "compact_small", options.cycle, x, y, validation, options.seed
+        ),
+    }
     if options.published:
         runs["ours, as published"] = lambda: published(x, y, validation, options.seed)
     results = {}
@@ -117,13 +149,23 @@ def main() -> None:
     example = results["Keras example"]
     for name, one in results.items():
         reached = one["seconds_to_goal"]
-        text = "not reached" if reached is None else f"{reached:.0f} s, epoch {one['epochs_to_goal']}"
-        print(f"{name:20s} {GOAL:.1%} after {text:20s} {ratio(one, example):16s} final {one['final_accuracy']:.2%} after "
-              f"{one['epochs']} epochs ({one['seconds']:.0f} s), {one['parameters']:,} parameters, "
-              f"{one['multiplies'] / 1e6:.1f} M multiplies")
+        text = (
+            "not reached" if reached is None else f"{reached:.0f} s, epoch {one['epochs_to_goal']}"
+        )
+        print(
+            f"{name:20s} {GOAL:.1%} after {text:20s} {ratio(one, example):16s} final {one['final_accuracy']:.2%} after "
+            f"{one['epochs']} epochs ({one['seconds']:.0f} s), {one['parameters']:,} parameters, "
+            f"{one['multiplies'] / 1e6:.1f} M multiplies"
+        )
     if options.output:
-        content = {"seed": options.seed, "cycle": options.cycle, "goal": GOAL, "n_validation": len(judge),
-                   "machine": provenance.machine(), "runs": results}
+        content = {
+            "seed": options.seed,
+            "cycle": options.cycle,
+            "goal": GOAL,
+            "n_validation": len(judge),
+            "machine": provenance.machine(),
+            "runs": results,
+        }
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import psutil
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
+from jupyter_server.services.kernels.connection.base import (
+    deserialize_msg_from_ws_v1,
+    serialize_msg_to_ws_v1,
+)
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httputil import url_concat
 from tornado.websocket import WebSocketClosedError, websocket_connect
@@ -22,13 +25,19 @@ from digits.app import page
 
 RATE = 60  # moves a second, as a screen reports them
 PATIENCE = 2.0  # seconds after which a move counts as not answered
-PATH = [(140 + 90 * np.cos(t), 140 + 100 * np.sin(t)) for t in np.linspace(0, 2 * np.pi, 61)]  # a slow zero
+PATH = [
+    (140 + 90 * np.cos(t), 140 + 100 * np.sin(t)) for t in np.linspace(0, 2 * np.pi, 61)
+]  # a slow zero
 
 # How the page's script paces what it sends.
-FRAME, WINDOW, BUSY, PIECE, PING, LOST = (int(re.search(rf"\b{name} = (\d+)", page.assets())[1])
-                                          for name in ("FRAME", "WINDOW", "BUSY", "PIECE", "PING", "LOST"))
+FRAME, WINDOW, BUSY, PIECE, PING, LOST = (
+    int(re.search(rf"\b{name} = (\d+)", page.assets())[1])
+    for name in ("FRAME", "WINDOW", "BUSY", "PIECE", "PING", "LOST")
+)
 DEALT_WITH = re.compile(rb'data-seq=\\"(\d+)')  # in a message as it comes
-ANSWER = re.compile(rb'digits-answer\\"[^>]*data-points=\\"(\d+)\\" data-text=\\"(\d*)\\" data-source=\\"(\w+)\\"')
+ANSWER = re.compile(
+    rb'digits-answer\\"[^>]*data-points=\\"(\d+)\\" data-text=\\"(\d*)\\" data-source=\\"(\w+)\\"'
+)
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 
 AsyncHTTPClient.configure(None, max_clients=200)
@@ -54,9 +63,17 @@ class Visitor:
     """
 
     def __init__(self, url: str, address: str | None = None):
-        self.url, self.headers, self.cookies = url, {"X-Forwarded-For": address} if address else {}, {}
-        self.moves: list[list] = []  # when the pen moved, and the number of the message that said so
-        self.answers: list[tuple[int, float]] = []  # the last message that an answer is based on, and when it came
+        self.url, self.headers, self.cookies = (
+            url,
+            {"X-Forwarded-For": address} if address else {},
+            {},
+        )
+        self.moves: list[
+            list
+        ] = []  # when the pen moved, and the number of the message that said so
+        self.answers: list[
+            tuple[int, float]
+        ] = []  # the last message that an answer is based on, and when it came
         self.seq = self.received = 0  # the last message; bytes that came
 
     # --- Coming and going ---------------------------------------------------------------------------------------------
@@ -69,17 +86,30 @@ class Visitor:
         for cookie in reply.headers.get_list("Set-Cookie"):
             name, value = cookie.split(";")[0].split("=", 1)
             self.cookies[name] = value
-        config = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', reply.body.decode(), re.DOTALL)[1]
+        config = re.search(
+            r'id="jupyter-config-data"[^>]*>(.*?)</script>', reply.body.decode(), re.DOTALL
+        )[1]
         self.kernel, self.session = json.loads(config)["kernelId"], uuid.uuid4().hex
         self.queue, self.waiting, self.hopes, self.last_sent, self.timer = [], [], [], 0.0, None
-        self.dealt_with, self.answer = self.seq, (0, "", "")  # points, text and source of the answer that is shown
-        url = url_concat(f"{self.url.replace('http', 'ws')}api/kernels/{self.kernel}/channels",
-                         {"session_id": self.session})
-        self.socket = await websocket_connect(HTTPRequest(url, headers=self._given()), subprotocols=[PROTOCOL],
-                                              max_message_size=1 << 26)
+        self.dealt_with, self.answer = (
+            self.seq,
+            (0, "", ""),
+        )  # points, text and source of the answer that is shown
+        url = url_concat(
+            f"{self.url.replace('http', 'ws')}api/kernels/{self.kernel}/channels",
+            {"session_id": self.session},
+        )
+        self.socket = await websocket_connect(
+            HTTPRequest(url, headers=self._given()),
+            subprotocols=[PROTOCOL],
+            max_message_size=1 << 26,
+        )
         control = uuid.uuid4().hex
-        self._send("comm_open", {"comm_id": control, "target_name": "jupyter.widget.control", "data": {}},
-                   {"version": "1.0.0"})
+        self._send(
+            "comm_open",
+            {"comm_id": control, "target_name": "jupyter.widget.control", "data": {}},
+            {"version": "1.0.0"},
+        )
         self._send("comm_msg", {"comm_id": control, "data": {"method": "request_states"}})
         while (frame := await self.socket.read_message()) is not None:
             _, parts = deserialize_msg_from_ws_v1(frame)
@@ -88,7 +118,9 @@ class Visitor:
                 break
         else:
             raise Lost
-        self.canvas = next(key for key, model in data["states"].items() if model["model_name"] == "CanvasModel")
+        self.canvas = next(
+            key for key, model in data["states"].items() if model["model_name"] == "CanvasModel"
+        )
         self._event(event="client_ready")
         self.listener = asyncio.ensure_future(self._listen())
         await self.ask("hello", False)
@@ -98,7 +130,9 @@ class Visitor:
         """Close the page, which says farewell; the answer's status, 204 when the kernel was ended."""
         self._stop()
         self.socket.close()
-        reply = await self._fetch(f"voila/api/shutdown/{self.kernel}", method="POST", body=b"", request_timeout=60)
+        reply = await self._fetch(
+            f"voila/api/shutdown/{self.kernel}", method="POST", body=b"", request_timeout=60
+        )
         return reply.code
 
     def drop(self) -> None:
@@ -173,9 +207,11 @@ class Visitor:
 
     async def upload(self, name: str, content: bytes) -> str:
         """Send a picture; what is read."""
-        seen = asyncio.ensure_future(self._until(lambda frame: b'data-source=\\"photo' in frame, 20))
+        seen = asyncio.ensure_future(
+            self._until(lambda frame: b'data-source=\\"photo' in frame, 20)
+        )
         for offset in range(0, len(content), PIECE):
-            piece = base64.b64encode(content[offset:offset + PIECE]).decode()
+            piece = base64.b64encode(content[offset : offset + PIECE]).decode()
             self.queue.append(["file", name, len(content), offset, piece])
             self._flush(now=True)
             await self._until(lambda _: len(self.waiting) <= WINDOW)
@@ -209,12 +245,16 @@ class Visitor:
     # --- To the kernel and back -----------------------------------------------------------------------------------------
 
     async def _fetch(self, path: str, **options) -> HTTPResponse:
-        return await AsyncHTTPClient().fetch(HTTPRequest(self.url + path, headers=self._given(), **options),
-                                             raise_error=False)
+        return await AsyncHTTPClient().fetch(
+            HTTPRequest(self.url + path, headers=self._given(), **options), raise_error=False
+        )
 
     def _given(self) -> dict[str, str]:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        return {**self.headers, **({"Cookie": cookie, "X-XSRFToken": self.cookies["_xsrf"]} if cookie else {})}
+        return {
+            **self.headers,
+            **({"Cookie": cookie, "X-XSRFToken": self.cookies["_xsrf"]} if cookie else {}),
+        }
 
     async def _until(self, seen: Callable[[bytes], bool], seconds: float = 2 * LOST / 1000) -> None:
         """Wait until ``seen`` is true of a message that comes, or at once of none; Lost when it is not."""
@@ -234,7 +274,11 @@ class Visitor:
     def _flush(self, now: bool = False) -> None:
         if self.timer:
             self.timer.cancel()
-        wait = self.last_sent + (FRAME if len(self.waiting) < WINDOW else BUSY) / 1000 - time.perf_counter()
+        wait = (
+            self.last_sent
+            + (FRAME if len(self.waiting) < WINDOW else BUSY) / 1000
+            - time.perf_counter()
+        )
         if self.queue and (now or wait <= 0):
             self.seq, self.last_sent = self.seq + 1, time.perf_counter()
             for move in reversed(self.moves):
@@ -248,11 +292,19 @@ class Visitor:
             self.timer = asyncio.get_running_loop().call_later(wait, self._flush)
 
     def _event(self, **content) -> None:
-        self._send("comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}})
+        self._send(
+            "comm_msg", {"comm_id": self.canvas, "data": {"method": "custom", "content": content}}
+        )
 
     def _send(self, kind: str, content: dict, metadata: dict | None = None) -> None:
-        header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": self.session, "username": "",
-                  "version": "5.3", "date": "2026-01-01T00:00:00Z"}
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "msg_type": kind,
+            "session": self.session,
+            "username": "",
+            "version": "5.3",
+            "date": "2026-01-01T00:00:00Z",
+        }
         parts = [json.dumps(part).encode() for part in (header, {}, metadata or {}, content)]
         try:
             self.socket.write_message(serialize_msg_to_ws_v1(parts, "shell"), binary=True)
@@ -280,14 +332,20 @@ class Visitor:
 
 # --- Figures ----------------------------------------------------------------------------------------------------------
 
+
 def summary(milliseconds: Sequence[float | None]) -> dict:
     """Median, 95th percentile, greatest, and how many were not answered."""
     good = [value for value in milliseconds if value is not None]
     if not good:
         return {"n": len(milliseconds), "unanswered": len(milliseconds)}
     p50, p95 = np.percentile(good, [50, 95])
-    return {"n": len(milliseconds), "p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1),
-            "max_ms": round(max(good), 1), "unanswered": len(milliseconds) - len(good)}
+    return {
+        "n": len(milliseconds),
+        "p50_ms": round(float(p50), 1),
+        "p95_ms": round(float(p95), 1),
+        "max_ms": round(max(good), 1),
+        "unanswered": len(milliseconds) - len(good),
+    }
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:

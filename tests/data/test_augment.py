@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from digits.data import augmentation as augment
-from digits.recognizer import ink
 from digits.data.augmentation import NONE, Augmentation
+from digits.recognizer import ink
 
 ONE = ink.strokes_to_image([np.array([(140.0, 30), (140, 250)])])
 TURN = np.linspace(0, 6.3, 60)
@@ -31,7 +31,9 @@ def test_input_is_left_alone_and_range_kept():
     before = IMAGES.copy()
     out = run(Augmentation().scaled(2))
     assert np.array_equal(before, IMAGES)
-    assert out.shape == IMAGES.shape and out.dtype == np.float32 and out.min() >= 0 and out.max() <= 1
+    assert (
+        out.shape == IMAGES.shape and out.dtype == np.float32 and out.min() >= 0 and out.max() <= 1
+    )
     assert (out.sum((1, 2, 3)) > 5).all()  # no digit is wiped out
 
 
@@ -40,8 +42,20 @@ def test_zero_strength_is_the_identity():
     np.testing.assert_allclose(run(Augmentation().scaled(0)), IMAGES, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["rotation", "scale", "shear", "shift", "elastic", "stroke_width", "contrast", "noise",
-                                  "styles"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "rotation",
+        "scale",
+        "shear",
+        "shift",
+        "elastic",
+        "stroke_width",
+        "contrast",
+        "noise",
+        "styles",
+    ],
+)
 def test_each_part_alone_does_something(part):
     strength = 1.0 if part == "styles" else getattr(Augmentation(), part)
     assert np.abs(run(replace(NONE, **{part: strength})) - IMAGES).max() > 0.2
@@ -66,7 +80,9 @@ def test_styles_change_only_the_digits_that_have_one():
     for image, label in ((ZERO, 0), (ONE, 1), (SEVEN, 7)):
         styled = augment.style(image, label, rng)
         assert styled.shape == (28, 28) and np.abs(styled - image).sum() > 5
-        assert ink.bounding_box(styled) == ink.bounding_box(ink.normalize(styled))  # fitted as every ink is
+        assert ink.bounding_box(styled) == ink.bounding_box(
+            ink.normalize(styled)
+        )  # fitted as every ink is
     assert augment.style(SEVEN, 3, rng) is SEVEN
     assert tuple(np.flatnonzero(augment.OFTEN)) == augment.STYLED
 
@@ -74,7 +90,9 @@ def test_styles_change_only_the_digits_that_have_one():
 def test_images_of_a_batch_do_not_touch_each_other():
     mixed = np.zeros((16, 28, 28, 1), np.float32)
     mixed[::2] = 1  # full of ink, and blanks between them
-    out = augment.augment(mixed, np.random.default_rng(0), replace(NONE, shift=9.0, elastic=2.0, stroke_width=1.0))
+    out = augment.augment(
+        mixed, np.random.default_rng(0), replace(NONE, shift=9.0, elastic=2.0, stroke_width=1.0)
+    )
     assert (out[1::2] == 0).all() and (out[::2].sum((1, 2, 3)) > 200).all()
 
 
@@ -86,10 +104,14 @@ def test_ink_that_is_no_digit_gets_no_style():
 
 def test_styles_bear_a_blank_image():
     for label in augment.STYLED:
-        assert np.isfinite(augment.style(np.zeros((28, 28), np.float32), label, np.random.default_rng(1))).all()
+        assert np.isfinite(
+            augment.style(np.zeros((28, 28), np.float32), label, np.random.default_rng(1))
+        ).all()
 
 
 def test_estimated_width_follows_the_pen():
-    bars = [ink.rasterize([np.array([(140.0, 30), (140, 250)])], brush=brush) for brush in (15, 25, 35)]
+    bars = [
+        ink.rasterize([np.array([(140.0, 30), (140, 250)])], brush=brush) for brush in (15, 25, 35)
+    ]
     widths = [augment.estimate_width(ink.normalize(bar)) for bar in bars]
     assert widths == sorted(widths) and widths[2] > 1.5 * widths[0]

@@ -20,15 +20,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digits.data import mnist as data
-from digits.data import fetch
 from digits import files as records
-from digits.data import unipen
+from digits.data import fetch, unipen
+from digits.data import mnist as data
 
 REAL = os.environ.get("DIGITS_DATA")  # read now: the fixture below hides it from every test
-needs_mnist = pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist.npz").exists(), reason="DIGITS_DATA has no MNIST")
+needs_mnist = pytest.mark.skipif(
+    not REAL or not (Path(REAL) / "mnist.npz").exists(), reason="DIGITS_DATA has no MNIST"
+)
 needs_pen_digits = pytest.mark.skipif(
-    not REAL or not (Path(REAL) / "pendigits-orig.tes").exists(), reason="DIGITS_DATA has no pen digits"
+    not REAL or not (Path(REAL) / "pendigits-orig.tes").exists(),
+    reason="DIGITS_DATA has no pen digits",
 )
 IDX_MD5 = {  # of the published files, unpacked
     "x_train": "6bbc9ace898e44ae57da46a324031adb",
@@ -66,7 +68,9 @@ def mnist(monkeypatch):
     """Four small arrays that take MNIST's place: what MNIST must be is replaced by what these are."""
     arrays = small_arrays(seed=1)
     known = {
-        name: data.MNIST[name]._replace(shape=a.shape, idx=data._idx_hash(a), unordered=data._unordered(a))
+        name: data.MNIST[name]._replace(
+            shape=a.shape, idx=data._idx_hash(a), unordered=data._unordered(a)
+        )
         for name, a in arrays.items()
     }
     monkeypatch.setattr(data, "MNIST", known)
@@ -163,7 +167,12 @@ def test_real_mnist_is_known_in_every_container(tmp_path, monkeypatch):
     from_npz = data.load("mnist")
     assert_holds(from_npz, {name: arrays[name] for name in ("x_test", "y_train", "y_test")})
     write_idx(tmp_path / "idx", {name: arrays[name] for name in ("x_train", "y_train")})
-    write_idx(tmp_path / "idx", {name: arrays[name] for name in ("x_test", "y_test")}, dotted=True, packed=True)
+    write_idx(
+        tmp_path / "idx",
+        {name: arrays[name] for name in ("x_test", "y_test")},
+        dotted=True,
+        packed=True,
+    )
     monkeypatch.setenv("DIGITS_DATA", str(tmp_path / "idx"))
     assert data.load("mnist").hashes == from_npz.hashes
 
@@ -333,7 +342,9 @@ def test_a_damaged_head_in_a_sound_archive(given, mnist):
     write_npz(given, {name: array for name, array in mnist.items() if name != "y_test"})
     head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (20,)".ljust(117) + b"\n"
     with zipfile.ZipFile(given / "mnist.npz", "a") as archive:
-        archive.writestr("y_test.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(20))
+        archive.writestr(
+            "y_test.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(20)
+        )
     damaged(given, "mnist.npz: truncated, damaged")
 
 
@@ -346,7 +357,11 @@ def test_random_damage_is_always_a_data_error(given, mnist, kind):
     whole = path.read_bytes()
     for _ in range(60):
         content = bytearray(whole)
-        heads = [rng.integers(0, 200), rng.integers(len(whole) - 400, len(whole)), rng.integers(0, len(whole))]
+        heads = [
+            rng.integers(0, 200),
+            rng.integers(len(whole) - 400, len(whole)),
+            rng.integers(0, len(whole)),
+        ]
         content[rng.choice(heads)] = rng.integers(0, 256)
         path.write_bytes(content)
         try:
@@ -360,7 +375,9 @@ def test_random_damage_is_always_a_data_error(given, mnist, kind):
 
 def test_a_given_folder_must_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("DIGITS_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(data.DataError, match="nowhere: DIGITS_DATA must name an existing folder") as caught:
+    with pytest.raises(
+        data.DataError, match="nowhere: DIGITS_DATA must name an existing folder"
+    ) as caught:
         data.load()
     assert not isinstance(caught.value, data.DataMissing)
 
@@ -388,7 +405,11 @@ def test_unknown_names():
 def test_the_stand_in_says_so(cache):
     with pytest.warns(data.DataWarning, match="not MNIST results") as caught:
         dataset = data.load()
-    assert dataset.name == "digits" and not dataset.is_mnist and "standing in for MNIST" in dataset.source
+    assert (
+        dataset.name == "digits"
+        and not dataset.is_mnist
+        and "standing in for MNIST" in dataset.source
+    )
     assert f"{cache}: holds no MNIST" in str(caught[0].message)
 
 
@@ -403,7 +424,10 @@ def test_a_damaged_cache_without_a_network(cache, mnist):
     path.write_bytes(half)
     with pytest.warns(data.DataWarning, match="mnist.npz: truncated"):
         assert not data.load().is_mnist
-    with pytest.warns(data.DataWarning), pytest.raises(data.DataMissing, match="mnist.npz: truncated"):
+    with (
+        pytest.warns(data.DataWarning),
+        pytest.raises(data.DataMissing, match="mnist.npz: truncated"),
+    ):
         data.load("mnist")
     assert path.read_bytes() == half
 
@@ -482,7 +506,9 @@ def endless(handler):
 @pytest.fixture
 def server():
     server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    ).start()
     yield server
     server.closing.set()
     server.shutdown()
@@ -513,7 +539,10 @@ def mirrors(monkeypatch):
 
 
 def idx_mirror(server, arrays):
-    return [server.add(f"{data.MNIST[name].stem}.gz", gzip.compress(idx(array))) for name, array in arrays.items()]
+    return [
+        server.add(f"{data.MNIST[name].stem}.gz", gzip.compress(idx(array)))
+        for name, array in arrays.items()
+    ]
 
 
 def test_download_is_kept_for_keras_and_for_us(server, body, mnist, mirrors, cache):
@@ -540,7 +569,9 @@ def test_progress_is_shown_to_a_person_and_not_to_a_log(server, tmp_path, monkey
         screen.isatty = lambda person=person: person
         monkeypatch.setattr(sys, "stderr", screen)
         assert fetch.fetch(url, tmp_path).stat().st_size == 200_000
-        assert ("mnist.npz from 127.0.0.1" in screen.getvalue() and "/200k" in screen.getvalue()) is person
+        assert (
+            "mnist.npz from 127.0.0.1" in screen.getvalue() and "/200k" in screen.getvalue()
+        ) is person
         (tmp_path / "mnist.npz").unlink()
 
 
@@ -586,7 +617,9 @@ def test_patience_ends(server, body, mnist, mirrors, impatient, monkeypatch, cac
     monkeypatch.setattr(fetch, "LIMIT", 10**6)
     mirrors(server.add("slow/mnist.npz", stalling(body) if answer is stalling else answer))
     started = time.monotonic()
-    with pytest.raises(data.DataMissing, match="no answer within|stalled after|sends more than|Timeout"):
+    with pytest.raises(
+        data.DataMissing, match="no answer within|stalled after|sends more than|Timeout"
+    ):
         data.load("mnist")
     assert time.monotonic() - started < 3
     assert not cache.exists()
@@ -677,7 +710,10 @@ def test_two_processes_download_at_once(server, body, cache):
         handler.send(body, len(body))
 
     url = server.add("mnist.npz", answer)
-    ends = [(process.communicate(timeout=30), process.returncode) for process in [child(url), child(url)]]
+    ends = [
+        (process.communicate(timeout=30), process.returncode)
+        for process in [child(url), child(url)]
+    ]
     assert [code for _, code in ends] == [0, 0], ends
     assert len({output for (output, _), _ in ends}) == 1
     assert [path.name for path in cache.iterdir()] == ["mnist.npz"]
@@ -783,7 +819,9 @@ def lzw(content):
     codes = []
     for start in range(0, len(content), 247):
         block = [*content[start : start + 247]]
-        codes += block if start + 247 >= len(content) else [*block, 256]  # 248 codes: a whole number of bytes
+        codes += (
+            block if start + 247 >= len(content) else [*block, 256]
+        )  # 248 codes: a whole number of bytes
     bits = sum(code << (9 * place) for place, code in enumerate(codes))
     return b"\x1f\x9d\x90" + bits.to_bytes((9 * len(codes) + 7) // 8, "little")
 
@@ -809,7 +847,9 @@ def write_pen(folder, files, form):
     if form == "zip":
         (folder / data.PEN_ZIP).write_bytes(pen_zip(files))
     for name, content in files.items() if form != "zip" else ():
-        (folder / (f"{name}.Z" if form == "Z" else name)).write_bytes(lzw(content) if form == "Z" else content)
+        (folder / (f"{name}.Z" if form == "Z" else name)).write_bytes(
+            lzw(content) if form == "Z" else content
+        )
 
 
 @pytest.mark.parametrize("form", ["plain", "Z", "zip"])
@@ -846,7 +886,11 @@ def test_pen_digits_missing(pen):
     [
         ("plain", lambda content: content[:-16], "line 22, the last one.*no .PEN_UP"),
         ("plain", lambda content: content.replace(b"300", b"3OO"), "line 10, '3OO  400'"),
-        ("plain", lambda content: content.replace(b"300", b"301"), "2 digits that are not the published 2"),
+        (
+            "plain",
+            lambda content: content.replace(b"300", b"301"),
+            "2 digits that are not the published 2",
+        ),
         ("plain", lambda content: bytes(range(256)), "no pen digits"),
         ("Z", lambda content: content[:60], "truncated"),
         ("Z", lambda content: b"\x1f\x8b" + content[2:], "truncated or damaged"),
@@ -918,7 +962,12 @@ def saved(given, mnist, tmp_path):
 
 
 def test_saved_arrays_come_back(saved, mnist):
-    assert sorted(path.name for path in saved.iterdir()) == ["X_test.npy", "X_train.npy", "y_test.npy", "y_train.npy"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "X_test.npy",
+        "X_train.npy",
+        "y_test.npy",
+        "y_train.npy",
+    ]
     dataset = data.load()
     x_train, y_train, x_test, y_test = data.load_arrays(saved)
     np.testing.assert_array_equal(x_train, dataset.x_train)

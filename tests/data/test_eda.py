@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from digits.data import exploration as eda
 from digits import evaluation
+from digits.data import exploration as eda
 from digits.report import plots_eda as plots
 
 
@@ -25,7 +25,7 @@ def one_thread():
 def bar(width=3, left=12, lean=0.0):
     """A bar of 20 rows on 28 x 28, leaning to the right by ``lean`` degrees."""
     image = np.zeros((28, 28), np.float32)
-    image[4:24, left:left + width] = 1
+    image[4:24, left : left + width] = 1
     shear = np.tan(np.radians(lean))
     return cv2.warpAffine(image, np.float32([[1, -shear, shear * 13.5], [0, 1, 0]]), (28, 28))
 
@@ -36,7 +36,9 @@ def blobs():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 10
     prototypes = rng.random((10, 28, 28)) > 0.7
-    return np.clip(prototypes[labels] + rng.normal(0, 0.05, (300, 28, 28)), 0, 1).astype(np.float32)[..., None], labels
+    return np.clip(prototypes[labels] + rng.normal(0, 0.05, (300, 28, 28)), 0, 1).astype(
+        np.float32
+    )[..., None], labels
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
@@ -89,7 +91,10 @@ def test_exact_copies_are_found_and_near_ones_are_not(blobs):
     images, _ = blobs
     near = images[:1] * np.float32(0.999)
     assert list(eda.copies(np.concatenate([near, images[7:8], near]), images)) == [1]
-    assert eda.repeats(images) == 0 and eda.repeats(np.concatenate([images, images[3:5], images[3:4]])) == 3
+    assert (
+        eda.repeats(images) == 0
+        and eda.repeats(np.concatenate([images, images[3:5], images[3:4]])) == 3
+    )
 
 
 def test_the_odd_one_out_is_the_loneliest(blobs):
@@ -117,7 +122,9 @@ def test_vote_counts_the_nearest_and_prefers_the_smaller_digit_in_a_tie():
 
 def test_scores_carry_counts_and_wilson_intervals():
     truth = {"test": np.zeros(100, int)}
-    score = eda.scores({"always 1 in ten": {"test": np.arange(100) % 10}}, truth)["always 1 in ten"]["test"]
+    score = eda.scores({"always 1 in ten": {"test": np.arange(100) % 10}}, truth)[
+        "always 1 in ten"
+    ]["test"]
     assert (score["accuracy"], score["errors"], score["n"]) == (0.1, 90, 100)
     assert score["interval"] == pytest.approx((0.0552, 0.1744), abs=1e-4)  # Wilson 1927, by hand
 
@@ -149,7 +156,9 @@ def test_counts_and_averages_per_digit(blobs):
 def test_stroke_counts_are_shares_of_each_digit():
     one, two = (np.zeros((3, 2)),), (np.zeros((3, 2)), np.ones((1, 2)))
     shares = eda.stroke_counts([one, two, one, two, two], np.array([1, 1, 4, 4, 4]))
-    assert shares.loc[1, 2] == 0.5 and shares.loc[4, 1] == pytest.approx(1 / 3) and len(shares) == 10
+    assert (
+        shares.loc[1, 2] == 0.5 and shares.loc[4, 1] == pytest.approx(1 / 3) and len(shares) == 10
+    )
 
 
 def test_examples_belong_to_their_confusion():
@@ -163,15 +172,19 @@ def test_every_figure_can_be_drawn(blobs):
     table = eda.shape_table(images, labels)
     scores = eda.scores({"one": {"test": labels}, "two": {"test": labels[::-1]}}, {"test": labels})
     figures = [
-        plots.tile_rows({"a": images[:5], "b": [(np.zeros((3, 2)), np.ones((1, 2)))] * 5}, ["x\ny"] * 5),
+        plots.tile_rows(
+            {"a": images[:5], "b": [(np.zeros((3, 2)), np.ones((1, 2)))] * 5}, ["x\ny"] * 5
+        ),
         plots.placement(images[..., 0].mean(0), eda.centres(images)),
         plots.shapes(table, {"ink": "ink (%)", "slant": "slant (degrees)"}),
     ]
-    for ax in (plots.class_shares(plt.subplots()[1], eda.class_counts({"all": labels})),
-               plots.embedding(plt.subplots()[1], images.reshape(300, -1)[:, :2], labels),
-               plots.nearest_distances(plt.subplots()[1], {"test": table["ink"].to_numpy()}),
-               plots.baselines(plt.subplots()[1], scores),
-               plots.stroke_counts(plt.subplots()[1], pd.DataFrame({1: [0.5], 2: [0.5]}, index=[4]))):
+    for ax in (
+        plots.class_shares(plt.subplots()[1], eda.class_counts({"all": labels})),
+        plots.embedding(plt.subplots()[1], images.reshape(300, -1)[:, :2], labels),
+        plots.nearest_distances(plt.subplots()[1], {"test": table["ink"].to_numpy()}),
+        plots.baselines(plt.subplots()[1], scores),
+        plots.stroke_counts(plt.subplots()[1], pd.DataFrame({1: [0.5], 2: [0.5]}, index=[4])),
+    ):
         figures.append(ax.figure)
     for figure in figures:
         figure.canvas.draw()

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+from digits.data import negatives, nondigits
 from digits.recognizer import ink
-from digits.data import negatives
-from digits.data import nondigits
 
 rng = np.random.default_rng(3)
-DIGITS = np.stack([ink.strokes_to_image([np.array([(90.0, 60), (190, 60), (190, 60 + 15 * k), (120, 240)])])
-                   for k in range(10)])
+DIGITS = np.stack(
+    [
+        ink.strokes_to_image([np.array([(90.0, 60), (190, 60), (190, 60 + 15 * k), (120, 240)])])
+        for k in range(10)
+    ]
+)
 LABELS = np.arange(10)
 
 
@@ -34,13 +37,18 @@ def test_every_kind_occurs_with_ink_in_mnists_form():
 
 
 def test_characters_that_are_digits_to_the_eye_are_left_out():
-    assert not set("0123456789OoDQIlijJ|!SsZzBbGgqyYTtr") & set(negatives.LETTERS + negatives.SYMBOLS)
+    assert not set("0123456789OoDQIlijJ|!SsZzBbGgqyYTtr") & set(
+        negatives.LETTERS + negatives.SYMBOLS
+    )
 
 
 def test_fonts_for_training_and_for_examination_are_different_and_all_there():
     assert not set(negatives.FONTS) & set(negatives.UNSEEN_FONTS)
-    for names, characters in ((negatives.FONTS[:3], negatives.SYMBOLS), (negatives.FONTS, negatives.LETTERS),
-                              (negatives.UNSEEN_FONTS, negatives.LETTERS)):
+    for names, characters in (
+        (negatives.FONTS[:3], negatives.SYMBOLS),
+        (negatives.FONTS, negatives.LETTERS),
+        (negatives.UNSEEN_FONTS, negatives.LETTERS),
+    ):
         for font in negatives._fonts(names):
             assert all(negatives.glyph(character, font) is not None for character in characters)
 
@@ -52,12 +60,17 @@ def test_turned_digits_are_those_that_turn_into_nothing():
 def test_a_glyph_is_upright_and_its_holes_are_open():
     picture = negatives.glyph("A", negatives._fonts(negatives.FONTS)[0])
     height, width = picture.shape
-    assert (picture[: height // 4] > 0).sum() < (picture[-height // 4:] > 0).sum()  # a peak above, two feet below
+    assert (picture[: height // 4] > 0).sum() < (
+        picture[-height // 4 :] > 0
+    ).sum()  # a peak above, two feet below
     assert picture[int(0.55 * height), width // 2] == 0
 
 
 def test_examination_kinds_come_with_pairs_of_digits():
-    drawings = [[np.array([(0.0, 0), (30, 100)])], [np.array([(0.0, 0), (80, 90)]), np.array([(10.0, 5), (20, 50)])]]
+    drawings = [
+        [np.array([(0.0, 0), (30, 100)])],
+        [np.array([(0.0, 0), (80, 90)]), np.array([(10.0, 5), (20, 50)])],
+    ]
     for strokes in nondigits.side_by_side(drawings, 5, seed=1):
         points = np.concatenate(strokes)
         assert points.min() >= 0 and points.max() <= ink.CANVAS

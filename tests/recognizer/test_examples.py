@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from digits.recognizer import examples
-from digits.recognizer import segmentation
+from digits.recognizer import examples, segmentation
 from digits.recognizer.examples import EXAMPLES
 from digits.recognizer.model import Recognizer
 
@@ -14,7 +13,9 @@ def recognizer():
     return Recognizer.load(run="reference")
 
 
-@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.expected], ids=lambda example: example.name)
+@pytest.mark.parametrize(
+    "example", [e for e in EXAMPLES if e.expected], ids=lambda example: example.name
+)
 def test_every_digit_and_number_is_read(recognizer, example):
     assert segmentation.read(recognizer, example.strokes).text == example.expected
 
@@ -26,20 +27,35 @@ def test_the_gallery_is_complete():
         assert "American" in styles and len(styles) >= 2
     assert "2026" in {example.expected for example in EXAMPLES}
     assert len(EXAMPLES) >= 24 and sum(example.expected is None for example in EXAMPLES) >= 4
-    assert {example.style for example in EXAMPLES} == {"American", "European", "hard", "number", "no digit"}
+    assert {example.style for example in EXAMPLES} == {
+        "American",
+        "European",
+        "hard",
+        "number",
+        "no digit",
+    }
 
 
 def test_names_and_titles_are_unique_and_plain():
-    names, titles = ([getattr(example, field) for example in EXAMPLES] for field in ("name", "title"))
+    names, titles = (
+        [getattr(example, field) for example in EXAMPLES] for field in ("name", "title")
+    )
     assert len(set(names)) == len(names) and len(set(titles)) == len(titles)
-    assert all(name.replace("-", "").isalnum() for name in names) and all(title[0].isupper() for title in titles)
+    assert all(name.replace("-", "").isalnum() for name in names) and all(
+        title[0].isupper() for title in titles
+    )
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_strokes_are_ready_to_be_replayed(example):
     """On the canvas, with even steps like a moving mouse's, and not so long that replaying bores."""
     for stroke in example.strokes:
-        assert stroke.ndim == 2 and stroke.shape[1] == 2 and len(stroke) >= 5 and np.isfinite(stroke).all()
+        assert (
+            stroke.ndim == 2
+            and stroke.shape[1] == 2
+            and len(stroke) >= 5
+            and np.isfinite(stroke).all()
+        )
         steps = np.hypot(*np.diff(stroke, axis=0).T)
         assert stroke.min() >= 0 and stroke.max() <= 280 and steps.max() < 3 * examples.STEP
     assert sum(map(len, example.strokes)) < 600
@@ -65,6 +81,11 @@ def test_curves_pass_through_their_points_and_keep_corners():
 def test_most_of_what_is_no_digit_is_withheld(recognizer):
     """Not all of it: a letter A is drawn like a 4, a heart like a 0."""
     others = [example for example in EXAMPLES if example.expected is None]
-    withheld = [not all(part.prediction.accepted for part in segmentation.read(recognizer, example.strokes).parts)
-                for example in others]
+    withheld = [
+        not all(
+            part.prediction.accepted
+            for part in segmentation.read(recognizer, example.strokes).parts
+        )
+        for example in others
+    ]
     assert sum(withheld) > len(others) / 2

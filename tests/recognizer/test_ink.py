@@ -20,7 +20,12 @@ def extent(image):
 
 def test_rule_of_mnist():
     image = ink.strokes_to_image([SEVEN])
-    assert image.shape == (28, 28) and image.dtype == np.float32 and image.min() >= 0 and image.max() == 1
+    assert (
+        image.shape == (28, 28)
+        and image.dtype == np.float32
+        and image.min() >= 0
+        and image.max() == 1
+    )
     assert max(extent(image)) == 20
     assert centre_of_mass(image) == pytest.approx((14, 14), abs=0.51)
 
@@ -35,8 +40,12 @@ def test_place_does_not_matter(shift):
 
 @pytest.mark.parametrize("scale", [0.1, 0.25, 0.5, 1.15])
 def test_size_does_not_matter(scale):
-    np.testing.assert_allclose(ink.strokes_to_image([SEVEN * scale]), ink.strokes_to_image([SEVEN]), atol=1e-6)
-    if 0.2 < scale < 1:  # a picture has pixels: the same but for the rounding of its place to one of 28
+    np.testing.assert_allclose(
+        ink.strokes_to_image([SEVEN * scale]), ink.strokes_to_image([SEVEN]), atol=1e-6
+    )
+    if (
+        0.2 < scale < 1
+    ):  # a picture has pixels: the same but for the rounding of its place to one of 28
         small = ink.normalize(ink.rasterize([SEVEN * scale + 30], brush=20 * scale))
         large = ink.normalize(ink.rasterize([SEVEN]))
         shifts = [np.roll(small, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -44,7 +53,9 @@ def test_size_does_not_matter(scale):
 
 
 def test_canvas_size_is_only_a_unit():
-    np.testing.assert_allclose(ink.strokes_to_image([SEVEN * 2], size=560), ink.strokes_to_image([SEVEN]), atol=1e-6)
+    np.testing.assert_allclose(
+        ink.strokes_to_image([SEVEN * 2], size=560), ink.strokes_to_image([SEVEN]), atol=1e-6
+    )
 
 
 def test_aspect_ratio_is_kept():
@@ -73,7 +84,9 @@ def test_one_point_is_a_dot():
 
 def test_uint8_and_float_agree():
     canvas = ink.rasterize([SEVEN])
-    np.testing.assert_array_equal(ink.normalize(canvas), ink.normalize(canvas.astype(np.float32) / 255))
+    np.testing.assert_array_equal(
+        ink.normalize(canvas), ink.normalize(canvas.astype(np.float32) / 255)
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (2000, 2000)])
@@ -82,15 +95,25 @@ def test_any_shape_becomes_28(shape):
     assert image.shape == (28, 28) and image.any() and image.max() <= 1
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 3, 4)), np.zeros(5), np.full((4, 4), np.nan), np.full((4, 4), 7.0),
-                                 np.full((4, 4), -1.0)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((2, 3, 4)),
+        np.zeros(5),
+        np.full((4, 4), np.nan),
+        np.full((4, 4), 7.0),
+        np.full((4, 4), -1.0),
+    ],
+)
 def test_wrong_images_are_refused(bad):
     with pytest.raises(ValueError, match="ink image"):
         ink.normalize(bad)
 
 
-@pytest.mark.parametrize("bad", [[np.zeros((3, 3))], [np.array([(1, np.nan)])], [np.array([(1, np.inf)])],
-                                 [np.arange(4)]])
+@pytest.mark.parametrize(
+    "bad",
+    [[np.zeros((3, 3))], [np.array([(1, np.nan)])], [np.array([(1, np.inf)])], [np.arange(4)]],
+)
 def test_wrong_strokes_are_refused(bad):
     with pytest.raises(ValueError, match="Stroke 1"):
         ink.rasterize(bad)

@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits.recognizer import ink
-from digits.recognizer import photo
+from digits.recognizer import ink, photo
 from digits.recognizer.examples import EXAMPLES
 from digits.recognizer.model import Recognizer
 
 DRAWN = {example.name: example for example in EXAMPLES}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-         8: Image.Transpose.ROTATE_270}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,9 @@ def encoded(picture: Image.Image, format: str = "PNG", **options) -> bytes:
 
 def text(recognizer, content: bytes, ask: bool = False) -> str:
     found = photo.read_photo(content, recognizer=recognizer if ask else None)
-    return "".join(str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images)))
+    return "".join(
+        str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images))
+    )
 
 
 def refusal(content, name: str = "") -> str:
@@ -62,7 +69,9 @@ def test_every_format_reads_the_same(recognizer, format):
     assert text(recognizer, encoded(page("2026"), format)) == "2026"
 
 
-@pytest.mark.parametrize("name", ["0-slashed", "1-flag", "2", "3", "4", "5", "6", "7-crossed", "8", "9"])
+@pytest.mark.parametrize(
+    "name", ["0-slashed", "1-flag", "2", "3", "4", "5", "6", "7-crossed", "8", "9"]
+)
 def test_every_digit_in_one_piece(recognizer, name):
     """With and without a recognizer to ask: a roof, a bar and a stem belong to their digit."""
     content = encoded(page(name).convert("RGB"), "JPEG", quality=80)
@@ -74,7 +83,12 @@ def test_photo_has_the_promised_form():
     found = photo.read_photo(encoded(page("58")))
     assert len(found.images) == len(found.boxes) == 2
     for image in found.images:
-        assert image.shape == (28, 28) and image.dtype == np.float32 and image.min() >= 0 and 0.5 < image.max() <= 1
+        assert (
+            image.shape == (28, 28)
+            and image.dtype == np.float32
+            and image.min() >= 0
+            and 0.5 < image.max() <= 1
+        )
         left, top, right, bottom = ink.bounding_box(image)
         assert max(right - left, bottom - top) == 20
     preview = Image.open(io.BytesIO(found.preview_png))
@@ -100,7 +114,13 @@ def test_transparency(recognizer, mode, opaque):
     """Black ink on nothing, and white ink on nothing, whatever colour the nothing has."""
     coverage = Image.fromarray(ink.rasterize(DRAWN["58"].strokes, brush=12))
     picture = Image.merge("LA", (Image.new("L", coverage.size, opaque), coverage))
-    assert text(recognizer, encoded(picture.convert("RGBA").quantize() if mode == "P" else picture.convert(mode))) == "58"
+    assert (
+        text(
+            recognizer,
+            encoded(picture.convert("RGBA").quantize() if mode == "P" else picture.convert(mode)),
+        )
+        == "58"
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -118,14 +138,21 @@ def test_exif_nonsense_is_ignored(recognizer, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert text(recognizer, encoded(page("58"), "JPEG", exif=exif)) == "58"
-    assert text(recognizer, encoded(page("58"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == "58"
+    assert (
+        text(recognizer, encoded(page("58"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")) == "58"
+    )
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"])
 def test_every_mode(recognizer, mode):
     deep = {"I;16": np.uint16, "I": np.int32}
-    picture = Image.fromarray(np.asarray(page("58")).astype(deep[mode]) * 257) if mode in deep else page("58").convert(
-        "RGB" if mode in ("P", "LAB") else "L").convert(mode if mode != "LAB" else "RGB")
+    picture = (
+        Image.fromarray(np.asarray(page("58")).astype(deep[mode]) * 257)
+        if mode in deep
+        else page("58")
+        .convert("RGB" if mode in ("P", "LAB") else "L")
+        .convert(mode if mode != "LAB" else "RGB")
+    )
     format = {"CMYK": "JPEG", "YCbCr": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
     assert text(recognizer, encoded(picture, format)) == "58"
 
@@ -161,8 +188,12 @@ def test_uneven_light_rules_and_specks(recognizer):
     picture[np.arange(60, 900, 90)] = np.minimum(picture[np.arange(60, 900, 90)], 150)
     picture[rng.integers(0, 900, 60), rng.integers(0, 900, 60)] = 30
     x = np.linspace(0, 1, 900)
-    picture = picture * np.where(x + x[:, None] > 1.1, 0.6, 1) * (1 - 0.3 * x) + rng.normal(0, 6, picture.shape)
-    content = encoded(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), "JPEG", quality=50)
+    picture = picture * np.where(x + x[:, None] > 1.1, 0.6, 1) * (1 - 0.3 * x) + rng.normal(
+        0, 6, picture.shape
+    )
+    content = encoded(
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), "JPEG", quality=50
+    )
     assert text(recognizer, content, ask=True) == "1749"
 
 
@@ -180,15 +211,22 @@ def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
     assert np.mean(right) > 0.6
     for example in EXAMPLES:
         if len(example.expected or "") == 1:
-            assert len(photo.read_photo(encoded(page(example.name)), recognizer=recognizer).images) == 1
+            assert (
+                len(photo.read_photo(encoded(page(example.name)), recognizer=recognizer).images)
+                == 1
+            )
 
 
 def touching(a: str, b: str) -> bytes:
     left, right = DRAWN[a].strokes, DRAWN[b].strokes
-    shift = max(stroke[:, 0].max() for stroke in left) - min(stroke[:, 0].min() for stroke in right) + 6
+    shift = (
+        max(stroke[:, 0].max() for stroke in left) - min(stroke[:, 0].min() for stroke in right) + 6
+    )
     strokes = [stroke * 0.6 for stroke in (*left, *(stroke + (shift, 0) for stroke in right))]
     edge = min(stroke[:, 0].min() for stroke in strokes) - 20
-    return encoded(Image.fromarray(255 - ink.rasterize([stroke - (edge, 0) for stroke in strokes], brush=12)))
+    return encoded(
+        Image.fromarray(255 - ink.rasterize([stroke - (edge, 0) for stroke in strokes], brush=12))
+    )
 
 
 # What is refused
@@ -213,21 +251,34 @@ def test_no_picture_is_refused_in_words(content, name, word):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_truncated_files(format, share):
-    noisy = Image.fromarray(np.random.default_rng(2).integers(0, 255, (200, 300, 3), dtype=np.uint8))
+    noisy = Image.fromarray(
+        np.random.default_rng(2).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    )
     content = encoded(noisy, format)
     refusal(content[: int(len(content) * share)])
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
     """A PNG whose header claims a size."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize(("width", "height"), [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (9_000, 9_000), (40_000, 20),
-                                               (0, 0), (0, 5)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (9_000, 9_000), (40_000, 20), (0, 0), (0, 5)],
+)
 def test_bombs_are_refused_before_they_are_decoded(width, height):
     start = time.perf_counter()
     refusal(png(width, height, bytes(1000)))
@@ -235,7 +286,13 @@ def test_bombs_are_refused_before_they_are_decoded(width, height):
 
 
 def test_other_headers_that_claim_too_much():
-    gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\2"
+    gif = (
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+        + b","
+        + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
+        + b"\2"
+    )
     bmp = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     for content in (gif, bytes(bmp)):
@@ -259,8 +316,16 @@ def test_polyglots_are_only_their_picture(recognizer):
     refusal(b"PK\3\4" + encoded(page("58")))
 
 
-@pytest.mark.parametrize("content", [b"P6 4 4 255 " + bytes(48), b"\xff\x4f\xff\x51" + bytes(200), b"8BPS" + bytes(100),
-                                     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"icns" + bytes(60)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6 4 4 255 " + bytes(48),
+        b"\xff\x4f\xff\x51" + bytes(200),
+        b"8BPS" + bytes(100),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"icns" + bytes(60),
+    ],
+)
 def test_formats_off_the_list_are_not_opened(content):
     assert "PNG" in refusal(content)
 
@@ -299,7 +364,9 @@ def test_patterns_end_quickly(recognizer, make):
 
 def test_import_is_small():
     """OpenCV, scikit-image, SciPy and SQLAlchemy are loaded when they are needed, not when the app starts."""
-    code = ("import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.recognizer.examples, digits.app.feedback\n"
-            "print([name for name in ('cv2', 'skimage', 'scipy', 'sqlalchemy', 'tensorflow') if name in sys.modules])")
+    code = (
+        "import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.recognizer.examples, digits.app.feedback\n"
+        "print([name for name in ('cv2', 'skimage', 'scipy', 'sqlalchemy', 'tensorflow') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

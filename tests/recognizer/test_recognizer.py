@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from digits.recognizer import ink
 from digits import files as paths
+from digits.recognizer import ink
 from digits.recognizer.calibration import Calibration, energy, softmax
 from digits.recognizer.model import Recognizer, RecognizerError, available, chosen
 
@@ -36,24 +36,34 @@ def change_record(outputs, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.parametrize(("strokes", "digit"), [(SEVEN, 7), (ZERO, 0), ([np.array([(140.0, 40), (140, 240)])], 1)])
+@pytest.mark.parametrize(
+    ("strokes", "digit"), [(SEVEN, 7), (ZERO, 0), ([np.array([(140.0, 40), (140, 240)])], 1)]
+)
 def test_plain_digits_are_read_and_accepted(recognizer, strokes, digit):
     prediction = recognizer.predict_strokes(strokes)
     assert prediction.digit == digit and prediction.accepted and prediction.reason == ""
-    assert prediction.probabilities.shape == (10,) and prediction.probabilities.sum() == pytest.approx(1)
+    assert prediction.probabilities.shape == (
+        10,
+    ) and prediction.probabilities.sum() == pytest.approx(1)
     assert prediction.confidence == prediction.probabilities[digit] > 0.9
     assert prediction.image.shape == (28, 28)
 
 
 def test_blank_has_no_digit(recognizer):
-    for prediction in (recognizer.predict_strokes([]), recognizer.predict_image(np.zeros((280, 280), np.uint8))):
+    for prediction in (
+        recognizer.predict_strokes([]),
+        recognizer.predict_image(np.zeros((280, 280), np.uint8)),
+    ):
         assert prediction.digit is None and prediction.confidence == 0
         assert not prediction.accepted and prediction.reason == "blank"
         assert prediction.probabilities.sum() == pytest.approx(1)
 
 
 def test_ink_beyond_the_canvas_has_no_extent_of_its_own(recognizer):
-    assert ink.extent([[(-500, 140), (-100, 140)]]) == 0 and ink.extent([[(100, -70), (100, 70)]]) == 70
+    assert (
+        ink.extent([[(-500, 140), (-100, 140)]]) == 0
+        and ink.extent([[(100, -70), (100, 70)]]) == 70
+    )
     assert not recognizer.predict_strokes([np.array([(-500.0, 140), (-100, 140)])]).accepted
 
 
@@ -66,12 +76,18 @@ def test_a_tap_is_no_digit(recognizer):
 def test_strokes_and_a_picture_of_them_agree(recognizer):
     from digits.recognizer import ink
 
-    assert recognizer.predict_image(ink.rasterize(SEVEN)).digit == recognizer.predict_strokes(SEVEN).digit == 7
+    assert (
+        recognizer.predict_image(ink.rasterize(SEVEN)).digit
+        == recognizer.predict_strokes(SEVEN).digit
+        == 7
+    )
 
 
 def test_a_withheld_answer_keeps_its_best_guess(recognizer):
     strict = Recognizer(recognizer.model, Calibration(accept_confidence=1.0, min_energy=-1e6))
-    mixed = strict.predict_strokes([*ZERO, np.array([(20.0, 20), (260, 250)]), np.array([(20.0, 150), (260, 140)])])
+    mixed = strict.predict_strokes(
+        [*ZERO, np.array([(20.0, 20), (260, 250)]), np.array([(20.0, 150), (260, 140)])]
+    )
     assert mixed.reason == "unsure" and mixed.digit is not None and not mixed.accepted
     never = Recognizer(recognizer.model, Calibration(min_energy=1e6)).predict_strokes(SEVEN)
     assert never.reason == "not a digit" and never.digit == 7
@@ -108,11 +124,18 @@ def test_latest_is_served_only_when_it_is_fit_to_be(outputs):
     assert Recognizer.load().run == "reference"
 
 
-@pytest.mark.parametrize(("metrics", "name"), [
-    ('{"04_optimization": {"chosen": {"name": "int8"}}}', "int8"),
-    ('{"04_optimization": {"chosen": {"name": "../int8"}}}', "float32"),  # no such file
-    ('{"04_optimization": {"chosen": {"name": ["int8"]}}}', "float32"), ('{"04_optimization": {"chosen": 5}}', "float32"),
-    ('{"04_optimization": null}', "float32"), ("{", "float32"), ("[" * 100_000, "float32")])
+@pytest.mark.parametrize(
+    ("metrics", "name"),
+    [
+        ('{"04_optimization": {"chosen": {"name": "int8"}}}', "int8"),
+        ('{"04_optimization": {"chosen": {"name": "../int8"}}}', "float32"),  # no such file
+        ('{"04_optimization": {"chosen": {"name": ["int8"]}}}', "float32"),
+        ('{"04_optimization": {"chosen": 5}}', "float32"),
+        ('{"04_optimization": null}', "float32"),
+        ("{", "float32"),
+        ("[" * 100_000, "float32"),
+    ],
+)
 def test_the_model_that_the_rule_chose_is_the_one_that_reads(outputs, metrics, name):
     (outputs / "latest" / "metrics.json").write_text(metrics)
     recognizer = Recognizer.load(run="latest")
@@ -123,12 +146,16 @@ def test_the_model_that_the_rule_chose_is_the_one_that_reads(outputs, metrics, n
 def test_missing_run_and_model_are_named(outputs):
     with pytest.raises(RecognizerError, match="no run called 'nowhere'"):
         Recognizer.load(run="nowhere")
-    with pytest.raises(RecognizerError, match=r"float99.tflite does not exist. Available: .*float32"):
+    with pytest.raises(
+        RecognizerError, match=r"float99.tflite does not exist. Available: .*float32"
+    ):
         Recognizer.load(run="latest", model="float99")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:1000] + b"\0" * 64 + b[1064:],
-                                    lambda b: b""])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b[:1000] + b"\0" * 64 + b[1064:], lambda b: b""],
+)
 def test_a_damaged_model_is_refused_before_it_is_opened(outputs, damage):
     path = outputs / "latest" / "models" / "float32.tflite"
     path.write_bytes(damage(path.read_bytes()))
@@ -136,8 +163,20 @@ def test_a_damaged_model_is_refused_before_it_is_opened(outputs, damage):
         Recognizer.load(run="latest")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"temperature": 0}', '{"temperature": NaN}', '{"heat": 1}',
-                                     '{"temperature": "hot"}', "[" * 100_000, '{"temperature": 1' + "0" * 400 + "}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"temperature": 0}',
+        '{"temperature": NaN}',
+        '{"heat": 1}',
+        '{"temperature": "hot"}',
+        "[" * 100_000,
+        '{"temperature": 1' + "0" * 400 + "}",
+    ],
+)
 def test_a_damaged_calibration_is_refused(outputs, content):
     change_record(outputs, models={})  # nothing to compare it with
     (outputs / "latest" / "models" / "calibration.json").write_text(content)
@@ -148,11 +187,15 @@ def test_a_damaged_calibration_is_refused(outputs, content):
 def test_a_calibration_that_is_not_the_recorded_one_is_refused(outputs):
     path = outputs / "latest" / "models" / "calibration.json"
     path.write_text(path.read_text().replace(": 0.", ": 0.0"))  # JSON still, and in range
-    with pytest.raises(RecognizerError, match="calibration.json is not the file that this run recorded"):
+    with pytest.raises(
+        RecognizerError, match="calibration.json is not the file that this run recorded"
+    ):
         Recognizer.load(run="latest")
 
 
-@pytest.mark.parametrize("record", ["", "[]", "5", '{"models": 5, "dataset": []}', "[" * 100_000, "\0"])
+@pytest.mark.parametrize(
+    "record", ["", "[]", "5", '{"models": 5, "dataset": []}', "[" * 100_000, "\0"]
+)
 def test_a_damaged_record_never_stops_the_recognizer(outputs, record):
     (outputs / "latest" / "run.json").write_text(record)
     assert Recognizer.load().run == "reference" and Recognizer.load(run="latest").run == "latest"
@@ -187,7 +230,10 @@ def test_a_network_with_a_calibration_of_its_own_uses_it(outputs):
     shutil.copy(models / "float32.tflite", models / "another.tflite")
     Calibration(temperature=3.0, min_energy=-5.0).write(models / "another.calibration.json")
     assert Recognizer.load(run="latest", model="another").calibration.temperature == 3.0
-    assert Recognizer.load(run="latest", model="int8").calibration == Recognizer.load(run="latest").calibration
+    assert (
+        Recognizer.load(run="latest", model="int8").calibration
+        == Recognizer.load(run="latest").calibration
+    )
     assert available("latest") == sorted([*available("reference"), "another"])
 
 
@@ -200,5 +246,7 @@ def test_a_recorded_calibration_that_is_gone_or_changed_is_missed(outputs):
     with pytest.raises(RecognizerError, match="another.calibration.json"):
         Recognizer.load(run="latest", model="another")
     Calibration(temperature=3.0).write(models / "another.calibration.json")
-    with pytest.raises(RecognizerError, match="another.calibration.json is not the file that this run recorded"):
+    with pytest.raises(
+        RecognizerError, match="another.calibration.json is not the file that this run recorded"
+    ):
         Recognizer.load(run="latest", model="another")

@@ -32,7 +32,9 @@ def row(glyphs: list[str], gap: float, height: float = 90) -> list[list[np.ndarr
 
 def grouped(strokes: list[np.ndarray]) -> list[list[int]]:
     """Which strokes make which digit, by their boxes alone."""
-    return segmentation.group_boxes(np.array([[*stroke.min(0), *stroke.max(0)] for stroke in strokes]).reshape(-1, 4))
+    return segmentation.group_boxes(
+        np.array([[*stroke.min(0), *stroke.max(0)] for stroke in strokes]).reshape(-1, 4)
+    )
 
 
 def flat(digits: list[list[np.ndarray]]) -> list[np.ndarray]:
@@ -49,12 +51,23 @@ def test_one_digit_stays_one(recognizer, example):
 @pytest.mark.parametrize("example", NUMBERS, ids=lambda example: example.name)
 def test_numbers_are_read(recognizer, example):
     reading = segmentation.read(recognizer, example.strokes)
-    assert reading.text == example.expected and all(part.prediction.accepted for part in reading.parts)
+    assert reading.text == example.expected and all(
+        part.prediction.accepted for part in reading.parts
+    )
 
 
 @pytest.mark.parametrize("gap", [20, 8, 3, 0, -4])
-@pytest.mark.parametrize("glyphs", [["2", "0", "2", "6"], ["1", "0"], ["4", "7-crossed", "5"], ["0-slashed", "1-flag"],
-                                    ["8", "1", "4"]], ids="-".join)
+@pytest.mark.parametrize(
+    "glyphs",
+    [
+        ["2", "0", "2", "6"],
+        ["1", "0"],
+        ["4", "7-crossed", "5"],
+        ["0-slashed", "1-flag"],
+        ["8", "1", "4"],
+    ],
+    ids="-".join,
+)
 def test_gaps_from_wide_to_overlapping(recognizer, glyphs, gap):
     digits = row(glyphs, gap, 80)
     assert segmentation.read(recognizer, flat(digits)).text == "".join(glyph[0] for glyph in glyphs)
@@ -80,8 +93,10 @@ def test_one_and_zero_stay_two():
 
 def test_uneven_sizes_and_a_sloping_line(recognizer):
     digits = row(["3", "6", "9"], 12, 70)
-    sloped = [[(stroke - 140) * (0.85 + 0.15 * k) + (140, 140 + 14 * k) for stroke in strokes]
-              for k, strokes in enumerate(digits)]
+    sloped = [
+        [(stroke - 140) * (0.85 + 0.15 * k) + (140, 140 + 14 * k) for stroke in strokes]
+        for k, strokes in enumerate(digits)
+    ]
     assert segmentation.read(recognizer, flat(sloped)).text == "369"
 
 
@@ -107,16 +122,24 @@ def test_parts_say_where_and_what(recognizer):
 
 def test_a_single_digit_is_read_as_the_recognizer_reads_it(recognizer):
     for example in SINGLES[:8]:
-        part, = segmentation.read(recognizer, example.strokes).parts
+        (part,) = segmentation.read(recognizer, example.strokes).parts
         alone = recognizer.predict_strokes(example.strokes)
-        assert (part.prediction.digit, part.prediction.confidence) == (alone.digit, alone.confidence)
+        assert (part.prediction.digit, part.prediction.confidence) == (
+            alone.digit,
+            alone.confidence,
+        )
 
 
 def test_canvas_size_is_only_a_unit(recognizer):
     strokes = [stroke * 2 for stroke in NUMBERS[0].strokes]
-    double, single = (segmentation.read(recognizer, some, size) for some, size in ((strokes, 560), (NUMBERS[0].strokes, 280)))
+    double, single = (
+        segmentation.read(recognizer, some, size)
+        for some, size in ((strokes, 560), (NUMBERS[0].strokes, 280))
+    )
     assert double.text == NUMBERS[0].expected
-    assert [len(part.strokes) for part in double.parts] == [len(part.strokes) for part in single.parts]
+    assert [len(part.strokes) for part in double.parts] == [
+        len(part.strokes) for part in single.parts
+    ]
 
 
 def test_specks_are_no_digits(recognizer):
@@ -133,8 +156,20 @@ def test_nothing_is_read_as_nothing(recognizer):
     assert grouped([]) == []
 
 
-@pytest.mark.parametrize("strokes", [[[1, 2]], [[[1, 2, 3]]], [[[np.nan, 1]]], [[[np.inf, 1]]], [["a"]], [[[[1, 2]]]], 5,
-                                     [None], [{"x": 1}]])
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        [[1, 2]],
+        [[[1, 2, 3]]],
+        [[[np.nan, 1]]],
+        [[[np.inf, 1]]],
+        [["a"]],
+        [[[[1, 2]]]],
+        5,
+        [None],
+        [{"x": 1}],
+    ],
+)
 def test_what_is_no_stroke_is_refused(recognizer, strokes):
     with pytest.raises((ValueError, TypeError)):
         segmentation.read(recognizer, strokes)
@@ -159,6 +194,7 @@ def test_odd_ink_is_answered_soon(recognizer, strokes):
 
 def test_few_questions_to_the_recognizer(recognizer):
     """A number of four digits costs few inferences, so that it can be read while it is drawn."""
+
     class Counting:
         asked = 0
 

@@ -16,11 +16,9 @@ from playwright.sync_api import sync_playwright
 from browser import launch
 from conftest import Page
 from digits import evaluation
-from digits.report import exhibits
 from digits import files as paths
+from digits.report import exhibits, show, statements
 from digits.report import html as report
-from digits.report import show
-from digits.report import statements
 
 FIGURE = '<figure><img alt="a curve" src="data:image/png;base64,AAAA"/><figcaption>x</figcaption></figure>'
 
@@ -34,47 +32,90 @@ def shown(**data) -> nbformat.NotebookNode:
 def record() -> dict:
     """A finished run's record, as small as the report takes it."""
     return {
-        "run": "latest", "profile": "standard", "command": "./run_all.sh --set a=<b>",
-        "started": "2026-01-02T03:00:00+00:00", "ended": "2026-01-02T03:04:05+00:00", "seconds": 61.0,
+        "run": "latest",
+        "profile": "standard",
+        "command": "./run_all.sh --set a=<b>",
+        "started": "2026-01-02T03:00:00+00:00",
+        "ended": "2026-01-02T03:04:05+00:00",
+        "seconds": 61.0,
         "seeds": {"01_eda": 1, "02_training": 1},
-        "dataset": {"requested": "auto", "name": "mnist", "source": "MNIST", "hashes": {"x_train": "ab" * 32}},
-        "code": {"commit": "c" * 40, "dirty": False, "diff_sha256": None}, "lock_sha256": "d" * 64, "python": "3.11.7",
-        "packages": {"tensorflow": "2.21.0", "numpy": "2.4.6"}, "environment": {"PYTHONHASHSEED": "0"},
-        "machine": {"system": "Linux", "release": "6", "architecture": "x86_64", "processor": "A CPU", "cores": 2,
-                    "memory_gib": 8.0},
-        "parameters": {"01_eda": {"run_name": "latest", "n": 3}}, "changed": {"01_eda": ["n"]},
-        "stages": [{"notebook": "01_eda", "seconds": 60.0,
-                    "files": {"models/m.tflite": {"bytes": 2000, "sha256": "e" * 64}}}],
+        "dataset": {
+            "requested": "auto",
+            "name": "mnist",
+            "source": "MNIST",
+            "hashes": {"x_train": "ab" * 32},
+        },
+        "code": {"commit": "c" * 40, "dirty": False, "diff_sha256": None},
+        "lock_sha256": "d" * 64,
+        "python": "3.11.7",
+        "packages": {"tensorflow": "2.21.0", "numpy": "2.4.6"},
+        "environment": {"PYTHONHASHSEED": "0"},
+        "machine": {
+            "system": "Linux",
+            "release": "6",
+            "architecture": "x86_64",
+            "processor": "A CPU",
+            "cores": 2,
+            "memory_gib": 8.0,
+        },
+        "parameters": {"01_eda": {"run_name": "latest", "n": 3}},
+        "changed": {"01_eda": ["n"]},
+        "stages": [
+            {
+                "notebook": "01_eda",
+                "seconds": 60.0,
+                "files": {"models/m.tflite": {"bytes": 2000, "sha256": "e" * 64}},
+            }
+        ],
     }
 
 
 @pytest.fixture
 def metrics() -> dict:
     """Metrics with the first headline's numbers only."""
-    return {"01_eda": {"dataset": {"name": "mnist"}},
-            "03_evaluation": {"test": {"accuracy": 0.9951, "errors": 49, "n": 10_000, "interval": [0.9935, 0.9963]},
-                              "pen": None}}
+    return {
+        "01_eda": {"dataset": {"name": "mnist"}},
+        "03_evaluation": {
+            "test": {"accuracy": 0.9951, "errors": 49, "n": 10_000, "interval": [0.9935, 0.9963]},
+            "pen": None,
+        },
+    }
 
 
 @pytest.fixture
 def executed(tmp_path) -> list:
     """Two executed notebooks with everything that the template treats in its own way."""
     first = [
-        new_markdown_cell("# Looking\n\nSee [training](02_training.ipynb), [app](05_draw.ipynb), "
-                          "[readme](../README.md), [paper](https://example.org/a)."),
+        new_markdown_cell(
+            "# Looking\n\nSee [training](02_training.ipynb), [app](05_draw.ipynb), "
+            "[readme](../README.md), [paper](https://example.org/a)."
+        ),
         new_code_cell("run_name = 'x'", metadata={"tags": ["parameters"]}),
-        new_code_cell('# Parameters\nrun_name = "latest"\n', metadata={"tags": ["injected-parameters"]}),
+        new_code_cell(
+            '# Parameters\nrun_name = "latest"\n', metadata={"tags": ["injected-parameters"]}
+        ),
         new_markdown_cell("## A section\n\n### Deeper\n\n```\n# no heading\n```"),
         new_code_cell("plot()", outputs=[shown(html=FIGURE, plain="Figure 1.1")]),
         new_code_cell("table()", outputs=[shown(html="<table><tr><td>1</td></tr></table>")]),
-        new_code_cell("say()", outputs=[shown(markdown="**1,234** images"),
-                                        new_output("stream", name="stderr", text="NOISE"),
-                                        new_output("stream", name="stdout", text="printed <b>")]),
+        new_code_cell(
+            "say()",
+            outputs=[
+                shown(markdown="**1,234** images"),
+                new_output("stream", name="stderr", text="NOISE"),
+                new_output("stream", name="stdout", text="printed <b>"),
+            ],
+        ),
         new_markdown_cell("## A section"),
-        new_code_cell("assert secret", metadata={"tags": ["hide"]}, outputs=[shown(plain="HIDDEN")]),
+        new_code_cell(
+            "assert secret", metadata={"tags": ["hide"]}, outputs=[shown(plain="HIDDEN")]
+        ),
     ]
-    second = [new_markdown_cell("# Training"), new_code_cell('# Parameters\nrun_name = "latest"\nn = 3',
-                                                             metadata={"tags": ["injected-parameters"]})]
+    second = [
+        new_markdown_cell("# Training"),
+        new_code_cell(
+            '# Parameters\nrun_name = "latest"\nn = 3', metadata={"tags": ["injected-parameters"]}
+        ),
+    ]
     paths = []
     for name, cells in (("01_eda", first), ("02_training", second)):
         paths.append(tmp_path / f"{name}.ipynb")
@@ -104,16 +145,29 @@ def test_links_lead_to_chapters_or_out_into_the_world_never_to_files(html):
 def test_sections_are_numbered_and_listed(html):
     contents = html.split("<nav ")[1].split("</nav>")[0]
     assert re.findall(r'<span class="number">([^<]+)</span><span>([^<]+)', contents) == [
-        ("1", "Looking"), ("1.1", "A section"), ("1.2", "A section"), ("2", "Training"),
-        ("+", "Limits and intended use"), ("+", "References"), ("+", "How this run was made")]
-    assert '<h3 id="section-1-1-1"><span class="number">1.1.1</span>Deeper</h3>' in html and "Chapter 2" in html
+        ("1", "Looking"),
+        ("1.1", "A section"),
+        ("1.2", "A section"),
+        ("2", "Training"),
+        ("+", "Limits and intended use"),
+        ("+", "References"),
+        ("+", "How this run was made"),
+    ]
+    assert (
+        '<h3 id="section-1-1-1"><span class="number">1.1.1</span>Deeper</h3>' in html
+        and "Chapter 2" in html
+    )
     assert html.count("<h1") == 6  # the title, two chapters, and three that are not numbered
 
 
 def test_a_chapter_has_the_number_of_its_notebook(executed, record, metrics):
     sixth = executed[1].with_name("06_more.ipynb")
     html = report.build([executed[0], executed[1].rename(sixth)], record, metrics)
-    assert '<span class="number">6</span><span>Training</span>' in html and "Chapter 6" in html and "Chapter 2" not in html
+    assert (
+        '<span class="number">6</span><span>Training</span>' in html
+        and "Chapter 6" in html
+        and "Chapter 2" not in html
+    )
 
 
 def test_code_is_folded_noise_is_dropped_results_are_shown(html):
@@ -121,7 +175,11 @@ def test_code_is_folded_noise_is_dropped_results_are_shown(html):
     open_text = re.sub(r"<details.*?</details>", "", chapter, flags=re.DOTALL)
     assert "plot" not in open_text and "secret" not in open_text and "secret" in chapter
     assert "NOISE" not in html and "HIDDEN" not in html
-    assert "<strong>1,234</strong> images" in open_text and "printed &lt;b&gt;" in open_text and FIGURE in chapter
+    assert (
+        "<strong>1,234</strong> images" in open_text
+        and "printed &lt;b&gt;" in open_text
+        and FIGURE in chapter
+    )
     assert re.search(r'<div[^>]*class="scroll"[^>]*>\s*<table', chapter)
     assert "Parameters set for this run" not in chapter  # it only names the run
     assert "Parameters set for this run" in html.split('id="chapter-2"')[1]
@@ -135,8 +193,14 @@ def test_the_first_screen_has_the_numbers_that_there_are(html):
     cover = html.split("<header")[1].split("</header>")[0]
     assert "99.51%" in cover and "49 errors in 10,000; 95% interval 99.35% to 99.63%" in cover
     assert "Pen digits" not in cover and "Parameters" not in cover
-    for text in ("c" * 12, "A CPU, 2 cores", "Python 3.11.7, TensorFlow 2.21.0", "2026-01-02 03:04 UTC", "1:01",
-                 "abababababab"):
+    for text in (
+        "c" * 12,
+        "A CPU, 2 cores",
+        "Python 3.11.7, TensorFlow 2.21.0",
+        "2026-01-02 03:04 UTC",
+        "1:01",
+        "abababababab",
+    ):
         assert text in cover
     assert "--set a=&lt;b&gt;" in html
 
@@ -151,28 +215,63 @@ def test_a_stand_in_is_never_taken_for_mnist(executed, record, metrics):
 
 def test_an_mnist_run_carries_no_notice_and_a_quick_one_says_so(html, executed, record, metrics):
     assert 'class="notices"' not in html
-    assert "quick run" in report.build(executed, record | {"profile": "quick"}, metrics).split("<header")[0]
+    assert (
+        "quick run"
+        in report.build(executed, record | {"profile": "quick"}, metrics).split("<header")[0]
+    )
 
 
-@pytest.mark.parametrize(("template", "expected"), [
-    ("{a.b:.1%}", "50.0%"), ("{a.c.1}", "2"), ("{a.c.2}", None), ("{a.x}", None), ("{n.x}", None), ("plain", "plain")])
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{a.b:.1%}", "50.0%"),
+        ("{a.c.1}", "2"),
+        ("{a.c.2}", None),
+        ("{a.x}", None),
+        ("{n.x}", None),
+        ("plain", "plain"),
+    ],
+)
 def test_templates_are_filled_from_the_metrics_or_not_at_all(template, expected):
     assert statements.fill(template, {"a": {"b": 0.5, "c": [1, 2]}, "n": None}) == expected
 
 
 def test_an_aim_is_reached_or_missed_and_never_silent_about_what_was_measured():
-    seeds = {"MNIST test accuracy": {"mean": 0.99701, "std": 0.0003}, "pen accuracy": {"mean": 0.9849, "std": 0.002},
-             "calibration error, pen": {"mean": 0.0151, "std": 0.001}, "calibration error, MNIST": {"mean": 0.001, "std": 0.0}}
+    seeds = {
+        "MNIST test accuracy": {"mean": 0.99701, "std": 0.0003},
+        "pen accuracy": {"mean": 0.9849, "std": 0.002},
+        "calibration error, pen": {"mean": 0.0151, "std": 0.001},
+        "calibration error, MNIST": {"mean": 0.001, "std": 0.0},
+    }
     exam = {"seeds": seeds, "test": {"errors": 44, "n": 10_000}, "pen": {"errors": 91, "n": 3_498}}
-    files = {"float32": {"bytes": 2, "latency_ms_median": 0.26}, "int8": {"bytes": 1, "latency_ms_median": 0.25}}
-    light = [{"bytes": size, "validation_errors": wrong, "test_errors": missed} for size, wrong, missed in (
-        (99_000, 20, 49), (100_001, 19, 40), (12_000, 52, 45))]
-    students = {name: {"files": {"float32": {"test_accuracy": accuracy}, "int8": file}} for name, accuracy, file in zip(
-        ("compact27", "tiny9", "micro"), (0.99, 0.99399, 0.9904), light, strict=True)}
-    chosen = {"name": "int8", "test": {"errors": 49, "n": 10_000}, "pen": {"errors": 99, "n": 3_498}}
-    metrics = {"02_training": {"split": {"train_size": 55_000}}, "03_evaluation": exam,
-               "04_optimization": {"files": files, "study_students": students, "chosen": chosen}}
-    found = {aim["label"]: (aim["goal"], aim["value"], aim["reached"]) for aim in statements.aims(metrics)}
+    files = {
+        "float32": {"bytes": 2, "latency_ms_median": 0.26},
+        "int8": {"bytes": 1, "latency_ms_median": 0.25},
+    }
+    light = [
+        {"bytes": size, "validation_errors": wrong, "test_errors": missed}
+        for size, wrong, missed in ((99_000, 20, 49), (100_001, 19, 40), (12_000, 52, 45))
+    ]
+    students = {
+        name: {"files": {"float32": {"test_accuracy": accuracy}, "int8": file}}
+        for name, accuracy, file in zip(
+            ("compact27", "tiny9", "micro"), (0.99, 0.99399, 0.9904), light, strict=True
+        )
+    }
+    chosen = {
+        "name": "int8",
+        "test": {"errors": 49, "n": 10_000},
+        "pen": {"errors": 99, "n": 3_498},
+    }
+    metrics = {
+        "02_training": {"split": {"train_size": 55_000}},
+        "03_evaluation": exam,
+        "04_optimization": {"files": files, "study_students": students, "chosen": chosen},
+    }
+    found = {
+        aim["label"]: (aim["goal"], aim["value"], aim["reached"])
+        for aim in statements.aims(metrics)
+    }
     assert found == {
         "MNIST test accuracy": ("at least 99.70%", "99.70% ± 0.03%", "reached"),
         "pen digits of unseen writers": ("at least 98.5%", "98.5% ± 0.2%", "missed"),
@@ -180,20 +279,43 @@ def test_an_aim_is_reached_or_missed_and_never_silent_about_what_was_measured():
         "calibration error, pen digits": ("at most 1.50%", "1.51% ± 0.10%", "missed"),
         "one image on one thread, in float32": ("at most 0.25 ms", "0.26 ms", "missed"),
         "the same, by the file that the app opens": ("at most 0.25 ms", "0.25 ms", "reached"),
-        "points that this file loses against float32, MNIST": ("at most 0.05 points", "0.05 points", "reached"),
+        "points that this file loses against float32, MNIST": (
+            "at most 0.05 points",
+            "0.05 points",
+            "reached",
+        ),
         "the same, pen digits": ("at most 0.20 points", "0.23 points", "missed"),
-        "the same, MNIST, for an int8 file of at most 100 kB (one seed)": ("at most 0.05 points", "0.05 points", "reached"),
-        "a network of at most 10,000 parameters, MNIST (one seed)": ("at least 99.40%", "99.40%", "missed"),
-        "a network of at most 4,000 parameters, MNIST (one seed)": ("at least 99.00%", "99.04%", "reached")}
-    assert any("98.5% ± 0.2%, missed." in line for line in dict(statements.model_card(metrics))["What we had aimed at"])
+        "the same, MNIST, for an int8 file of at most 100 kB (one seed)": (
+            "at most 0.05 points",
+            "0.05 points",
+            "reached",
+        ),
+        "a network of at most 10,000 parameters, MNIST (one seed)": (
+            "at least 99.40%",
+            "99.40%",
+            "missed",
+        ),
+        "a network of at most 4,000 parameters, MNIST (one seed)": (
+            "at least 99.00%",
+            "99.04%",
+            "reached",
+        ),
+    }
+    assert any(
+        "98.5% ± 0.2%, missed." in line
+        for line in dict(statements.model_card(metrics))["What we had aimed at"]
+    )
 
 
 # The first page and the model card
 
 
 PUBLISHED = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
-TEMPLATES = [*statements.ABSTRACT, *(sentence for _, sentences in statements.MODEL_CARD for sentence in sentences),
-             *(part for card in statements.HEADLINES for part in (card.value, card.detail))]
+TEMPLATES = [
+    *statements.ABSTRACT,
+    *(sentence for _, sentences in statements.MODEL_CARD for sentence in sentences),
+    *(part for card in statements.HEADLINES for part in (card.value, card.detail)),
+]
 
 
 def said(metrics: dict) -> list[str]:
@@ -209,10 +331,20 @@ def test_the_published_run_has_every_number_that_is_spoken_of():
     assert len(statements.surprises(PUBLISHED)) >= 3  # each is said only where it is so
 
 
-@pytest.mark.parametrize("path", ["03_evaluation.test.errors", "03_evaluation.pen.n", "02_training.parameters",
-                                  "03_evaluation.non_digits.refused.share", "04_optimization.files.dynamic_int8.bytes",
-                                  "03_evaluation.pen.errors_per_writer.13", "03_evaluation.pen.errors_per_digit.4",
-                                  "03_evaluation.seeds.pen accuracy.mean", "03_evaluation.seeds.MNIST test accuracy.std"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "03_evaluation.test.errors",
+        "03_evaluation.pen.n",
+        "02_training.parameters",
+        "03_evaluation.non_digits.refused.share",
+        "04_optimization.files.dynamic_int8.bytes",
+        "03_evaluation.pen.errors_per_writer.13",
+        "03_evaluation.pen.errors_per_digit.4",
+        "03_evaluation.seeds.pen accuracy.mean",
+        "03_evaluation.seeds.MNIST test accuracy.std",
+    ],
+)
 def test_a_number_changed_in_the_metrics_changes_what_is_said(path, executed, record):
     changed = copy.deepcopy(PUBLISHED)
     *way, last = path.split(".")
@@ -222,7 +354,9 @@ def test_a_number_changed_in_the_metrics_changes_what_is_said(path, executed, re
     before, after = set(said(PUBLISHED)), set(said(changed))
     assert before != after
     html = report.build(executed, record, changed)
-    assert all(escape(sentence, quote=False) in unescape_quotes(html) for sentence in after - before)
+    assert all(
+        escape(sentence, quote=False) in unescape_quotes(html) for sentence in after - before
+    )
 
 
 def unescape_quotes(html: str) -> str:
@@ -232,13 +366,23 @@ def unescape_quotes(html: str) -> str:
 
 def test_every_work_that_the_notebooks_cite_is_among_the_references():
     listed = (report.TEMPLATE / "references.html").read_text(encoding="utf-8")
-    works = [re.sub(r"<[^>]+>", "", line) for line in listed.splitlines() if line.startswith("<li>")]
+    works = [
+        re.sub(r"<[^>]+>", "", line) for line in listed.splitlines() if line.startswith("<li>")
+    ]
     cited = set()
     for path in (paths.PROJECT / "notebooks").glob("*.ipynb"):
         prose = "".join(line for cell in nbformat.read(path, 4).cells for line in cell.source)
-        cited |= set(re.findall(r"([A-Z][a-zé]+)(?: et al\.| and [A-Z][a-zé]+),? \(?((?:19|20)\d\d)\b", prose))
+        cited |= set(
+            re.findall(
+                r"([A-Z][a-zé]+)(?: et al\.| and [A-Z][a-zé]+),? \(?((?:19|20)\d\d)\b", prose
+            )
+        )
     assert len(cited) > 10
-    assert not [(name, year) for name, year in cited if not any(name in work and f"({year})" in work for work in works)]
+    assert not [
+        (name, year)
+        for name, year in cited
+        if not any(name in work and f"({year})" in work for work in works)
+    ]
 
 
 # Exhibits
@@ -250,8 +394,11 @@ def mistakes() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     labels = np.array([4, 4, 7, *range(10)])
     probabilities = np.eye(10)[[9, 9, 1, *range(10)]] * 0.8 + 0.02
     images = np.random.default_rng(1).random((len(labels), 28, 28))
-    return (evaluation.confusion(labels, probabilities.argmax(1)), images,
-            evaluation.error_table(labels, probabilities, known=[2]))
+    return (
+        evaluation.confusion(labels, probabilities.argmax(1)),
+        images,
+        evaluation.error_table(labels, probabilities, known=[2]),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -275,14 +422,23 @@ def page(chromium):
 def exhibition(mistakes, executed, record, metrics, tmp_path) -> str:
     """A report's address with both exhibits in it."""
     counts, images, errors = mistakes
-    figures = [show.figure_html(b"PNG", "Figure 3.1", "x", "a figure", live=live) for live in
-               (exhibits.confusion(counts, images, errors, "pairs"), exhibits.gallery(images, errors, "errors"))]
+    figures = [
+        show.figure_html(b"PNG", "Figure 3.1", "x", "a figure", live=live)
+        for live in (
+            exhibits.confusion(counts, images, errors, "pairs"),
+            exhibits.gallery(images, errors, "errors"),
+        )
+    ]
     notebook = nbformat.read(executed[1], 4)
     notebook.cells += [new_code_cell("show", outputs=[shown(html=figure)]) for figure in figures]
     nbformat.write(notebook, executed[1])
     html = report.build(executed, record, metrics)
     parsed = Page(html)
-    assert parsed.loads == [] and len(parsed.ids) == len(set(parsed.ids)) and all(image.get("alt") for image in parsed.images)
+    assert (
+        parsed.loads == []
+        and len(parsed.ids) == len(set(parsed.ids))
+        and all(image.get("alt") for image in parsed.images)
+    )
     (tmp_path / "report.html").write_text(html, encoding="utf-8")
     return (tmp_path / "report.html").as_uri()
 
@@ -291,7 +447,11 @@ def test_a_cell_of_the_confusion_matrix_shows_its_images(exhibition, page):
     """Pointed at, tapped and by keyboard; the commonest confusion is open from the start."""
     page.goto(exhibition)
     behind = page.locator(".digits-behind:visible")
-    assert behind.count() == 1 and "4 read as 9: 2" in behind.inner_text() and behind.locator("img").count() == 2
+    assert (
+        behind.count() == 1
+        and "4 read as 9: 2" in behind.inner_text()
+        and behind.locator("img").count() == 2
+    )
     page.locator("label[for=pairs-71]").hover()
     assert behind.count() == 1 and "7 read as 1: 1" in behind.inner_text()
     page.mouse.move(1, 1)

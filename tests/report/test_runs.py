@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digits.report import play
-from digits.report import notebook as runs
-from digits.report import show
 from digits.files import RunError, write_json
+from digits.report import notebook as runs
+from digits.report import play, show
 
 
 @pytest.fixture
@@ -23,11 +22,23 @@ def run(tmp_path, monkeypatch):
 
 
 def test_record_merges_by_notebook_and_takes_numpy(run):
-    run.record(accuracy=np.float32(0.5), counts=np.arange(3), missing=float("nan"), by_digit={np.int64(1): (1, 2)})
+    run.record(
+        accuracy=np.float32(0.5),
+        counts=np.arange(3),
+        missing=float("nan"),
+        by_digit={np.int64(1): (1, 2)},
+    )
     run.record(accuracy=0.75)
     runs.open_run("mine", "01_eda").record(n=3)
-    assert run.metrics == {"03_evaluation": {"accuracy": 0.75, "counts": [0, 1, 2], "missing": None,
-                                             "by_digit": {"1": [1, 2]}}, "01_eda": {"n": 3}}
+    assert run.metrics == {
+        "03_evaluation": {
+            "accuracy": 0.75,
+            "counts": [0, 1, 2],
+            "missing": None,
+            "by_digit": {"1": [1, 2]},
+        },
+        "01_eda": {"n": 3},
+    }
 
 
 def test_record_refuses_what_json_cannot_hold_and_keeps_the_rest(run):
@@ -42,6 +53,7 @@ def test_an_interrupted_write_leaves_the_old_file(run, monkeypatch):
 
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError):
         run.record(n=2)
@@ -65,7 +77,11 @@ def test_a_missing_input_names_the_notebook_that_makes_it(run):
 def test_figures_are_numbered_once_saved_and_described(run, capsys):
     for name in ("first", "second", "first"):
         run.figure(plt.figure(), name, f"About {name}.", "Nothing drawn")
-    assert re.findall(r"Figure \d\.\d", capsys.readouterr().out) == ["Figure 3.1", "Figure 3.2", "Figure 3.1"]
+    assert re.findall(r"Figure \d\.\d", capsys.readouterr().out) == [
+        "Figure 3.1",
+        "Figure 3.2",
+        "Figure 3.1",
+    ]
     files = sorted(path.name for path in run.figures.iterdir())
     assert files == ["03_evaluation-first.png", "03_evaluation-second.png"]
     with pytest.raises(ValueError, match="alternative text"):
@@ -78,17 +94,24 @@ def test_tables_are_numbered_apart_from_figures(run, capsys):
     assert "Table 3.1. Numbers." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("dataset", "expected"), [
-    ({"name": "mnist", "n_train": 60_000}, True), ({"name": "mnist", "n_train": 6_000}, False),
-    ({"name": "digits", "n_train": 60_000}, False), (None, False),
-])
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ({"name": "mnist", "n_train": 60_000}, True),
+        ({"name": "mnist", "n_train": 6_000}, False),
+        ({"name": "digits", "n_train": 60_000}, False),
+        (None, False),
+    ],
+)
 def test_full_size_is_the_whole_of_mnist(run, dataset, expected):
     if dataset:
         write_json(run.path / "metrics.json", {"01_eda": {"dataset": dataset}})
     assert run.full_size is expected
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a b", ".hidden", "x" * 65, "a.", "ä", 3])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "a b", ".hidden", "x" * 65, "a.", "ä", 3]
+)
 def test_unsafe_names_are_refused(run, name):
     with pytest.raises(RunError):
         runs.open_run(name, "01_eda")
@@ -111,7 +134,10 @@ def test_a_notebook_without_its_runner_writes_nothing(run, tmp_path, monkeypatch
 
 def test_metrics_are_readable_json(run):
     run.record(text="ä", n=1)
-    assert json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["03_evaluation"]["text"] == "ä"
+    assert (
+        json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))["03_evaluation"]["text"]
+        == "ä"
+    )
 
 
 def level(height):
@@ -126,24 +152,44 @@ def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
     others = plt.get_fignums()  # that other tests left open
     controls, picture = play.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
     number, handle = controls.children
-    assert handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value  # within its range
+    assert (
+        handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value
+    )  # within its range
     before = picture.value.split("base64,")[1]
     handle.value = 0.5
-    assert "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value and 'alt="one bar"' in picture.value
-    assert picture.value.split("base64,")[1] != before and number.value == 0.5 and number.description == "height"
+    assert (
+        "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value
+        and 'alt="one bar"' in picture.value
+    )
+    assert (
+        picture.value.split("base64,")[1] != before
+        and number.value == 0.5
+        and number.description == "height"
+    )
     number.value = 1
-    assert "<strong>height 1.</strong>" in picture.value and handle.value == 1 and plt.get_fignums() == others
+    assert (
+        "<strong>height 1.</strong>" in picture.value
+        and handle.value == 1
+        and plt.get_fignums() == others
+    )
 
 
 def test_a_slider_leaves_nothing_in_a_report(monkeypatch):
     monkeypatch.setenv("DIGITS_RUNNER", "1")
-    assert play.slider(MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar") is None
+    assert (
+        play.slider(
+            MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar"
+        )
+        is None
+    )
 
 
 def test_a_table_has_one_row_of_headings(monkeypatch):
     """pandas gives the name of an index a row of its own, under empty cells."""
     shown = []
     monkeypatch.setattr(show, "display", shown.append)
-    show.show_table(pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "Table 1.1", "What there is.")
+    show.show_table(
+        pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "Table 1.1", "What there is."
+    )
     head = shown[0].data.split("<thead>")[1].split("</thead>")[0]
     assert head.count("<tr>") == 1 and re.findall(r">([^<>]+)</th>", head) == ["kind", "n"]

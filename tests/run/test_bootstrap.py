@@ -49,6 +49,7 @@ def test_a_half_made_environment_is_made_anew(project, monkeypatch):
 
     def interrupted(command, failure):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(bootstrap, "call", interrupted)
         bootstrap.main([])
@@ -64,6 +65,7 @@ def test_a_failed_update_is_told_and_the_environment_kept(project, monkeypatch, 
 
     def offline(command, failure):
         raise bootstrap.SetupError(failure)
+
     monkeypatch.setattr(bootstrap, "call", offline)
     assert bootstrap.main([]) == 1
     assert "package index" in capsys.readouterr().err
@@ -85,7 +87,9 @@ def test_jupyterlab_starts_without_a_question(project):
     """What we set is in force in the environment and among the settings that JupyterLab has."""
     folder, _ = project
     bootstrap.main([])
-    (name, ours), = json.loads((folder / ".venv/share/jupyter/lab/settings/overrides.d/digits.json").read_text()).items()
+    ((name, ours),) = json.loads(
+        (folder / ".venv/share/jupyter/lab/settings/overrides.d/digits.json").read_text()
+    ).items()
     plugin, schema = name.split(":")
     known = bootstrap.Path(sys.prefix) / f"share/jupyter/lab/schemas/{plugin}/{schema}.json"
     jsonschema.validate(ours, json.loads(known.read_text(encoding="utf-8")))

@@ -10,25 +10,29 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, write_notebook
-from digits.run import causes
-from digits.run import checking
-from digits.run import comparison
-from digits.run import folders
-from digits.run import parameters
 from digits import files as paths
-from digits.run import process
-from digits.run import provenance
-from digits.run import publication
-from digits.run import quantities
-from digits.run import repetition
-from digits.run import command as runner
-from digits.run import tolerances
-from digits.run.comparison import Evidence, Outcome
 from digits.files import RunError, listing, sha256, write_json
+from digits.run import (
+    causes,
+    checking,
+    comparison,
+    folders,
+    parameters,
+    process,
+    provenance,
+    publication,
+    quantities,
+    repetition,
+    tolerances,
+)
+from digits.run import command as runner
+from digits.run.comparison import Evidence, Outcome
 
 # A project of its own with one notebook that does in no time what the real ones do: read data, follow a seed, a recipe
 # in the library, an installed package and the number of threads, and leave a model and numbers.
-PARAMETERS = 'dataset = "auto"  # which\nseed = 1  # a seed\nsize = 100  # bytes\nfail = False  # whether to'
+PARAMETERS = (
+    'dataset = "auto"  # which\nseed = 1  # a seed\nsize = 100  # bytes\nfail = False  # whether to'
+)
 CELLS = [
     "import os, pathlib, random, time\nfrom importlib import metadata\n"
     "from digits import data, recipe\nfrom digits.files import write_json\n"
@@ -41,7 +45,8 @@ CELLS = [
     "    'dataset': {'name': 'mnist', 'source': 'made up', 'hashes': loaded.hashes}, 'loss': loss,\n"
     "    'test': {'accuracy': 1 - wrong / 10_000, 'errors': wrong, 'n': 10_000},\n"
     "    'training_seconds': time.time(), 'latency_ms_median': time.time()}})",
-    "assert not fail"]
+    "assert not fail",
+]
 DATA = """import hashlib
 from digits import files as paths
 class DataError(Exception): ...
@@ -57,17 +62,35 @@ class Project:
     """A checkout of its own: library, lock, one notebook, data, outputs."""
 
     def __init__(self, folder: Path):
-        self.folder, self.outputs, self.reference = folder, folder / "outputs", folder / "outputs/reference"
+        self.folder, self.outputs, self.reference = (
+            folder,
+            folder / "outputs",
+            folder / "outputs/reference",
+        )
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
         """``./run_all.sh`` with ``arguments``, in the environment of these tests."""
         path = os.pathsep.join([str(self.folder / "lib"), str(self.folder / "site")])
-        environment = {**os.environ, "PYTHONPATH": path, "DIGITS_DATA": str(self.folder / "data"), **variables}
-        environment = {name: value for name, value in environment.items() if name != "DIGITS_OUTPUTS"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "DIGITS_DATA": str(self.folder / "data"),
+            **variables,
+        }
+        environment = {
+            name: value for name, value in environment.items() if name != "DIGITS_OUTPUTS"
+        }
         if "OMP_NUM_THREADS" not in variables:
             environment.pop("OMP_NUM_THREADS", None)
-        return subprocess.run([sys.executable, "-P", "-c", _RUNNER, *arguments], env=environment, cwd=self.folder,
-                              capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            [sys.executable, "-P", "-c", _RUNNER, *arguments],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Change a file of the project."""
@@ -80,7 +103,9 @@ class Project:
 def template(tmp_path_factory) -> Project:
     """A committed project with a published run."""
     folder = tmp_path_factory.mktemp("template")
-    shutil.copytree(PROJECT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(
+        PROJECT / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
     for name in ("requirements.lock", "pyproject.toml", "run_all.sh"):
         shutil.copy(PROJECT / name, folder)
     for name in ("data", "site"):
@@ -114,10 +139,14 @@ def project(template, tmp_path) -> Project:
 def test_the_same_again_is_identical_whatever_it_took(project):
     published = listing(project.reference)
     process = project.run("--check")
-    assert process.returncode == 0 and "IDENTICAL" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 0 and "IDENTICAL" in process.stdout, (
+        process.stdout + process.stderr
+    )
     assert "Nothing that is recorded differs" in process.stdout
-    times = [json.loads((folder / "metrics.json").read_text())["01_eda"]["training_seconds"]
-             for folder in (project.reference, project.outputs / "check")]
+    times = [
+        json.loads((folder / "metrics.json").read_text())["01_eda"]["training_seconds"]
+        for folder in (project.reference, project.outputs / "check")
+    ]
     assert times[0] != times[1]
     assert listing(project.reference) == published and not (project.outputs / "latest").exists()
     assert "IDENTICAL" in (project.outputs / "check/comparison.md").read_text()
@@ -125,7 +154,9 @@ def test_the_same_again_is_identical_whatever_it_took(project):
 
 def test_rounding_is_equal_within_the_tolerance_and_the_setting_is_named(project):
     process = project.run("--check", OMP_NUM_THREADS="2")
-    assert process.returncode == 3 and "EQUAL WITHIN THE TOLERANCES" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 3 and "EQUAL WITHIN THE TOLERANCES" in process.stdout, (
+        process.stdout + process.stderr
+    )
     assert "settings: OMP_NUM_THREADS: absent -> 2" in process.stdout
     assert "| 01_eda.test.errors | 40 | 42 | ± 3 | within |" in process.stdout
     assert "models/m.tflite" in process.stdout
@@ -138,18 +169,37 @@ def _another_version(project: Project) -> None:
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: absl-py\nVersion: 99.9.9999\n")
 
 
-@pytest.mark.parametrize(("change", "arguments", "named"), [
-    (lambda project: None, ["--set", "seed=2"], "parameters: 01_eda.seed: 1 -> 2"),
-    (lambda project: (project.folder / "data/pixels").write_bytes(bytes(783) + b"\1"), [], "data: x_train: "),
-    (_another_version, [], "packages: absl-py: "),
-    (lambda project: project.edit("lib/digits/recipe.py", "35", "45"), [], "code: lib/digits/recipe.py; commit: "),
-    (lambda project: project.edit("notebooks/01_eda.ipynb", "recipe.WRONG", "2 * recipe.WRONG"), [],
-     "code: notebooks/01_eda.ipynb; commit: "),
-], ids=["seed", "pixel", "package", "library", "notebook"])
+@pytest.mark.parametrize(
+    ("change", "arguments", "named"),
+    [
+        (lambda project: None, ["--set", "seed=2"], "parameters: 01_eda.seed: 1 -> 2"),
+        (
+            lambda project: (project.folder / "data/pixels").write_bytes(bytes(783) + b"\1"),
+            [],
+            "data: x_train: ",
+        ),
+        (_another_version, [], "packages: absl-py: "),
+        (
+            lambda project: project.edit("lib/digits/recipe.py", "35", "45"),
+            [],
+            "code: lib/digits/recipe.py; commit: ",
+        ),
+        (
+            lambda project: project.edit(
+                "notebooks/01_eda.ipynb", "recipe.WRONG", "2 * recipe.WRONG"
+            ),
+            [],
+            "code: notebooks/01_eda.ipynb; commit: ",
+        ),
+    ],
+    ids=["seed", "pixel", "package", "library", "notebook"],
+)
 def test_a_change_is_different_and_named(project, change, arguments, named):
     change(project)
     process = project.run("--check", *arguments)
-    assert process.returncode == 4 and "\nDIFFERENT." in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 4 and "\nDIFFERENT." in process.stdout, (
+        process.stdout + process.stderr
+    )
     causes_named = process.stdout.split("Likely cause")[1].strip().splitlines()[1:]
     assert len(causes_named) == 1 and causes_named[0].strip().startswith(named)
     assert "| DIFFERENT |" in process.stdout
@@ -164,14 +214,19 @@ def test_a_failed_check_harms_nothing_and_keeps_its_own_status(project):
     assert (project.outputs / "check.failed").is_dir() and not (project.outputs / "check").exists()
 
 
-@pytest.mark.parametrize(("damage", "complaint"), [
-    (lambda folder: shutil.rmtree(folder), "holds no run"),
-    (lambda folder: (folder / "run.json").write_text("{"), "damaged"),
-    (lambda folder: (folder / "run.json").write_text("{}"), "finished run"),
-    (lambda folder: (folder / "metrics.json").unlink(), "missing"),
-    (lambda folder: (folder / "metrics.json").write_text("{}"), "not the recorded one"),
-])
-def test_a_missing_or_damaged_reference_is_told_before_anything_runs(project, monkeypatch, capsys, damage, complaint):
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda folder: shutil.rmtree(folder), "holds no run"),
+        (lambda folder: (folder / "run.json").write_text("{"), "damaged"),
+        (lambda folder: (folder / "run.json").write_text("{}"), "finished run"),
+        (lambda folder: (folder / "metrics.json").unlink(), "missing"),
+        (lambda folder: (folder / "metrics.json").write_text("{}"), "not the recorded one"),
+    ],
+)
+def test_a_missing_or_damaged_reference_is_told_before_anything_runs(
+    project, monkeypatch, capsys, damage, complaint
+):
     damage(project.reference)
     monkeypatch.setattr("digits.files.REFERENCE", project.reference)
     monkeypatch.setattr("digits.files.OUTPUTS", project.outputs)
@@ -189,7 +244,9 @@ def test_a_quick_run_has_its_own_small_reference(project):
     assert sorted(listing(project.outputs / "reference-quick")) == ["metrics.json", "run.json"]
     assert listing(project.reference) == before
     process = project.run("--profile", "quick", "--check")
-    assert process.returncode == 0 and "outputs/reference-quick" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 0 and "outputs/reference-quick" in process.stdout, (
+        process.stdout + process.stderr
+    )
     assert project.run("--run", "reference-quick").returncode == 2
 
 
@@ -210,7 +267,9 @@ def test_publishing_states_the_tolerances_and_leaves_the_comparison_behind(proje
     (project.outputs / "good/comparison.md").write_text("about another run")
     (project.outputs / "good/.study.journal.lock").touch()
     assert project.run("--publish", "good").returncode == 0
-    assert not any((project.reference / name).exists() for name in ("comparison.md", ".study.journal.lock"))
+    assert not any(
+        (project.reference / name).exists() for name in ("comparison.md", ".study.journal.lock")
+    )
     stated = json.loads((project.reference / "run.json").read_text())["tolerances"]
     assert stated["source"] == "defaults" and stated["numbers"]["01_eda.test.errors"] == 3
 
@@ -223,7 +282,9 @@ def test_a_run_is_repeated_from_its_record_alone(project, tmp_path):
     shutil.copy(project.outputs / "latest/run.json", tmp_path / "theirs.json")
     shutil.rmtree(project.outputs / "latest")
     process = project.run("--repeat", str(tmp_path / "theirs.json"))
-    assert process.returncode == 0 and "IDENTICAL" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 0 and "IDENTICAL" in process.stdout, (
+        process.stdout + process.stderr
+    )
     assert "What is different here" not in process.stdout
     again = json.loads((project.outputs / "repeat/run.json").read_text())
     assert again["parameters"]["01_eda"]["seed"] == 5 and again["parameters"]["01_eda"]["size"] == 7
@@ -240,18 +301,31 @@ def test_other_code_is_told_before_the_repetition_which_goes_on(project):
 def test_other_data_end_a_repetition_before_it_begins(project):
     (project.folder / "data/pixels").write_bytes(b"\1" * 784)
     process = project.run("--repeat", str(project.outputs / "good/run.json"))
-    assert process.returncode == 2 and "the data here are not those of that run (x_train: " in process.stderr
+    assert (
+        process.returncode == 2
+        and "the data here are not those of that run (x_train: " in process.stderr
+    )
     assert not list(project.outputs.glob("repeat*"))
 
 
-@pytest.mark.parametrize(("change", "complaint"), [
-    (None, "there is no file"), ("{", "damaged"), ("[]", "damaged"), ('{"name": "voila"}', "no run.json of this project"),
-    ({"status": "failed"}, "did not finish"), ({"profile": "huge"}, "no profile 'huge'"),
-    ({"parameters": {"01_eda": {"speed": 1}}}, "01_eda.speed"), ({"parameters": {"09_more": {"seed": 1}}}, "09_more.seed"),
-    ({"parameters": {"01_eda": {"seed": "one"}}}, "'seed' is of type int"),
-    ({"dataset": {"name": "cifar"}}, "dataset is one of"),
-])
-def test_a_damaged_or_foreign_record_is_refused(template, tmp_path, monkeypatch, capsys, change, complaint):
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (None, "there is no file"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"name": "voila"}', "no run.json of this project"),
+        ({"status": "failed"}, "did not finish"),
+        ({"profile": "huge"}, "no profile 'huge'"),
+        ({"parameters": {"01_eda": {"speed": 1}}}, "01_eda.speed"),
+        ({"parameters": {"09_more": {"seed": 1}}}, "09_more.seed"),
+        ({"parameters": {"01_eda": {"seed": "one"}}}, "'seed' is of type int"),
+        ({"dataset": {"name": "cifar"}}, "dataset is one of"),
+    ],
+)
+def test_a_damaged_or_foreign_record_is_refused(
+    template, tmp_path, monkeypatch, capsys, change, complaint
+):
     monkeypatch.setattr("digits.files.OUTPUTS", tmp_path / "outputs")
     path = tmp_path / "run.json"
     if isinstance(change, dict):
@@ -271,10 +345,15 @@ def test_a_parameter_that_the_record_does_not_know_keeps_its_default_and_is_told
     assert repetition.new_here(record, notebooks) == ["01_eda.size = 100"]
 
 
-@pytest.mark.parametrize("option", [["--set", "seed=2"], ["--profile", "quick"], ["--check"], ["--from", "01"]])
+@pytest.mark.parametrize(
+    "option", [["--set", "seed=2"], ["--profile", "quick"], ["--check"], ["--from", "01"]]
+)
 def test_a_repetition_takes_everything_from_its_record(template, capsys, option):
     with pytest.raises(SystemExit) as stopped:
-        runner.main(["--repeat", str(template.reference / "run.json"), *option], template.folder / "notebooks")
+        runner.main(
+            ["--repeat", str(template.reference / "run.json"), *option],
+            template.folder / "notebooks",
+        )
     assert stopped.value.code == 2
 
 
@@ -284,31 +363,57 @@ def test_the_data_of_a_record_are_looked_for_in_earnest():
     hashes = data.load("digits").hashes
     repetition.check_data({"dataset": {"name": "digits", "hashes": hashes}})
     with pytest.raises(RunError, match="not those of that run .x_test: "):
-        repetition.check_data({"dataset": {"name": "digits", "hashes": hashes | {"x_test": "ab" * 32}}})
+        repetition.check_data(
+            {"dataset": {"name": "digits", "hashes": hashes | {"x_test": "ab" * 32}}}
+        )
 
 
 # What is compared
 
 
-@pytest.mark.parametrize(("keys", "expected"), [
-    (("seconds",), True), (("training_seconds",), True), (("files", "float32", "latency_ms_median"), True),
-    (("augmentation", "seconds", "off"), True), (("runs", 3, "seconds"), True), (("time_ms",), True),
-    (("latency_runs",), False), (("milliseconds_like",), False), (("errors",), False), (("items",), False),
-])
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (("seconds",), True),
+        (("training_seconds",), True),
+        (("files", "float32", "latency_ms_median"), True),
+        (("augmentation", "seconds", "off"), True),
+        (("runs", 3, "seconds"), True),
+        (("time_ms",), True),
+        (("latency_runs",), False),
+        (("milliseconds_like",), False),
+        (("errors",), False),
+        (("items",), False),
+    ],
+)
 def test_durations_are_known_by_their_names(keys, expected):
     assert quantities.is_duration(keys) is expected
 
 
 def test_every_published_time_is_a_duration_and_nothing_else_is():
-    timed = {quantities.group(keys) for keys, _ in quantities.walk(METRICS) if quantities.is_duration(keys)}
+    timed = {
+        quantities.group(keys)
+        for keys, _ in quantities.walk(METRICS)
+        if quantities.is_duration(keys)
+    }
     assert {"02_training.training_seconds", "04_optimization.files.float32.latency_ms_p95"} <= timed
     others = {quantities.group(keys).rpartition(".")[2] for keys in quantities.compared(METRICS)}
-    assert not [name for name in others if any(word in name for word in ("second", "time", "duration", "speed"))]
+    assert not [
+        name
+        for name in others
+        if any(word in name for word in ("second", "time", "duration", "speed"))
+    ]
 
 
 def test_what_durations_decide_is_not_compared_and_other_advice_is():
-    advice = {keys[2] for keys in quantities.compared(METRICS) if keys[:2] == ("04_optimization", "advice")}
-    assert "as good, and the smallest download" in advice and not [purpose for purpose in advice if "fast" in purpose]
+    advice = {
+        keys[2]
+        for keys in quantities.compared(METRICS)
+        if keys[:2] == ("04_optimization", "advice")
+    }
+    assert "as good, and the smallest download" in advice and not [
+        purpose for purpose in advice if "fast" in purpose
+    ]
     assert {"as good, and fast", "the fastest of all"} <= set(METRICS["04_optimization"]["advice"])
 
 
@@ -321,13 +426,22 @@ def _alike(**change) -> Evidence:
 TEST = METRICS["03_evaluation"]["test"]
 
 
-@pytest.mark.parametrize(("change", "outcome"), [
-    ({}, Outcome.IDENTICAL), ({"test": {**TEST, "errors": TEST["errors"] + 1}}, Outcome.WITHIN),
-    ({"test": {**TEST, "errors": 3 * TEST["errors"]}}, Outcome.DIFFERENT), ({"test": None}, Outcome.DIFFERENT),
-    ({"test": {**TEST, "n": TEST["n"] + 1}}, Outcome.DIFFERENT), ({"new": 1}, Outcome.DIFFERENT),
-    ({"errors": {"index": [], "label": [], "first": [], "known": []}}, Outcome.WITHIN),  # which ones, not how many
-    ({"feedback": {"n": 7}}, Outcome.IDENTICAL),
-])
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({}, Outcome.IDENTICAL),
+        ({"test": {**TEST, "errors": TEST["errors"] + 1}}, Outcome.WITHIN),
+        ({"test": {**TEST, "errors": 3 * TEST["errors"]}}, Outcome.DIFFERENT),
+        ({"test": None}, Outcome.DIFFERENT),
+        ({"test": {**TEST, "n": TEST["n"] + 1}}, Outcome.DIFFERENT),
+        ({"new": 1}, Outcome.DIFFERENT),
+        (
+            {"errors": {"index": [], "label": [], "first": [], "known": []}},
+            Outcome.WITHIN,
+        ),  # which ones, not how many
+        ({"feedback": {"n": 7}}, Outcome.IDENTICAL),
+    ],
+)
 def test_each_number_is_held_to_its_tolerance(change, outcome):
     assert comparison.compare(_alike(), _alike(**change)).outcome == outcome
 
@@ -335,46 +449,87 @@ def test_each_number_is_held_to_its_tolerance(change, outcome):
 def test_a_change_of_the_question_is_no_rounding_and_other_bytes_alone_are():
     def evidence(model, seed):
         files = {"models/m.tflite": {"sha256": model}, "report.html": {"sha256": model}}
-        return Evidence("x", {"stages": [], "files": files, "parameters": {"01_eda": {"seed": seed}}}, METRICS)
+        return Evidence(
+            "x", {"stages": [], "files": files, "parameters": {"01_eda": {"seed": seed}}}, METRICS
+        )
+
     assert comparison.compare(evidence("a", 1), evidence("b", 1)).outcome == Outcome.WITHIN
     assert comparison.compare(evidence("a", 1), evidence("b", 2)).outcome == Outcome.DIFFERENT
     assert comparison.compare(evidence("a", 1), evidence("a", 1)).outcome == Outcome.IDENTICAL
     assert "Something in the run is not deterministic" in " ".join(
-        comparison.summary(comparison.compare(evidence("a", 1), evidence("b", 1))).split())
+        comparison.summary(comparison.compare(evidence("a", 1), evidence("b", 1))).split()
+    )
 
 
-@pytest.mark.parametrize(("change", "kind", "words"), [
-    ({"dataset": {"name": "digits"}}, "data", "data set: mnist -> digits"),
-    ({"python": "3.13.1"}, "packages", "Python: 3.11.7 -> 3.13.1"), ({"lock_sha256": "x"}, "packages", "requirements.lock"),
-    ({"machine": {"processor": "other", "cores": 2, "instructions": ["avx"]}}, "hardware", "instructions: avx, fma -> avx"),
-    ({"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}, "settings", "TF_ENABLE_ONEDNN_OPTS: 1 -> 0"),
-    ({"code_files": {"lib/a.py": "2"}, "code": {"commit": "d" * 40}}, "code", "lib/a.py"),
-])
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"dataset": {"name": "digits"}}, "data", "data set: mnist -> digits"),
+        ({"python": "3.13.1"}, "packages", "Python: 3.11.7 -> 3.13.1"),
+        ({"lock_sha256": "x"}, "packages", "requirements.lock"),
+        (
+            {"machine": {"processor": "other", "cores": 2, "instructions": ["avx"]}},
+            "hardware",
+            "instructions: avx, fma -> avx",
+        ),
+        (
+            {"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}},
+            "settings",
+            "TF_ENABLE_ONEDNN_OPTS: 1 -> 0",
+        ),
+        ({"code_files": {"lib/a.py": "2"}, "code": {"commit": "d" * 40}}, "code", "lib/a.py"),
+    ],
+)
 def test_causes_are_found_in_the_records(change, kind, words):
-    record = {"dataset": {"name": "mnist"}, "python": "3.11.7", "packages": {}, "lock_sha256": "y", "stages": [],
-              "machine": {"processor": "one", "cores": 2, "instructions": ["avx", "fma"]},
-              "environment": {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-              "code_files": {"lib/a.py": "1"}, "code": {"commit": "c" * 40}}
-    assert causes.find(record, record | {"environment": {**record["environment"], "TF_CPP_MIN_LOG_LEVEL": "0"}}) == {}
-    assert causes.find(record, record | {"code": {"commit": "d" * 40}}) == {}  # a commit that changed no code
+    record = {
+        "dataset": {"name": "mnist"},
+        "python": "3.11.7",
+        "packages": {},
+        "lock_sha256": "y",
+        "stages": [],
+        "machine": {"processor": "one", "cores": 2, "instructions": ["avx", "fma"]},
+        "environment": {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        "code_files": {"lib/a.py": "1"},
+        "code": {"commit": "c" * 40},
+    }
+    assert (
+        causes.find(
+            record, record | {"environment": {**record["environment"], "TF_CPP_MIN_LOG_LEVEL": "0"}}
+        )
+        == {}
+    )
+    assert (
+        causes.find(record, record | {"code": {"commit": "d" * 40}}) == {}
+    )  # a commit that changed no code
     found = causes.find(record, record | change)
     assert list(found) == [kind] and words in found[kind]
 
 
 def test_two_runs_that_are_there_are_compared_by_a_command(tmp_path, capsys):
-    reference, near, far = (_finished(tmp_path / name, errors) for name, errors in (("a", 35), ("b", 36), ("c", 90)))
+    reference, near, far = (
+        _finished(tmp_path / name, errors) for name, errors in (("a", 35), ("b", 36), ("c", 90))
+    )
     for folder, status in ((reference, 0), (near, 3), (far, 4), (tmp_path / "nowhere", 2)):
         assert checking.main([str(folder), "--reference", str(reference)]) == status
     assert "holds no run" in capsys.readouterr().err
-    assert "| 03_evaluation.test.errors | 35 | 90 | ± 13.9 | DIFFERENT |" in (far / comparison.FILE).read_text()
+    assert (
+        "| 03_evaluation.test.errors | 35 | 90 | ± 13.9 | DIFFERENT |"
+        in (far / comparison.FILE).read_text()
+    )
 
 
 def test_the_differences_come_first_and_the_table_is_cut_on_the_console_only(tmp_path):
     numbers = {"03_evaluation": {"errors_per_digit": [30] * 40}}
     moved = {"03_evaluation": {"errors_per_digit": [31] * 39 + [90]}}
-    result = comparison.compare(Evidence("a", {"stages": []}, numbers), Evidence("b", {"stages": []}, moved))
+    result = comparison.compare(
+        Evidence("a", {"stages": []}, numbers), Evidence("b", {"stages": []}, moved)
+    )
     lines = comparison.table(result, rows=10)
-    assert "DIFFERENT" in lines[2] and lines[-1] == "and 30 more" and len(comparison.table(result)) == 42
+    assert (
+        "DIFFERENT" in lines[2]
+        and lines[-1] == "and 30 more"
+        and len(comparison.table(result)) == 42
+    )
 
 
 # Tolerances
@@ -388,16 +543,27 @@ def test_no_default_is_so_wide_that_it_cannot_fail():
     assert "03_evaluation.test.n" not in table and "02_training.parameters" not in table
     assert "01_eda.dataset.hashes.x_train" not in table
     for keys, value in quantities.compared(METRICS).items():
-        if quantities.group(keys).startswith("03_evaluation.ensemble."):  # read from a committed file: exact
+        if quantities.group(keys).startswith(
+            "03_evaluation.ensemble."
+        ):  # read from a committed file: exact
             assert quantities.group(keys) not in table
         elif quantities.group(keys).endswith((".accuracy", ".errors")):
             assert table[quantities.group(keys)] is not None, quantities.name(keys)
-            assert value == 0 or table[quantities.group(keys)] < max(value, 3), quantities.name(keys)
+            assert value == 0 or table[quantities.group(keys)] < max(value, 3), quantities.name(
+                keys
+            )
 
 
 def test_each_set_has_its_own_number_of_samples():
-    row = {"validation_errors": 58, "validation_n": 5_000, "validation_accuracy": 0.9884, "pen_accuracy": 0.9805,
-           "pen_interval": [0.973, 0.986], "pen_errors": 39, "pen_n": 2_000}
+    row = {
+        "validation_errors": 58,
+        "validation_n": 5_000,
+        "validation_accuracy": 0.9884,
+        "pen_accuracy": 0.9805,
+        "pen_interval": [0.973, 0.986],
+        "pen_errors": 39,
+        "pen_n": 2_000,
+    }
     table = tolerances.default({"04_optimization": {"channels": {"0.5": row}}})
     for kind, n, errors in (("validation", 5_000, 58), ("pen", 2_000, 39)):
         stated = table[f"04_optimization.channels.0.5.{kind}_accuracy"]
@@ -406,33 +572,50 @@ def test_each_set_has_its_own_number_of_samples():
 
 def test_measured_tolerances_are_the_largest_deviation_times_a_factor():
     reference = {"a": {"errors": 30, "loss": [1.0, 2.0], "name": "x", "n": 9}}
-    runs = [{"a": {"errors": 33, "loss": [1.0, 2.5], "name": "x", "n": 9}},
-            {"a": {"errors": 28, "loss": [1.25, 2.0], "name": "y", "n": 9}}]
+    runs = [
+        {"a": {"errors": 33, "loss": [1.0, 2.5], "name": "x", "n": 9}},
+        {"a": {"errors": 28, "loss": [1.25, 2.0], "name": "y", "n": 9}},
+    ]
     table = tolerances.measured(reference, runs, factor=2)
     assert table == {"a.errors": 6, "a.loss.*": 1, "a.name": None}
     for number, before, now in (("a.errors", 30, 33), ("a.loss.*", 2.0, 2.5), ("a.name", "x", "y")):
         assert tolerances.agrees(before, now, table[number])
-    assert not tolerances.agrees(30, 37, table["a.errors"]) and not tolerances.agrees(9, 10, table.get("a.n", 0))
+    assert not tolerances.agrees(30, 37, table["a.errors"]) and not tolerances.agrees(
+        9, 10, table.get("a.n", 0)
+    )
 
 
 def _finished(folder: Path, errors: int, **record) -> Path:
     folder.mkdir(parents=True)
-    write_json(folder / "metrics.json", {"03_evaluation": {"test": {"errors": errors, "n": 10_000}}})
+    write_json(
+        folder / "metrics.json", {"03_evaluation": {"test": {"errors": errors, "n": 10_000}}}
+    )
     files = {"metrics.json": {"sha256": sha256(folder / "metrics.json")}}
     write_json(folder / "run.json", {"status": "finished", "stages": [], "files": files, **record})
     return folder
 
 
 def test_the_command_writes_measured_tolerances_into_the_reference(tmp_path, capsys):
-    reference, one, other = (_finished(tmp_path / name, errors, environment={"OMP_NUM_THREADS": name})
-                             for name, errors in (("2", 35), ("1", 48), ("4", 31)))
+    reference, one, other = (
+        _finished(tmp_path / name, errors, environment={"OMP_NUM_THREADS": name})
+        for name, errors in (("2", 35), ("1", 48), ("4", 31))
+    )
     seed = _finished(tmp_path / "seed", 60, parameters={"01_eda": {"seed": 2}})
     arguments = ["--reference", str(reference), "--write", str(one)]
-    assert tolerances.main([*arguments, str(other)]) == 0 and "03_evaluation.test.errors: 26" in capsys.readouterr().out
+    assert (
+        tolerances.main([*arguments, str(other)]) == 0
+        and "03_evaluation.test.errors: 26" in capsys.readouterr().out
+    )
     stated = json.loads((reference / "run.json").read_text())["tolerances"]
     assert stated["numbers"]["03_evaluation.test.errors"] == 26 and "2 runs" in stated["source"]
-    assert comparison.compare(comparison.read(reference), comparison.read(other)).outcome == Outcome.WITHIN
-    assert tolerances.main([*arguments, str(seed)]) == 2 and "parameters: 01_eda.seed" in capsys.readouterr().err
+    assert (
+        comparison.compare(comparison.read(reference), comparison.read(other)).outcome
+        == Outcome.WITHIN
+    )
+    assert (
+        tolerances.main([*arguments, str(seed)]) == 2
+        and "parameters: 01_eda.seed" in capsys.readouterr().err
+    )
 
 
 # What run.json records for it
@@ -440,17 +623,33 @@ def test_the_command_writes_measured_tolerances_into_the_reference(tmp_path, cap
 
 def test_the_record_names_every_file_of_code_and_nothing_that_python_makes():
     files = provenance.code_files()
-    assert {"lib/digits/recognizer/ink.py", "notebooks/02_training.ipynb", "run_all.sh", "pyproject.toml"} <= files.keys()
-    assert files["lib/digits/recognizer/ink.py"] == sha256(PROJECT / "lib/digits/recognizer/ink.py") and "requirements.lock" not in files
-    assert not [name for name in files if "__pycache__" in name or ".ipynb_checkpoints" in name or "egg-info" in name]
+    assert {
+        "lib/digits/recognizer/ink.py",
+        "notebooks/02_training.ipynb",
+        "run_all.sh",
+        "pyproject.toml",
+    } <= files.keys()
+    assert (
+        files["lib/digits/recognizer/ink.py"] == sha256(PROJECT / "lib/digits/recognizer/ink.py")
+        and "requirements.lock" not in files
+    )
+    assert not [
+        name
+        for name in files
+        if "__pycache__" in name or ".ipynb_checkpoints" in name or "egg-info" in name
+    ]
 
 
 def test_what_the_kernels_compute_with_is_recorded_even_when_nobody_set_it(monkeypatch):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     with process.kernel_environment():
         inherited = provenance.environment()
-    code = "import os; from digits.training import backend; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
-    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    code = (
+        "import os; from digits.training import backend; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    )
+    alone = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert inherited["TF_ENABLE_ONEDNN_OPTS"] == alone
 
 

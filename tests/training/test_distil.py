@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from digits.training import distillation as distil
-from digits.training import networks as models
-from digits.training import fit as training
-from digits.training.backend import keras, tf
 from digits.recognizer.calibration import energy
+from digits.training import distillation as distil
+from digits.training import fit as training
+from digits.training import networks as models
+from digits.training.backend import keras, tf
 from toys import bars
 
 
 def constant(logits):
     """A teacher that answers every image with the same logits (10,)."""
     image = keras.Input((28, 28, 1))
-    answer = keras.layers.Dense(10, kernel_initializer="zeros", name="logits")(keras.layers.Flatten()(image))
+    answer = keras.layers.Dense(10, kernel_initializer="zeros", name="logits")(
+        keras.layers.Flatten()(image)
+    )
     net = keras.Model(image, keras.layers.Activation("softmax", name="probabilities")(answer))
     net.get_layer("logits").bias.assign(logits)
     return net
@@ -56,9 +58,13 @@ def test_a_student_reads_and_refuses_as_its_teacher_does_whatever_the_labels_say
     teacher, student = models.build("keras_example"), models.build("keras_example")
     training.fit(teacher, x, y, (x, y), config, non_digits=noise[:100])
     weights = [weight.copy() for weight in teacher.get_weights()]
-    training.fit(student, x, y[::-1], (x, y), config, non_digits=noise[:100], **distil.lesson(teacher))
+    training.fit(
+        student, x, y[::-1], (x, y), config, non_digits=noise[:100], **distil.lesson(teacher)
+    )
     net = models.logits_model(student)
     digits, others = (net.predict(some, verbose=0) for some in (x, noise[100:]))
     assert (digits.argmax(1) == y.argmax(1)).mean() > 0.95
     assert (energy(others) < 0).mean() > 0.9 and (energy(digits) > 0).mean() > 0.9
-    assert all(np.array_equal(a, b) for a, b in zip(weights, teacher.get_weights(), strict=True))  # it only teaches
+    assert all(
+        np.array_equal(a, b) for a, b in zip(weights, teacher.get_weights(), strict=True)
+    )  # it only teaches

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from digits.training import ablation as experiments
-from digits.training import networks as models
 from digits import files
-from digits.training import fit as training
 from digits.data import unipen
 from digits.data.augmentation import NONE, Augmentation
+from digits.training import ablation as experiments
+from digits.training import fit as training
+from digits.training import networks as models
 from toys import bars
 
 CONFIG = training.TrainingConfig(epochs=1, batch_size=20, seed=3)
@@ -38,11 +38,21 @@ def test_every_change_changes_one_thing():
         different = [key for key in vars(whole) if getattr(one, key) != getattr(whole, key)]
         assert len(different) == 1, name
         if different == ["augmentation"]:
-            changed = [part for part, value in vars(one.augmentation).items() if value != getattr(whole.augmentation, part)]
+            changed = [
+                part
+                for part, value in vars(one.augmentation).items()
+                if value != getattr(whole.augmentation, part)
+            ]
             assert len(changed) == 1 and getattr(one.augmentation, changed[0]) == 0
             parts |= set(changed)
         if different == ["config"]:
-            assert sum(a != b for a, b in zip(vars(one.config).values(), vars(CONFIG).values(), strict=True)) == 1
+            assert (
+                sum(
+                    a != b
+                    for a, b in zip(vars(one.config).values(), vars(CONFIG).values(), strict=True)
+                )
+                == 1
+            )
     assert parts == set(vars(Augmentation()))
 
 
@@ -50,20 +60,37 @@ def test_the_conditions_reach_the_training(images, sets, monkeypatch):
     """What arrives at ``fit``: labels, non-digits, augmentation, schedule."""
     x, y = images
     seen = {}
-    monkeypatch.setattr(training, "fit", lambda model, x, y, judge, config, mixture, non_digits, title: seen.update(
-        y=y, config=config, mixture=mixture, others=non_digits, title=title, dropout=model.get_layer("dropout_1").rate))
+    monkeypatch.setattr(
+        training,
+        "fit",
+        lambda model, x, y, judge, config, mixture, non_digits, title: seen.update(
+            y=y,
+            config=config,
+            mixture=mixture,
+            others=non_digits,
+            title=title,
+            dropout=model.get_layer("dropout_1").rate,
+        ),
+    )
     for name, condition in experiments.conditions(CONFIG).items():
         experiments.train("keras_example", x, y, sets, condition, name)
         assert (seen["others"] is None) == (name == "no non-digits"), name
         assert (seen["mixture"] is None) == (name == experiments.NO_AUGMENTATION)
-        assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(seen["y"].sum(1), 1)
+        assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(
+            seen["y"].sum(1), 1
+        )
         assert (seen["dropout"] == 0) == (name == "no dropout") and seen["title"] == name
     assert len(experiments.non_digits(x, y, 1)) == 12
 
 
 def test_a_constant_learning_rate_stays_at_its_peak():
-    rates = {decay: [float(training.schedule(training.TrainingConfig(decay=decay), 100)(step)) for step in (15, 50, 99)]
-             for decay in (True, False)}
+    rates = {
+        decay: [
+            float(training.schedule(training.TrainingConfig(decay=decay), 100)(step))
+            for step in (15, 50, 99)
+        ]
+        for decay in (True, False)
+    }
     assert rates[False] == pytest.approx([3e-3] * 3, rel=1e-3)
     assert rates[True][2] < rates[True][1] < rates[True][0] == pytest.approx(3e-3, rel=1e-3)
     cold = training.schedule(training.TrainingConfig(warmup=0.0), 100)
@@ -71,7 +98,10 @@ def test_a_constant_learning_rate_stays_at_its_peak():
 
 
 def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatch):
-    jobs = {name: ("micro", experiments.Condition(CONFIG, None, non_digits=False)) for name in ("a", "b")}
+    jobs = {
+        name: ("micro", experiments.Condition(CONFIG, None, non_digits=False))
+        for name in ("a", "b")
+    }
     whole = experiments.repeat(jobs, [1, 2], *images, sets)
     real, calls = experiments.train, []
 
@@ -88,24 +118,42 @@ def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatc
     resumed = experiments.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
     assert len(calls) == 5
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
-    assert not resumed["validation_errors"].where(resumed["seed"] == 1).equals(resumed["validation_errors"])
+    assert (
+        not resumed["validation_errors"]
+        .where(resumed["seed"] == 1)
+        .equals(resumed["validation_errors"])
+    )
 
 
 def rows(accuracies):
     """Runs of made-up accuracies on 1,000 images: {name: one for each seed}."""
-    return pd.DataFrame([{"name": name, "seed": seed, "validation_accuracy": value, "validation_n": 1000,
-                          "validation_errors": round(1000 * (1 - value))}
-                         for name, values in accuracies.items() for seed, value in enumerate(values)])
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "seed": seed,
+                "validation_accuracy": value,
+                "validation_n": 1000,
+                "validation_errors": round(1000 * (1 - value)),
+            }
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        ]
+    )
 
 
 def test_effects_are_paired_by_seed_and_their_interval_is_students():
     base = np.array([0.98, 0.97, 0.99])
     gains = {"better": np.array([0.004, 0.006, 0.005]), "same": np.array([0.001, -0.001, 0.0])}
-    table = experiments.effects(rows({experiments.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
-                                "validation")
+    table = experiments.effects(
+        rows({experiments.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
+        "validation",
+    )
     assert list(table.index) == ["better", "same"] and (table["seeds"] == 3).all()
     np.testing.assert_allclose(table["points"], [0.5, 0.0], atol=1e-9)
-    spread = np.sqrt((np.var(100 * gains["better"], ddof=1) + np.var(100 * gains["same"], ddof=1)) / 2)
+    spread = np.sqrt(
+        (np.var(100 * gains["better"], ddof=1) + np.var(100 * gains["same"], ddof=1)) / 2
+    )
     width = stats.t.ppf(0.975, 4) * spread / np.sqrt(3)
     np.testing.assert_allclose(table["high"] - table["points"], width)
     assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
@@ -113,7 +161,9 @@ def test_effects_are_paired_by_seed_and_their_interval_is_students():
 
 
 def test_a_single_seed_leaves_what_counting_leaves_open():
-    table = experiments.effects(rows({experiments.EVERYTHING: [0.98], "worse": [0.95]}), "validation")
+    table = experiments.effects(
+        rows({experiments.EVERYTHING: [0.98], "worse": [0.95]}), "validation"
+    )
     assert table.loc["worse", "points"] == pytest.approx(-3)
     assert table.loc["worse", "high"] + 3 == pytest.approx(100 * 1.96 * np.sqrt(20 + 50) / 1000)
 

@@ -20,16 +20,16 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
+from test_app import kernel_of
 
 import browser
 import services
 import writer
-from digits.app import feedback
 from digits import files as paths
+from digits.app import feedback
 from digits.app.app import App
 from digits.app.feedback import FeedbackError, Store
 from digits.recognizer.model import Recognizer, RecognizerError
-from test_app import kernel_of
 
 HERE = Path(__file__).parent
 ONE = [(140, y) for y in range(40, 241, 20)]
@@ -37,8 +37,13 @@ ONE = [(140, y) for y in range(40, 241, 20)]
 
 def run_python(code: str, *arguments: object, **options) -> subprocess.Popen:
     """A program of a few lines that finds the tests' modules."""
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=HERE, text=True,
-                            stdout=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=HERE,
+        text=True,
+        stdout=subprocess.PIPE,
+        **options,
+    )
 
 
 def all_of(url: str) -> list[dict]:
@@ -46,7 +51,8 @@ def all_of(url: str) -> list[dict]:
     records = Store.open(url).records()
     for record in records:
         assert {name: record[name] for name in writer.GIVEN if name != "run"} == {
-            name: value for name, value in writer.GIVEN.items() if name != "run"}
+            name: value for name, value in writer.GIVEN.items() if name != "run"
+        }
         np.testing.assert_allclose(record["strokes"][0], writer.STROKES[0])
     return records
 
@@ -74,16 +80,26 @@ def test_twenty_writers_of_which_eight_are_killed(tmp_path):
     for number, log in enumerate(logs):
         fate = "killed" if number < 8 else "done"
         with log.open("wb") as output:
-            processes.append(subprocess.Popen([sys.executable, "-c", ADD_FOR_EVER, url, str(number), fate], cwd=HERE,
-                                              stdout=output))
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", ADD_FOR_EVER, url, str(number), fate],
+                    cwd=HERE,
+                    stdout=output,
+                )
+            )
     for number, process in enumerate(processes[:8]):
-        browser.until(lambda n=number: logs[n].stat().st_size > 10 * n, 120, "a writer's first records")
+        browser.until(
+            lambda n=number: logs[n].stat().st_size > 10 * n, 120, "a writer's first records"
+        )
         process.kill()
     assert [process.wait(240) for process in processes] == [-signal.SIGKILL] * 8 + [0] * 12
     acknowledged = [{int(line) for line in log.read_text().split("\n")[:-1]} for log in logs]
     kept = all_of(url)
     assert set().union(*acknowledged) <= {record["id"] for record in kept}
-    assert all(len(one) == 10 for one in acknowledged[8:]) and len(kept) <= sum(map(len, acknowledged)) + 8
+    assert (
+        all(len(one) == 10 for one in acknowledged[8:])
+        and len(kept) <= sum(map(len, acknowledged)) + 8
+    )
     with sqlite3.connect(tmp_path / "feedback.sqlite3") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -95,8 +111,12 @@ def test_an_export_that_is_killed_leaves_the_old_one(tmp_path, wait):
     for _ in range(20):
         store.add(**writer.GIVEN, strokes=writer.STROKES)
     store.export_npz(target)
-    process = run_python("import sys\nfrom digits.app.feedback import Store\nstore = Store.open(sys.argv[1])\nprint(flush=True)\n"
-                         "while True: store.export_npz(sys.argv[2])", url, target)
+    process = run_python(
+        "import sys\nfrom digits.app.feedback import Store\nstore = Store.open(sys.argv[1])\nprint(flush=True)\n"
+        "while True: store.export_npz(sys.argv[2])",
+        url,
+        target,
+    )
     process.stdout.readline()
     time.sleep(wait)
     process.kill()
@@ -142,8 +162,15 @@ def on_a_small_disk(tmp_path: Path, script: str, size: str = "300k") -> str:
     disk.mkdir()
     known = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
     whole = f"mount -t tmpfs -o size={size} none {disk} && {{ {script}\n}}; cp -r {disk} {kept}"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", whole], capture_output=True, text=True, timeout=300, cwd=HERE,
-                          env={**os.environ, "disk": str(disk), "PYTHONPATH": known}, check=False)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", whole],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=HERE,
+        env={**os.environ, "disk": str(disk), "PYTHONPATH": known},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -151,8 +178,12 @@ def on_a_small_disk(tmp_path: Path, script: str, size: str = "300k") -> str:
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
     program = tmp_path / "fill.py"
     program.write_text(FILL)
-    *numbers, words, _files = on_a_small_disk(tmp_path, shlex.join([sys.executable, str(program)]) + " $disk").splitlines()
-    kept = {record["id"] for record in all_of(f"sqlite:///{tmp_path / 'kept' / 'feedback.sqlite3'}")}
+    *numbers, words, _files = on_a_small_disk(
+        tmp_path, shlex.join([sys.executable, str(program)]) + " $disk"
+    ).splitlines()
+    kept = {
+        record["id"] for record in all_of(f"sqlite:///{tmp_path / 'kept' / 'feedback.sqlite3'}")
+    }
     assert len(numbers) > 10 and words.endswith("the disk is full.")
     assert set(map(int, numbers)) <= kept and len(kept) <= len(numbers) + 1
 
@@ -161,8 +192,10 @@ def test_a_read_only_disk_is_named_and_what_is_there_can_be_used(tmp_path):
     """Outputs that cannot be written, as a container has them: recognition works, feedback says why it does not."""
     program = tmp_path / "use.py"
     program.write_text(USE)
-    script = (f"mkdir $disk/latest && cp -r {shlex.quote(str(paths.REFERENCE))}/models $disk/latest && "
-              f"mount -o remount,ro $disk && {shlex.join([sys.executable, str(program)])} $disk")
+    script = (
+        f"mkdir $disk/latest && cp -r {shlex.quote(str(paths.REFERENCE))}/models $disk/latest && "
+        f"mount -o remount,ro $disk && {shlex.join([sys.executable, str(program)])} $disk"
+    )
     digit, words = on_a_small_disk(tmp_path, script, "30m").splitlines()
     assert digit == "1" and words.endswith("it is read-only.") and str(tmp_path) not in words
 
@@ -176,7 +209,9 @@ def test_an_unreadable_model_is_said_in_words(tmp_path, monkeypatch):
         file = tmp_path / "latest" / "models" / name
         file.unlink()
         file.symlink_to("/proc/self/mem")  # a file that is there and fails to be read
-        with pytest.raises(RecognizerError, match=f"{name} cannot be used .{os.strerror(errno.EIO)}") as caught:
+        with pytest.raises(
+            RecognizerError, match=f"{name} cannot be used .{os.strerror(errno.EIO)}"
+        ) as caught:
             Recognizer.load(run="latest")
         assert str(tmp_path) not in str(caught.value)
 
@@ -192,9 +227,16 @@ def test_a_model_that_is_lost_while_the_app_runs(tmp_path, monkeypatch):
         tell(app, ["model", "int8"])
         said = app._message.value
         shutil.rmtree(tmp_path / "latest")
-        tell(app, ["model", "float16"], ["down", *ONE[0], None], ["move", *[value for point in ONE for value in point]], ["up"])
+        tell(
+            app,
+            ["model", "float16"],
+            ["down", *ONE[0], None],
+            ["move", *[value for point in ONE for value in point]],
+            ["up"],
+        )
         await asyncio.sleep(0.3)
         return said, app
+
     said, app = play_out(play())
     assert "is no LiteRT model that can be used" in said and app.shown.text == "1"
 
@@ -204,6 +246,7 @@ def tell(app: App, *operations: list) -> None:
 
 
 # --- Clocks ----------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_no_timeout_follows_a_clock_that_is_set(jump, monkeypatch):
@@ -216,6 +259,7 @@ def test_no_timeout_follows_a_clock_that_is_set(jump, monkeypatch):
         tell(app, ["example", "5"])
         await asyncio.sleep(2)
         return app
+
     assert play_out(play()).shown.text == "5"
 
 
@@ -223,12 +267,17 @@ def test_feedback_keeps_its_order_when_the_clock_is_put_back(tmp_path, monkeypat
     store = Store.open(f"sqlite:///{tmp_path / 'feedback.sqlite3'}")
     real = feedback.datetime
     for year in (2030, 2001, 2024):
-        monkeypatch.setattr(feedback, "datetime", type("Clock", (), {"now": lambda tz, year=year: real(year, 1, 1, tzinfo=tz)}))
+        monkeypatch.setattr(
+            feedback,
+            "datetime",
+            type("Clock", (), {"now": lambda tz, year=year: real(year, 1, 1, tzinfo=tz)}),
+        )
         store.add(**writer.GIVEN, strokes=writer.STROKES)
     assert [record["created"].year for record in store.records()] == [2030, 2001, 2024]
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def postgres():
@@ -249,12 +298,17 @@ def test_postgresql_keeps_what_was_acknowledged_through_a_sigkill(running):
     be added by whoever had the store open."""
     store = Store.open(running.url)
     number = store.add(**writer.GIVEN, strokes=writer.STROKES)
-    processes = [run_python(ADD_FOR_EVER, running.url, k, "killed", stderr=subprocess.STDOUT) for k in range(4)]
+    processes = [
+        run_python(ADD_FOR_EVER, running.url, k, "killed", stderr=subprocess.STDOUT)
+        for k in range(4)
+    ]
     acknowledged = {number} | {int(process.stdout.readline()) for process in processes}
     time.sleep(0.5)
     running.kill()
     for process in processes:
-        told = process.stdout.read()  # communicate() would miss what the first readline() has taken in
+        told = (
+            process.stdout.read()
+        )  # communicate() would miss what the first readline() has taken in
         process.wait(60)
         acknowledged |= {int(line) for line in told.splitlines() if line.isdigit()}
         assert process.returncode == 1 and "FeedbackError: The feedback was not stored" in told
@@ -264,12 +318,16 @@ def test_postgresql_keeps_what_was_acknowledged_through_a_sigkill(running):
     running.start()
     kept = {record["id"] for record in all_of(running.url)}
     assert acknowledged <= kept and len(kept) <= len(acknowledged) + 4
-    assert store.add(**writer.GIVEN, strokes=writer.STROKES) > max(kept) and store.summary()["n"] == len(kept) + 1
+    assert (
+        store.add(**writer.GIVEN, strokes=writer.STROKES) > max(kept)
+        and store.summary()["n"] == len(kept) + 1
+    )
 
 
 def test_two_servers_whose_first_feedback_comes_at_the_same_moment(running):
     """One is about to commit the table when the other finds none: PostgreSQL's "if not exists" fails then."""
     import psycopg
+
     with psycopg.connect(running.url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("CREATE DATABASE first")
     url = running.url.replace("/postgres", "/first")
@@ -312,7 +370,10 @@ def test_drawing_goes_on_while_postgresql_dies_and_comes_back(running, chromium)
         assert "the server does not answer" in page.locator(".digits-message").inner_text()
         browser.clear(page)
         browser.draw(page, [ONE])
-        assert browser.settled(page, len(ONE))["text"] == "1" and not page.locator(".digits-lost").count()
+        assert (
+            browser.settled(page, len(ONE))["text"] == "1"
+            and not page.locator(".digits-lost").count()
+        )
         running.start()
         page.click(".digits-right")
         page.wait_for_selector("text=It is kept", timeout=30_000)
@@ -329,7 +390,11 @@ def test_a_busy_database_does_not_stop_the_pen(tmp_path, monkeypatch):
 
     async def play():
         app = App(Recognizer.load(run="reference"))
-        stroke = ["down", *ONE[0], None], ["move", *[value for point in ONE for value in point]], ["up"]
+        stroke = (
+            ["down", *ONE[0], None],
+            ["move", *[value for point in ONE for value in point]],
+            ["up"],
+        )
         tell(app, *stroke)
         await asyncio.sleep(0.2)
         other.execute("BEGIN IMMEDIATE")
@@ -345,12 +410,14 @@ def test_a_busy_database_does_not_stop_the_pen(tmp_path, monkeypatch):
             if "It is kept" in note.value:
                 return
         raise AssertionError(note.value)
+
     play_out(play())
     other.close()
     assert len(Store.open().records()) == 1
 
 
 # --- Kernels that are killed -----------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -394,7 +461,8 @@ def test_a_kernel_killed_in_the_middle_of_a_stroke(page):
     for point in rest[1:]:
         page.mouse.move(*point)
     shown = page.locator(".digits-overlay").evaluate(
-        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 == 3 && v > 100)")
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 == 3 && v > 100)"
+    )
     assert shown
     page.wait_for_selector(".digits-lost", timeout=20_000)
     page.mouse.up()
@@ -405,8 +473,15 @@ def test_a_kernel_killed_in_the_middle_of_an_upload(page):
     """Eleven megabytes are on their way; the page neither waits for ever nor says that they arrived."""
     kernel = kernel_of(page)
     os.kill(kernel, signal.SIGSTOP)  # so that it cannot be done before it dies
-    page.set_input_files(".digits-upload input", {"name": "large.png", "mimeType": "image/png", "buffer": bytes(11_000_000)})
-    browser.until(lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") > 3, 30, "an upload under way")
+    page.set_input_files(
+        ".digits-upload input",
+        {"name": "large.png", "mimeType": "image/png", "buffer": bytes(11_000_000)},
+    )
+    browser.until(
+        lambda: page.evaluate("[...digitsApp.apps.values()][0].sent.length") > 3,
+        30,
+        "an upload under way",
+    )
     os.kill(kernel, signal.SIGKILL)
     page.wait_for_selector(".digits-lost", timeout=20_000)
     browser.wait(page, "document.querySelector('.digits-progress').hidden", seconds=20)

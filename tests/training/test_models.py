@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from digits.training import compression as compress
 from digits import evaluation
+from digits.data.augmentation import Augmentation
+from digits.recognizer.calibration import energy, softmax
+from digits.training import compression as compress
+from digits.training import fit as training
 from digits.training import lenet
 from digits.training import networks as models
-from digits.training import fit as training
-from digits.data.augmentation import Augmentation
 from digits.training.backend import keras
-from digits.recognizer.calibration import energy, softmax
 from digits.training.fit import TrainingConfig
 from toys import bars
 
@@ -33,19 +33,35 @@ def test_known_counts():
     """By hand: 26*26*9*32 + 11*11*9*32*64 + 5*5*64*10 multiplies; 34,826 parameters on keras.io."""
     example = models.build("keras_example")
     assert example.count_params() == 34_826
-    assert models.count_multiplies(example) == 26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 5 * 5 * 64 * 10
+    assert (
+        models.count_multiplies(example)
+        == 26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 5 * 5 * 64 * 10
+    )
 
 
 def test_lenet_has_the_papers_weights_and_connections():
     """LeCun et al. 1998: 156, 12, 1,516, 32, 48,120 and 10,164 trainable weights from C1 to F6, 60,000 in all."""
     net = models.build("lenet5")
-    counts = [sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights) for layer in net.layers]
+    counts = [
+        sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
+        for layer in net.layers
+    ]
     assert [count for count in counts if count] == [156, 12, 1_516, 32, 48_120, 10_164]
     (table,) = [layer for layer in net.layers if isinstance(layer, lenet.TableConvolution)]
     kernel = table.dense_kernel.numpy()
     connected = np.abs(kernel).sum((0, 1)) > 0
-    assert connected.sum(0).tolist() == [3] * 6 + [4] * 9 + [6] and connected.sum(1).tolist() == [10] * 6
-    assert connected[:, 0].tolist() == [True] * 3 + [False] * 3 and connected[:, 14].tolist() == [1, 0, 1, 1, 0, 1]
+    assert (
+        connected.sum(0).tolist() == [3] * 6 + [4] * 9 + [6]
+        and connected.sum(1).tolist() == [10] * 6
+    )
+    assert connected[:, 0].tolist() == [True] * 3 + [False] * 3 and connected[:, 14].tolist() == [
+        1,
+        0,
+        1,
+        1,
+        0,
+        1,
+    ]
     by_hand = 784 * 25 * 6 + 196 * 6 + 100 * 25 * 6 * 16 + 25 * 16 + 400 * 120 + 120 * 84 + 84 * 10
     assert models.count_multiplies(net) == by_hand
 
@@ -77,9 +93,15 @@ def litert_multiplies(path):
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for op in interpreter._get_ops_details():
-        sides = {"CONV_2D": slice(1, 4), "DEPTHWISE_CONV_2D": slice(1, 3), "FULLY_CONNECTED": slice(1, 2)}.get(op["op_name"])
+        sides = {
+            "CONV_2D": slice(1, 4),
+            "DEPTHWISE_CONV_2D": slice(1, 3),
+            "FULLY_CONNECTED": slice(1, 2),
+        }.get(op["op_name"])
         if sides:
-            total += int(np.prod(shapes[op["outputs"][0]])) * int(np.prod(shapes[op["inputs"][1]][sides]))
+            total += int(np.prod(shapes[op["outputs"][0]])) * int(
+                np.prod(shapes[op["inputs"][1]][sides])
+            )
     return total
 
 
@@ -96,12 +118,18 @@ def test_every_network_is_the_same_after_saving(name, tmp_path):
     model = models.build(name)
     models.save(model, tmp_path / "model.keras")
     x = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
-    np.testing.assert_allclose(models.load(tmp_path / "model.keras").predict(x, verbose=0), model.predict(x, verbose=0),
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        models.load(tmp_path / "model.keras").predict(x, verbose=0),
+        model.predict(x, verbose=0),
+        atol=1e-6,
+    )
 
 
 def test_the_smallest_networks_are_as_small_as_they_claim():
-    assert models.build("tiny").count_params() <= 10_000 and models.build("micro").count_params() <= 4_000
+    assert (
+        models.build("tiny").count_params() <= 10_000
+        and models.build("micro").count_params() <= 4_000
+    )
 
 
 def test_unknown_network_is_refused():
@@ -126,13 +154,23 @@ def fit(toy, **options):
     model = models.build("keras_example")
     x, y = toy
     config = TrainingConfig(**{"epochs": 2, "seed": 5} | options)
-    history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, Augmentation(styles=0).scaled(0.1))
+    history = training.fit(
+        model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, Augmentation(styles=0).scaled(0.1)
+    )
     return model, history
 
 
 def test_training_learns_and_repeats_to_the_bit(toy):
     first, history = fit(toy)
-    assert list(history) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
+    assert list(history) == [
+        "epoch",
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+        "learning_rate",
+        "seconds",
+    ]
     assert history["val_accuracy"].iloc[-1] > 0.9
     second, again = fit(toy)
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
@@ -154,13 +192,24 @@ def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
     model = models.build("lenet5")
     x, y = toy
     config = TrainingConfig(epochs=8, patience=2, seed=5)
-    history = training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), config, checkpoint=tmp_path / "best.keras",
-                           callbacks=[Ruin()])
+    history = training.fit(
+        model,
+        x[:1000],
+        y[:1000],
+        (x[1000:], y[1000:]),
+        config,
+        checkpoint=tmp_path / "best.keras",
+        callbacks=[Ruin()],
+    )
     best = evaluation.kept_epoch(history).name
-    assert len(history) == 4 and best == 1 and history["val_accuracy"].iloc[-1] < 0.9  # EarlyStopping ended it
+    assert (
+        len(history) == 4 and best == 1 and history["val_accuracy"].iloc[-1] < 0.9
+    )  # EarlyStopping ended it
     for kept in (model, models.load(tmp_path / "best.keras")):
         logits = models.logits_model(kept).predict(x[1000:], batch_size=1000, verbose=0)
-        assert training.background_loss(y[1000:], logits).numpy().mean() == pytest.approx(history["val_loss"][best], rel=1e-3)
+        assert training.background_loss(y[1000:], logits).numpy().mean() == pytest.approx(
+            history["val_loss"][best], rel=1e-3
+        )
 
 
 def test_a_saved_network_has_the_same_bytes_at_any_time(tmp_path):
@@ -172,7 +221,10 @@ def test_a_saved_network_has_the_same_bytes_at_any_time(tmp_path):
     first, second = ((tmp_path / f"{name}.keras").read_bytes() for name in ("first", "second"))
     assert first == second
     image = np.zeros((1, 28, 28, 1), np.float32)
-    assert (models.load(tmp_path / "first.keras").predict(image, verbose=0) == model.predict(image, verbose=0)).all()
+    assert (
+        models.load(tmp_path / "first.keras").predict(image, verbose=0)
+        == model.predict(image, verbose=0)
+    ).all()
 
 
 def test_a_saved_network_holds_no_address(tmp_path):
@@ -211,7 +263,9 @@ def test_background_loss_is_cross_entropy_over_eleven_classes():
     y = np.eye(10, dtype=np.float32)[[3, 1, 4, 1, 5]]
     y[4] = 0
     eleven = np.column_stack([logits, np.zeros(5)])
-    expected = -np.log(np.exp(eleven) / np.exp(eleven).sum(1, keepdims=True))[np.arange(5), [3, 1, 4, 1, 10]]
+    expected = -np.log(np.exp(eleven) / np.exp(eleven).sum(1, keepdims=True))[
+        np.arange(5), [3, 1, 4, 1, 10]
+    ]
     np.testing.assert_allclose(training.background_loss(y, logits).numpy(), expected, rtol=1e-5)
 
 
@@ -219,7 +273,9 @@ def test_accuracy_counts_refused_non_digits_as_right():
     logits = np.full((4, 10), -9.0, np.float32)
     logits[0, 3] = logits[1, 4] = logits[2, 5] = 9
     y = np.zeros((4, 10), np.float32)
-    y[0, 3] = y[1, 3] = 1  # a digit read right, one read wrong, a non-digit taken for a digit, one refused
+    y[0, 3] = y[1, 3] = (
+        1  # a digit read right, one read wrong, a non-digit taken for a digit, one refused
+    )
     assert training.accuracy(y, logits).numpy().tolist() == [1, 0, 0, 1]
 
 
@@ -228,8 +284,14 @@ def test_a_network_learns_to_refuse_what_it_is_shown_as_no_digit(toy):
     x, y = toy
     noise = np.random.default_rng(0).random((400, 28, 28, 1)).astype(np.float32)
     model = models.build("keras_example")
-    training.fit(model, x[:1000], y[:1000], (x[1000:], y[1000:]), TrainingConfig(epochs=3, batch_size=32),
-                 non_digits=noise[:200])
+    training.fit(
+        model,
+        x[:1000],
+        y[:1000],
+        (x[1000:], y[1000:]),
+        TrainingConfig(epochs=3, batch_size=32),
+        non_digits=noise[:200],
+    )
     net = models.logits_model(model)
     refused, kept = (energy(net.predict(some, verbose=0)) for some in (noise[200:], x[1000:]))
     assert (refused < 0).mean() > 0.95 and (kept > 0).mean() > 0.95

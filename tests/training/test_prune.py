@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from digits.training import compression as compress
+from digits.training import fit as training
 from digits.training import networks as models
 from digits.training import prune
-from digits.training import fit as training
 from digits.training.backend import keras
 from toys import bars, config, new_model
 
@@ -65,7 +65,10 @@ def test_pruned_weights_stay_zero_after_every_batch_and_the_share_is_exact(data)
     assert counts[0] == 0 and counts[1] == round(prune.scheduled_sparsity(2, 8, 0.7) * n)
     assert set(counts[7:]) == {round(0.7 * n)}
     assert (prune.kernel_weights(net) == 0).sum() == round(0.7 * n)
-    for zeros in [*watch.after_epoch, prune.kernel_weights(net) == 0]:  # whichever epoch is restored fits the masks
+    for zeros in [
+        *watch.after_epoch,
+        prune.kernel_weights(net) == 0,
+    ]:  # whichever epoch is restored fits the masks
         assert (zeros == ~callback.keep).all()
 
 
@@ -116,17 +119,22 @@ def test_pruning_a_trained_network_keeps_it_right_and_its_file_compresses(data, 
     assert table["zeros"].sum() == round(0.8 * table["weights"].sum())
     assert list(table["layer"])[-1] == "logits" and len(table) == 6
     assert (net.predict(x, verbose=0).argmax(1) == y.argmax(1)).mean() > 0.9
-    dense, sparse = (compress.file_sizes(compress.export_litert(m, tmp_path / "x.tflite")) for m in (model, net))
-    assert sparse["bytes"] == pytest.approx(dense["bytes"], rel=0.01)  # zeros are stored like any number
+    dense, sparse = (
+        compress.file_sizes(compress.export_litert(m, tmp_path / "x.tflite")) for m in (model, net)
+    )
+    assert sparse["bytes"] == pytest.approx(
+        dense["bytes"], rel=0.01
+    )  # zeros are stored like any number
     assert sparse["gzip_bytes"] < 0.45 * dense["gzip_bytes"]
 
 
 # --- Whole channels ---------------------------------------------------------------------------------------------------
 
+
 def silence(model, layer, channels):
     """Make channels of a convolution and of the normalisation behind it say nothing."""
     at = [one.name for one in model.layers].index(layer)
-    convolution, norm = model.layers[at:at + 2]
+    convolution, norm = model.layers[at : at + 2]
     kernel = convolution.kernel.numpy()
     kernel[..., channels] = 0
     convolution.kernel.assign(kernel)
@@ -148,7 +156,7 @@ def test_without_its_dead_channels_a_network_says_the_same_in_less_time(model, d
     rng = np.random.default_rng(0)
     for layer in net.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            silence(net, layer.name, rng.permutation(layer.filters)[:layer.filters // 2])
+            silence(net, layer.name, rng.permutation(layer.filters)[: layer.filters // 2])
     small = prune.shrink(net, 0.5)
     np.testing.assert_allclose(small.predict(x, verbose=0), net.predict(x, verbose=0), atol=1e-5)
     assert models.count_multiplies(small) < 0.35 * models.count_multiplies(net)
@@ -156,7 +164,10 @@ def test_without_its_dead_channels_a_network_says_the_same_in_less_time(model, d
     before, after = (models.logits_model(one).predict(x, verbose=0) for one in (net, small))
     np.testing.assert_allclose(after, before, atol=1e-4)
     path = compress.export_litert(small, tmp_path / "x.tflite")
-    assert path.stat().st_size < 0.4 * compress.file_sizes(compress.export_litert(net, tmp_path / "y.tflite"))["bytes"]
+    assert (
+        path.stat().st_size
+        < 0.4 * compress.file_sizes(compress.export_litert(net, tmp_path / "y.tflite"))["bytes"]
+    )
 
 
 def test_the_strongest_channels_stay_with_what_belongs_to_them():
@@ -165,17 +176,27 @@ def test_the_strongest_channels_stay_with_what_belongs_to_them():
     norm = net.get_layer("norm_1")
     norm.gamma.assign([0, 1, 1, 0, 1, 0, 1, 0])
     small = prune.shrink(net, 0.5)
-    np.testing.assert_array_equal(small.get_layer("convolution_1").kernel.numpy(), first.kernel.numpy()[..., [1, 2, 4, 6]])
-    np.testing.assert_array_equal(small.get_layer("depthwise_1").kernel.numpy(),
-                                  net.get_layer("depthwise_1").kernel.numpy()[:, :, [1, 2, 4, 6]])
+    np.testing.assert_array_equal(
+        small.get_layer("convolution_1").kernel.numpy(), first.kernel.numpy()[..., [1, 2, 4, 6]]
+    )
+    np.testing.assert_array_equal(
+        small.get_layer("depthwise_1").kernel.numpy(),
+        net.get_layer("depthwise_1").kernel.numpy()[:, :, [1, 2, 4, 6]],
+    )
     assert small.predict(np.zeros((1, 28, 28, 1), np.float32), verbose=0).shape == (1, 10)
 
 
 def test_all_channels_kept_is_the_same_network_and_numbers_are_rounded(model, data):
-    np.testing.assert_allclose(prune.shrink(model, 1.0).predict(data[0], verbose=0), model.predict(data[0], verbose=0),
-                               atol=1e-6)
-    filters = [layer.filters for layer in prune.shrink(model, 0.3, multiple=8).layers
-               if isinstance(layer, keras.layers.Conv2D)]
+    np.testing.assert_allclose(
+        prune.shrink(model, 1.0).predict(data[0], verbose=0),
+        model.predict(data[0], verbose=0),
+        atol=1e-6,
+    )
+    filters = [
+        layer.filters
+        for layer in prune.shrink(model, 0.3, multiple=8).layers
+        if isinstance(layer, keras.layers.Conv2D)
+    ]
     assert filters == [8, 8, 8, 8, 8]  # 0.3 of 16 and of 32
     net = new_model("keras_example")
     assert prune.shrink(net, 0.01).get_layer("convolution_1").filters == 4

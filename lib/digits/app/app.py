@@ -18,16 +18,15 @@ from IPython.display import HTML as Output
 from IPython.display import display
 from ipywidgets import HTML, Box, VBox, Widget
 
-from digits.app import pad
-from digits.app import page
 from digits import files as paths
 from digits import files as records
+from digits.app import pad, page
+from digits.app.ticker import Ticker, Timer
 from digits.recognizer import occlusion as why
 from digits.recognizer.examples import EXAMPLES
+from digits.recognizer.model import Recognizer, RecognizerError, available
 from digits.recognizer.photo import LARGEST_FILE, PhotoError, read_photo
 from digits.recognizer.reading import Answer, Part, Reader
-from digits.recognizer.model import Recognizer, RecognizerError, available
-from digits.app.ticker import Ticker, Timer
 
 if TYPE_CHECKING:
     from digits.app.feedback import Store
@@ -56,7 +55,9 @@ class App:
         self.shown = Answer()
         self.pad = pad.Pad(self._receive, self._on_ready)
         self.records = _run_records(recognizer.run)
-        self._photo: tuple[bytes, str] | None = None  # the picture that is shown in the pad's place, with its answer
+        self._photo: tuple[bytes, str] | None = (
+            None  # the picture that is shown in the pad's place, with its answer
+        )
         self._wants_why = self._less_motion = False
         self._speeds: dict[str, str] = {}  # what was measured of each model
         self._read: tuple[np.ndarray, ...] | None = ()  # the strokes that the answer is based on
@@ -67,7 +68,9 @@ class App:
         self._idle = Timer(self._guarded(self._measure_models), 1.0)
         self._replay = Replay(self.pad.drawing, self._changed)
         self._upload = Upload()
-        self._file: tuple[bytes, str] | None = None  # what has arrived and is not read yet, with its name
+        self._file: tuple[bytes, str] | None = (
+            None  # what has arrived and is not read yet, with its name
+        )
         self._reading = Timer(self._guarded(self._read_photo), 0.05)
         self._refused = False  # whether a message from the page was, ever
         self._feedback = Feedback(self)
@@ -82,7 +85,9 @@ class App:
 
     def show(self, *rows: Widget | tuple[Widget, ...]) -> None:
         """Put the pieces on the page, from top to bottom; those of a tuple stand side by side where there is room."""
-        lines = [Box(row, _dom_classes=["digits-row"]) if isinstance(row, tuple) else row for row in rows]
+        lines = [
+            Box(row, _dom_classes=["digits-row"]) if isinstance(row, tuple) else row for row in rows
+        ]
         display(Output(page.assets()), VBox([*lines, self._state], _dom_classes=["digits-app"]))
 
     def _build(self) -> None:
@@ -90,13 +95,20 @@ class App:
         self._meaning, self._map, self._models = HTML(), HTML(), HTML()
         self.answer = _piece(HTML(page.answer(self.shown)), "digits-card", "digits-result")
         notes = _piece(VBox([HTML(page.sending()), self._message]), "digits-notes")
-        surface = _piece(Box([self.pad.canvas, _piece(self._marks, "digits-marks"), HTML(page.hint()), notes]), "digits-pad")
+        surface = _piece(
+            Box([self.pad.canvas, _piece(self._marks, "digits-marks"), HTML(page.hint()), notes]),
+            "digits-pad",
+        )
         self.header = HTML(page.header(_stand_in(self.records[0])))
         self.drawing = _piece(VBox([surface, HTML(page.toolbar())]), "digits-drawing")
-        self.feedback = _piece(VBox([HTML(page.feedback()), _piece(self._feedback.note, "digits-told")]), "digits-card")
+        self.feedback = _piece(
+            VBox([HTML(page.feedback()), _piece(self._feedback.note, "digits-told")]), "digits-card"
+        )
         self.examples = _piece(HTML(page.examples(EXAMPLES)), "digits-card")
         self.why = _piece(VBox([HTML(page.why()), self._map]), "digits-card", "digits-reasons")
-        self.threshold = _piece(VBox([HTML(page.threshold(self.limit)), self._meaning]), "digits-card")
+        self.threshold = _piece(
+            VBox([HTML(page.threshold(self.limit)), self._meaning]), "digits-card"
+        )
         self.upload = _piece(HTML(page.upload(LARGEST_FILE)), "digits-card")
         self.model = _piece(self._models, "digits-card")
         self._facts = HTML()
@@ -110,10 +122,17 @@ class App:
         just said the former, nothing is sent unless the latter changed."""
         drawing = self.pad.drawing
         controls = {
-            "ink": bool(drawing.strokes), "photo": self._photo is not None, "brush": drawing.brush,
-            "eraser": pad.eraser_width(drawing.brush), "tool": drawing.tool, "undo": drawing.can_undo,
-            "redo": drawing.can_redo, "threshold": self.limit, "why": self._wants_why,
-            "model": self.reader.recognizer.name}
+            "ink": bool(drawing.strokes),
+            "photo": self._photo is not None,
+            "brush": drawing.brush,
+            "eraser": pad.eraser_width(drawing.brush),
+            "tool": drawing.tool,
+            "undo": drawing.can_undo,
+            "redo": drawing.can_redo,
+            "threshold": self.limit,
+            "why": self._wants_why,
+            "model": self.reader.recognizer.name,
+        }
         if not answered or controls != self._controls:
             self._controls = controls
             self._state.value = page.state(controls, self._seq)
@@ -121,10 +140,14 @@ class App:
     def _show_answer(self) -> None:
         self.answer.value = page.answer(self.shown, self._seq)
         brush = self.pad.drawing.brush
-        self._marks.value = page.preview(*self._photo) if self._photo else page.marks(self.shown, brush)
+        self._marks.value = (
+            page.preview(*self._photo) if self._photo else page.marks(self.shown, brush)
+        )
 
     def _show_meaning(self) -> None:
-        self._meaning.value = page.threshold_meaning(*meaning(self.records[1], self.limit, self.reader.recognizer))
+        self._meaning.value = page.threshold_meaning(
+            *meaning(self.records[1], self.limit, self.reader.recognizer)
+        )
 
     def _show_model(self) -> None:
         recognizer = self.reader.recognizer
@@ -134,8 +157,12 @@ class App:
     def origin(self) -> dict[str, str]:
         """What gave the answer, for whoever keeps it."""
         recognizer = self.reader.recognizer
-        return {"model": recognizer.name, "model_sha256": recognizer.sha256, "run": recognizer.run,
-                "app_version": VERSION}
+        return {
+            "model": recognizer.name,
+            "model_sha256": recognizer.sha256,
+            "run": recognizer.run,
+            "app_version": VERSION,
+        }
 
     def _say(self, text: str, kind: str = "note") -> None:
         self._message.value = page.message(text, kind)
@@ -173,7 +200,9 @@ class App:
             self._map.value = page.explanation(None)
         else:
             prediction = part.prediction
-            self._map.value = page.explanation(why.explain(self.reader.recognizer, prediction.image, prediction.digit))
+            self._map.value = page.explanation(
+                why.explain(self.reader.recognizer, prediction.image, prediction.digit)
+            )
 
     # --- What arrives from the page ---------------------------------------------------------------------------------
 
@@ -188,7 +217,10 @@ class App:
             if not self._refused:  # said once: a flood must not fill the log
                 _log.warning("A message from the page was refused: %s", operations)
             self._refused = True
-            self._say("Something arrived that the pad does not understand. Reload the page if it goes on.", "error")
+            self._say(
+                "Something arrived that the pad does not understand. Reload the page if it goes on.",
+                "error",
+            )
             return
         for name, *arguments in operations:
             self._guarded(getattr(self, f"_do_{name}"))(*arguments)
@@ -199,6 +231,7 @@ class App:
 
     def _guarded(self, call: Callable) -> Callable:
         """``call``, with whatever goes wrong in it said on the page."""
+
         def guarded(*arguments):
             try:
                 return call(*arguments)
@@ -206,9 +239,13 @@ class App:
                 self._say(str(error), "error")
             except Exception as error:
                 _log.exception("The app failed in %s", getattr(call, "__name__", call))
-                self._say(f"Something went wrong here ({type(error).__name__}). Clear the pad and try again; if it "
-                          "stays, reload the page.", "error")
+                self._say(
+                    f"Something went wrong here ({type(error).__name__}). Clear the pad and try again; if it "
+                    "stays, reload the page.",
+                    "error",
+                )
             self._show_state()  # the page must not take a failed call for a dead kernel
+
         return guarded
 
     def _do_hello(self, less_motion: bool) -> None:
@@ -280,7 +317,9 @@ class App:
             self._read = None
             self._ticker.ask()
         else:
-            self._answer_is(self.reader.pictures([part.prediction.image for part in self.shown.parts]))
+            self._answer_is(
+                self.reader.pictures([part.prediction.image for part in self.shown.parts])
+            )
 
     def _do_example(self, name: str) -> None:
         chosen = next((example for example in EXAMPLES if example.name == name), None)
@@ -326,6 +365,7 @@ class App:
 
 
 # --- What the app consists of ---------------------------------------------------------------------------------------
+
 
 class Replay:
     """An example drawn stroke by stroke, as if somebody drew it."""
@@ -392,8 +432,10 @@ class Upload:
 
     def _append(self, name: str, size: int, offset: int, piece: str) -> None:
         if size > self._limit:
-            raise UploadError(f"{name} has {size / 1e6:.1f} MB; at most {self._limit / 1e6:.0f} MB can be read. "
-                              "Send a smaller copy or a part of it.")
+            raise UploadError(
+                f"{name} has {size / 1e6:.1f} MB; at most {self._limit / 1e6:.0f} MB can be read. "
+                "Send a smaller copy or a part of it."
+            )
         if offset != len(self._content) or self._expected != (name, size):
             raise UploadError(f"{name} did not arrive in one piece. Please send it again.")
         try:
@@ -415,7 +457,9 @@ class Feedback:
         self.note = HTML(page.promise(False))
         self._app, self._agreed, self._count = app, False, 0
         self._store: Store | None = None
-        self._pending: tuple[str, int | None, Part] | None = None  # verdict, label and what they are about
+        self._pending: tuple[str, int | None, Part] | None = (
+            None  # verdict, label and what they are about
+        )
 
     def give(self, verdict: str, label: int | None) -> None:
         """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""
@@ -430,6 +474,7 @@ class Feedback:
             self._keep()
         else:
             from digits.app.feedback import describe
+
             self.note.value = page.consent(describe())
 
     def answer(self, agreed: bool) -> None:
@@ -460,11 +505,13 @@ class Feedback:
     def _add(self, values: dict) -> None:
         """In a thread of its own: a database that is busy or gone must not stop the drawing."""
         from digits.app.feedback import Store  # SQLAlchemy: 12 MB that many visitors never need
+
         self._store = self._store or Store.open()
         self._store.add(**values)
 
     def _tell(self, done: asyncio.Future) -> None:
         from digits.app.feedback import FeedbackError
+
         try:
             done.result()
         except FeedbackError as error:
@@ -477,8 +524,14 @@ def _kept(part: Part) -> dict:
     """What is kept of an answer."""
     prediction = part.prediction
     ink = {"strokes": list(part.strokes)} if part.strokes else {"crop": prediction.image}
-    return {"digit": prediction.digit, "confidence": prediction.confidence, "accepted": not part.reason,
-            "reason": part.reason, "probabilities": prediction.probabilities, **ink}
+    return {
+        "digit": prediction.digit,
+        "confidence": prediction.confidence,
+        "accepted": not part.reason,
+        "reason": part.reason,
+        "probabilities": prediction.probabilities,
+        **ink,
+    }
 
 
 class UploadError(Exception):
@@ -487,7 +540,10 @@ class UploadError(Exception):
 
 # --- What is known about the run ------------------------------------------------------------------------------------
 
-def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> tuple[float | None, float | None, int]:
+
+def meaning(
+    metrics: dict, threshold: float, recognizer: Recognizer
+) -> tuple[float | None, float | None, int]:
     """Of digits drawn by people: the share that is answered at ``threshold``, the share of those that is right, and n.
 
     From what was recorded about pen digits of unseen writers, by 03_evaluation with the float32 model and by
@@ -495,11 +551,16 @@ def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> tuple[fl
     run has not measured it.
     """
     choice = metrics.get("04_optimization", {}).get("chosen") or {}
-    measured = {choice.get("name"): choice.get("pen"),
-                "float32": metrics.get("03_evaluation", {}).get("pen")}.get(recognizer.name) or {}
+    measured = {
+        choice.get("name"): choice.get("pen"),
+        "float32": metrics.get("03_evaluation", {}).get("pen"),
+    }.get(recognizer.name) or {}
     n, table, point = measured.get("n", 0), measured.get("thresholds"), measured.get("selective")
     if table:
-        return *(float(np.interp(threshold, table["threshold"], table[name])) for name in ("answered", "right")), n
+        return *(
+            float(np.interp(threshold, table["threshold"], table[name]))
+            for name in ("answered", "right")
+        ), n
     if point and abs(threshold - recognizer.calibration.accept_confidence) < 0.005:
         return point["answered"]["share"], point["right"]["share"], n
     return None, None, 0
@@ -521,9 +582,14 @@ def _run_records(run: str) -> tuple[dict, dict]:
 def _stand_in(record: dict) -> str:
     """A warning when the network did not learn from MNIST; "" when it did."""
     name = record.get("dataset", {}).get("name", "mnist")
-    return "" if name == "mnist" else (
-        "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could not be had. It errs "
-        "more.")
+    return (
+        ""
+        if name == "mnist"
+        else (
+            "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could not be had. It errs "
+            "more."
+        )
+    )
 
 
 def _model_labels(recognizer: Recognizer, speeds: dict[str, str]) -> dict[str, str]:
@@ -553,8 +619,12 @@ def _speed(run: str, name: str, times: int = 25) -> str:
 def _provenance(recognizer: Recognizer, record: dict) -> dict[str, str]:
     """Where the answers come from."""
     commit = (record.get("code") or {}).get("commit")
-    return {"Run": recognizer.run, "Commit": commit[:10] if commit else "not recorded",
-            "Model": f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}", "App": VERSION}
+    return {
+        "Run": recognizer.run,
+        "Commit": commit[:10] if commit else "not recorded",
+        "Model": f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}",
+        "App": VERSION,
+    }
 
 
 def _piece(widget: Widget, *classes: str) -> Widget:

@@ -23,10 +23,22 @@ from digits.app.limits import Pace
 
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 CONTROL = "jupyter.widget.control"  # the comm target that tells a page all widgets' states
-TO_PAGE = ("status", "comm_open", "comm_msg", "comm_close", "display_data", "update_display_data", "clear_output",
-           "kernel_info_reply", "comm_info_reply")
+TO_PAGE = (
+    "status",
+    "comm_open",
+    "comm_msg",
+    "comm_close",
+    "display_data",
+    "update_display_data",
+    "clear_output",
+    "kernel_info_reply",
+    "comm_info_reply",
+)
 RATE, BURST = 200, 400  # messages a second; a pen sends 60, and 120 for a moment
-MOST_WAITING, MOST_WAITING_BYTES = 128, 4_000_000  # messages that the kernel has not dealt with; an upload keeps 3
+MOST_WAITING, MOST_WAITING_BYTES = (
+    128,
+    4_000_000,
+)  # messages that the kernel has not dealt with; an upload keeps 3
 SOCKETS = 3  # on one kernel: a page needs one, and another while it reconnects
 
 
@@ -41,12 +53,16 @@ def read_frame(frame: bytes | str) -> dict:
     """
     if not isinstance(frame, bytes):
         raise RefusedError("text")
-    if int.from_bytes(frame[:8], "little") != 6:  # channel, header, parent, metadata, content, end: no binary buffers
+    if (
+        int.from_bytes(frame[:8], "little") != 6
+    ):  # channel, header, parent, metadata, content, end: no binary buffers
         raise RefusedError("layout")
-    offsets = [int.from_bytes(frame[8 * k:8 * k + 8], "little") for k in range(1, 7)]
+    offsets = [int.from_bytes(frame[8 * k : 8 * k + 8], "little") for k in range(1, 7)]
     if offsets != sorted(offsets) or offsets[0] < 56 or offsets[-1] > len(frame):
         raise RefusedError("layout")
-    channel, header, _, _, content = (frame[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False))
+    channel, header, _, _, content = (
+        frame[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False)
+    )
     if channel != b"shell":
         raise RefusedError("channel")
     header, content = _json(header), _json(content)
@@ -81,14 +97,18 @@ class Connection(ZMQChannelsWebsocketConnection):
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        self._waiting: dict[str, tuple[int, float]] = {}  # what the kernel has not dealt with: bytes, and since when
+        self._waiting: dict[
+            str, tuple[int, float]
+        ] = {}  # what the kernel has not dealt with: bytes, and since when
         self._log_pace = Pace(1, 20)
 
     @property
     def is_behind(self) -> bool:
         """Whether the kernel has more to deal with than a page ever sends."""
-        return (len(self._waiting) >= MOST_WAITING
-                or sum(size for size, _ in self._waiting.values()) >= MOST_WAITING_BYTES)
+        return (
+            len(self._waiting) >= MOST_WAITING
+            or sum(size for size, _ in self._waiting.values()) >= MOST_WAITING_BYTES
+        )
 
     def handle_incoming_message(self, incoming_msg: bytes) -> None:
         """Pass a message on to the kernel when it may."""
@@ -127,7 +147,9 @@ class Channel(VoilaKernelWebsocketHandler):
     async def pre_get(self) -> None:
         """Before the handshake: whose kernel is it, and does the client speak the protocol?"""
         self._pace = Pace(RATE, BURST)
-        offered = [one.strip() for one in self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        offered = [
+            one.strip() for one in self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        ]
         if not self.kernel_manager.belongs(self.kernel_id, self.current_user):
             raise web.HTTPError(404)
         if PROTOCOL not in offered:  # the older one has another layout, and other holes
@@ -151,7 +173,9 @@ class Channel(VoilaKernelWebsocketHandler):
         if self.connection:
             super().on_message(ws_message)
 
-    def write_message(self, message: bytes | str | dict, binary: bool = False) -> Awaitable[None] | None:
+    def write_message(
+        self, message: bytes | str | dict, binary: bool = False
+    ) -> Awaitable[None] | None:
         """Send to the page, unless it is gone or has stopped to read."""
         try:
             return super().write_message(message, binary)

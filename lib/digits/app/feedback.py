@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digits.recognizer import ink
 from digits import files
 from digits.files import write_file
+from digits.recognizer import ink
 
 if TYPE_CHECKING:  # loaded only where they are used: the app starts faster without
     import pandas as pd
@@ -36,12 +36,17 @@ URL_VARIABLE = "DIGITS_FEEDBACK_URL"
 TABLE = "feedback_1"  # the number is the schema's version: a change makes a new table and leaves this one readable
 MOST_STROKE_BYTES = 100_000  # as JSON
 MOST_POINTS = 20_000
-MOST_RECORDS, MOST_BYTES = 100_000, 1_000_000_000  # then the collection is full, so that nobody fills the disk
+MOST_RECORDS, MOST_BYTES = (
+    100_000,
+    1_000_000_000,
+)  # then the collection is full, so that nobody fills the disk
 PATIENCE = 15.0  # seconds to wait for other writers, or for a server that does not answer
 REASONS = ("", "unsure", "not a digit", "blank")
-KEPT = ("Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its probabilities, your verdict, the "
-        "model's name and hash, the run, the app's version and the time (UTC). Not kept: who you are, your address, your "
-        "browser.")
+KEPT = (
+    "Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its probabilities, your verdict, the "
+    "model's name and hash, the run, the app's version and the time (UTC). Not kept: who you are, your address, your "
+    "browser."
+)
 
 
 class FeedbackError(Exception):
@@ -59,7 +64,9 @@ class Feedback:
     reason: str  # one of REASONS
     probabilities: Sequence[float]  # ten, summing to 1
     label: int | None = None  # what it was; None when a visitor said that it was no digit
-    strokes: Sequence[np.ndarray] | None = None  # (n, 2) each, pixels of a canvas of ``size``; this or ``crop``
+    strokes: Sequence[np.ndarray] | None = (
+        None  # (n, 2) each, pixels of a canvas of ``size``; this or ``crop``
+    )
     crop: np.ndarray | None = None  # (28, 28) in MNIST's form, uint8 or float in [0, 1]
     size: int = ink.CANVAS
     model: str = ""
@@ -71,8 +78,13 @@ class Feedback:
         """The values as they are stored."""
         _require(self.verdict in ("right", "wrong"), "The verdict is right or wrong.")
         _require(isinstance(self.accepted, bool | np.bool_), "Accepted is yes or no.")
-        _require(isinstance(self.reason, str) and self.reason in REASONS, "This reason is not known.")
-        _require((self.strokes is None) != (self.crop is None), "Feedback comes with strokes or with a picture.")
+        _require(
+            isinstance(self.reason, str) and self.reason in REASONS, "This reason is not known."
+        )
+        _require(
+            (self.strokes is None) != (self.crop is None),
+            "Feedback comes with strokes or with a picture.",
+        )
         return {
             "created": datetime.now(UTC).replace(tzinfo=None), "verdict": self.verdict, "label": self._label(),
             "digit": _digit(self.digit), "confidence": float(_numbers([self.confidence], 1)[0]),
@@ -122,16 +134,26 @@ class Store:
 
         sqlite = self._engine.dialect.name == "sqlite"
         if sqlite and self._engine.url.database not in (None, "", ":memory:"):
-            file = self._engine.url.database.removeprefix("file:")  # SQLite's own form of an address, with uri=true
+            file = self._engine.url.database.removeprefix(
+                "file:"
+            )  # SQLite's own form of an address, with uri=true
             Path(file).parent.mkdir(parents=True, exist_ok=True)
         with self._engine.connect() as connection:
-            if sqlite and (found := connection.execute(text("PRAGMA quick_check(1)")).scalar()) != "ok":
-                raise FeedbackError(f"The feedback database is damaged ({found}). It was left as it is.")
+            if (
+                sqlite
+                and (found := connection.execute(text("PRAGMA quick_check(1)")).scalar()) != "ok"
+            ):
+                raise FeedbackError(
+                    f"The feedback database is damaged ({found}). It was left as it is."
+                )
             if not self._engine.dialect.has_table(connection, TABLE):
                 try:
                     connection.execute(CreateTable(_table(), if_not_exists=True))
                     connection.commit()
-                except (IntegrityError, ProgrammingError):  # PostgreSQL, when another server makes it at the same moment
+                except (
+                    IntegrityError,
+                    ProgrammingError,
+                ):  # PostgreSQL, when another server makes it at the same moment
                     connection.rollback()
                     if not self._engine.dialect.has_table(connection, TABLE):
                         raise
@@ -182,9 +204,13 @@ class Store:
                 if row.verdict == "wrong" and row.label is not None:
                     confusion[row.label, row.digit] += 1
         accepted = [row.verdict == "right" for row in rows if row.accepted]
-        return {"n": len(rows), "right": proportion(sum(row.verdict == "right" for row in rows), len(rows)),
-                "accepted": proportion(sum(accepted), len(accepted)),
-                "corrected": int(confusion.sum()), "confusion": confusion.tolist()}
+        return {
+            "n": len(rows),
+            "right": proportion(sum(row.verdict == "right" for row in rows), len(rows)),
+            "accepted": proportion(sum(accepted), len(accepted)),
+            "corrected": int(confusion.sum()),
+            "confusion": confusion.tolist(),
+        }
 
     def export_npz(self, path: Path | str) -> int:
         """Write what has a label as training data; returns how many.
@@ -194,7 +220,9 @@ class Store:
         """
         labelled = [record for record in self.records() if record["label"] is not None]
         arrays = {
-            "images": np.array([_image(record) for record in labelled], np.float32).reshape(-1, 28, 28),
+            "images": np.array([_image(record) for record in labelled], np.float32).reshape(
+                -1, 28, 28
+            ),
             "labels": np.array([record["label"] for record in labelled], np.int64),
             "digits": np.array([record["digit"] for record in labelled], np.int64),
             "model_sha256": np.array([record["model_sha256"] for record in labelled], "U64"),
@@ -229,7 +257,12 @@ def reported(url: str | None = None) -> dict:
         store = collected(url)
         return store.summary() if store else {"n": 0}
     except (FeedbackError, OSError) as error:
-        return {"n": 0, "problem": str(error) if isinstance(error, FeedbackError) else f"It cannot be read: {_plain(error)}."}
+        return {
+            "n": 0,
+            "problem": str(error)
+            if isinstance(error, FeedbackError)
+            else f"It cannot be read: {_plain(error)}.",
+        }
 
 
 def sentence(summary: dict) -> str:
@@ -237,10 +270,17 @@ def sentence(summary: dict) -> str:
     from digits.intervals import share_text
 
     if not summary["n"]:
-        return f"**The feedback could not be read.** {summary['problem']}" if "problem" in summary else (
-            "Nobody has given feedback yet, so there is nothing to report.")
+        return (
+            f"**The feedback could not be read.** {summary['problem']}"
+            if "problem" in summary
+            else ("Nobody has given feedback yet, so there is nothing to report.")
+        )
     accepted = summary["accepted"]
-    those = f"; of the accepted ones, **{share_text(accepted)}**" if accepted["n"] else "; none of them was accepted"
+    those = (
+        f"; of the accepted ones, **{share_text(accepted)}**"
+        if accepted["n"]
+        else "; none of them was accepted"
+    )
     return f"Visitors called **{share_text(summary['right'])}** of the answers right{those}."
 
 
@@ -248,9 +288,17 @@ def shares(summary: dict) -> "pd.DataFrame":
     """The shares of right answers in a ``Store.summary`` as a data frame: one row for all, one for the accepted."""
     import pandas as pd
 
-    rows = [{"answers": name, "called right": one["share"], "low": one["interval"][0], "high": one["interval"][1],
-             "right": one["count"], "n": one["n"]}
-            for name, one in (("all", summary["right"]), ("accepted", summary["accepted"]))]
+    rows = [
+        {
+            "answers": name,
+            "called right": one["share"],
+            "low": one["interval"][0],
+            "high": one["interval"][1],
+            "right": one["count"],
+            "n": one["n"],
+        }
+        for name, one in (("all", summary["right"]), ("accepted", summary["accepted"]))
+    ]
     return pd.DataFrame(rows)
 
 
@@ -290,8 +338,11 @@ def _limits(url) -> dict:
     if url.drivername not in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         return {}
     milliseconds = round(1000 * PATIENCE)
-    limits = {"connect_timeout": max(round(PATIENCE), 2), "tcp_user_timeout": milliseconds,
-              "options": f"-c statement_timeout={milliseconds}"}
+    limits = {
+        "connect_timeout": max(round(PATIENCE), 2),
+        "tcp_user_timeout": milliseconds,
+        "options": f"-c statement_timeout={milliseconds}",
+    }
     return {name: value for name, value in limits.items() if name not in url.query}
 
 
@@ -304,7 +355,18 @@ def _use_wal(connection, _record) -> None:
 
 @cache
 def _table():
-    from sqlalchemy import Boolean, Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table, Text
+    from sqlalchemy import (
+        Boolean,
+        Column,
+        DateTime,
+        Float,
+        Integer,
+        LargeBinary,
+        MetaData,
+        String,
+        Table,
+        Text,
+    )
 
     return Table(
         TABLE, MetaData(), Column("id", Integer, primary_key=True), Column("created", DateTime, nullable=False),  # UTC
@@ -349,7 +411,10 @@ def _require(condition: bool | np.bool, message: str) -> None:
 
 
 def _digit(value) -> int:
-    _require(isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value <= 9, "A digit is 0 to 9.")
+    _require(
+        isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value <= 9,
+        "A digit is 0 to 9.",
+    )
     return int(value)
 
 
@@ -358,7 +423,10 @@ def _numbers(values, n: int) -> np.ndarray:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise FeedbackError("A probability is a number.") from None
-    _require(array.shape == (n,) and bool(((array >= 0) & (array <= 1)).all()), "Probabilities lie between 0 and 1.")
+    _require(
+        array.shape == (n,) and bool(((array >= 0) & (array <= 1)).all()),
+        "Probabilities lie between 0 and 1.",
+    )
     return array
 
 
@@ -369,21 +437,35 @@ def _name(value) -> str:
 
 
 def _hash(value) -> str:
-    _require(isinstance(value, str) and bool(re.fullmatch(r"([0-9a-f]{64})?", value)), "A SHA-256 has 64 hexadecimal digits.")
+    _require(
+        isinstance(value, str) and bool(re.fullmatch(r"([0-9a-f]{64})?", value)),
+        "A SHA-256 has 64 hexadecimal digits.",
+    )
     return value
 
 
 def _stroke_json(strokes, size) -> str:
     """Strokes in pixels of a 280 canvas, to a tenth of a pixel."""
-    _require(isinstance(size, int | np.integer) and 1 <= size <= 10_000, "The canvas has 1 to 10,000 pixels.")
-    _require(isinstance(strokes, list | tuple) and len(strokes) <= MOST_POINTS, "Strokes come as a list, not too many.")
+    _require(
+        isinstance(size, int | np.integer) and 1 <= size <= 10_000,
+        "The canvas has 1 to 10,000 pixels.",
+    )
+    _require(
+        isinstance(strokes, list | tuple) and len(strokes) <= MOST_POINTS,
+        "Strokes come as a list, not too many.",
+    )
     try:
-        _require(sum(len(stroke) for stroke in strokes) <= MOST_POINTS, "These strokes have too many points to keep.")
+        _require(
+            sum(len(stroke) for stroke in strokes) <= MOST_POINTS,
+            "These strokes have too many points to keep.",
+        )
         checked = ink.check_strokes(strokes)
     except (TypeError, ValueError, OverflowError):
         raise FeedbackError("A stroke is a list of points, each two finite numbers.") from None
     _require(bool(checked), "There is no ink to keep.")
-    text = json.dumps([np.round(np.clip(stroke, 0, size) * (ink.CANVAS / size), 1).tolist() for stroke in checked])
+    text = json.dumps(
+        [np.round(np.clip(stroke, 0, size) * (ink.CANVAS / size), 1).tolist() for stroke in checked]
+    )
     _require(len(text) <= MOST_STROKE_BYTES, "These strokes are too long to keep.")
     return text
 
@@ -391,7 +473,9 @@ def _stroke_json(strokes, size) -> str:
 def _crop_bytes(crop) -> bytes:
     try:
         image = np.asarray(crop)
-        _require(image.shape == (28, 28) and image.dtype.kind in "uf", "A crop is a picture of 28 x 28.")
+        _require(
+            image.shape == (28, 28) and image.dtype.kind in "uf", "A crop is a picture of 28 x 28."
+        )
         image = image / 255 if image.dtype == np.uint8 else image
         _require(bool(((image >= 0) & (image <= 1)).all()), "A crop's values lie between 0 and 1.")
     except (TypeError, ValueError):
@@ -402,9 +486,15 @@ def _crop_bytes(crop) -> bytes:
 def _decoded(row) -> dict:
     record = dict(row)
     record["probabilities"] = json.loads(record["probabilities"])
-    record["strokes"] = None if record["strokes"] is None else [np.array(s, float) for s in json.loads(record["strokes"])]
+    record["strokes"] = (
+        None
+        if record["strokes"] is None
+        else [np.array(s, float) for s in json.loads(record["strokes"])]
+    )
     if record["crop"] is not None:
-        record["crop"] = (np.frombuffer(record["crop"], np.uint8).reshape(28, 28) / 255).astype(np.float32)
+        record["crop"] = (np.frombuffer(record["crop"], np.uint8).reshape(28, 28) / 255).astype(
+            np.float32
+        )
     return record
 
 
@@ -413,10 +503,14 @@ def _image(record: dict) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m digits.app.feedback", description="What visitors said about answers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.app.feedback", description="What visitors said about answers."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("summary", help="count what was collected")
-    commands.add_parser("export", help="write labelled ink as .npz for training").add_argument("file", type=Path)
+    commands.add_parser("export", help="write labelled ink as .npz for training").add_argument(
+        "file", type=Path
+    )
     options = parser.parse_args(arguments)
     try:
         store = collected()

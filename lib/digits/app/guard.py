@@ -40,10 +40,19 @@ MOST_UNSENT = 16_000_000  # bytes that wait for a client to read them
 # attributes; and Voila's heartbeat, an inline script, is, which costs no more than a line in the browser's console.
 _HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 HEADERS = {
-    "Content-Security-Policy": "; ".join((
-        "default-src 'none'", f"script-src 'self' 'sha256-{_HASH}'", "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:", "font-src 'self' data:", "connect-src 'self'", "base-uri 'none'",
-        "form-action 'none'", "frame-ancestors 'none'")),
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{_HASH}'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
@@ -55,7 +64,9 @@ HEADERS = {
 class Headers(OutputTransform):
     """The headers of every answer, whoever gives it."""
 
-    def transform_first_chunk(self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool) -> tuple:
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple:
         """Add ours; do not say what the server is made of."""
         headers.update(HEADERS)
         headers.pop("Server", None)
@@ -68,26 +79,39 @@ class Listener(HTTPServer):
     def initialize(self, app: Application, proxies: Sequence[str] = ()) -> None:
         """Serve ``app``."""
         self._proxies = proxies
-        super().initialize(app, trusted_downstream=list(proxies), idle_connection_timeout=PATIENCE[0],
-                           body_timeout=PATIENCE[1], max_header_size=16_384, max_body_size=65_536)
+        super().initialize(
+            app,
+            trusted_downstream=list(proxies),
+            idle_connection_timeout=PATIENCE[0],
+            body_timeout=PATIENCE[1],
+            max_header_size=16_384,
+            max_body_size=65_536,
+        )
 
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
-        if len(self._connections) >= CONNECTIONS or (of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)):
+        if len(self._connections) >= CONNECTIONS or (
+            of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)
+        ):
             stream.close()
             return
         stream.max_write_buffer_size = MOST_UNSENT
         super().handle_stream(stream, address)
 
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
         """Take a request; whom it is from may be said by a proxy, in X-Forwarded-For and X-Forwarded-Proto."""
         self.xheaders = is_within(request_conn.context.address[0], self._proxies)
         delegate = super().start_request(server_conn, request_conn)
         receive = delegate.headers_received
 
         def headers_received(start_line, headers: HTTPHeaders):
-            for name in ("X-Real-Ip", "X-Scheme"):  # Tornado would prefer these, which a proxy may hand on from a stranger
+            for name in (
+                "X-Real-Ip",
+                "X-Scheme",
+            ):  # Tornado would prefer these, which a proxy may hand on from a stranger
                 headers.pop(name, None)
             return receive(start_line, headers)
 
@@ -96,6 +120,7 @@ class Listener(HTTPServer):
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------
+
 
 class Refused(web.HTTPError):
     """No kernel for this visitor."""
@@ -118,7 +143,9 @@ class Desk:
     async def get_rendered_notebook(self, *arguments: Any, **options: Any) -> tuple:
         """A kernel of the pool with its page."""
         try:
-            task, rendered, kernel_id = await self._manager.get_rendered_notebook(*arguments, **options)
+            task, rendered, kernel_id = await self._manager.get_rendered_notebook(
+                *arguments, **options
+            )
         except Exception:  # it could not be started; Voila would not start another
             self._manager.refill()
             raise
@@ -143,13 +170,18 @@ class Page(TornadoVoilaHandler):
         await super().prepare()
         self._drop_query()
         # The page's farewell, which ends its kernel, needs this cookie, and its script must read it (so no HttpOnly).
-        self.settings["xsrf_cookie_kwargs"] = {"samesite": "Lax", "secure": self.request.protocol == "https"}
+        self.settings["xsrf_cookie_kwargs"] = {
+            "samesite": "Lax",
+            "secure": self.request.protocol == "https",
+        }
         self.xsrf_token  # noqa: B018  reading it sets the cookie
 
     async def get(self, path: str | None = None) -> None:
         """The page, or a friendly no."""
         if self.request.headers.get("Sec-Fetch-Dest", "document") != "document":
-            raise web.HTTPError(403)  # another site's page asks for it as an image or a script, to take a kernel
+            raise web.HTTPError(
+                403
+            )  # another site's page asks for it as an image or a script, to take a kernel
         manager = self._desk
         with manager.arrival(self):
             self._desk = Desk(manager, self)
@@ -194,6 +226,7 @@ def sorry(handler: RequestHandler, status_code: int, seconds: int | None = None)
 
 # --- A visitor's own kernel -------------------------------------------------------------------------------------------
 
+
 class OwnKernel(KernelHandler):
     """Tells a page that its kernel is there."""
 
@@ -220,6 +253,7 @@ class Farewell(VoilaShutdownKernelHandler):
 
 # --- All of it --------------------------------------------------------------------------------------------------------
 
+
 class Stranger(Matcher):
     """Requests for a name that is not ours: another site's name can be made to lead here (DNS rebinding)."""
 
@@ -243,12 +277,34 @@ def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> li
         (rf"voila/api/shutdown/{_KERNEL}", Farewell),
         (rf"voila/templates/(digits/static/{script})", TemplateStaticFileHandler),
         (rf"voila/static/({script})", MultiStaticFileHandler, options[MultiStaticFileHandler]),
-        (rf"voila/labextensions/((?:{extensions})/static/{script})", FileFindHandler, options[FileFindHandler]),
+        (
+            rf"voila/labextensions/((?:{extensions})/static/{script})",
+            FileFindHandler,
+            options[FileFindHandler],
+        ),
     ]
-    watched = [(r"healthz", health.Health, {"manager": manager}),  # a load balancer asks by number, not by name
-               (r"metrics", health.Metrics, {"networks": settings.metrics_from, "proxies": settings.proxies})]
-    under = [[(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group] for group in (watched, served)]
-    return [*under[0], Rule(Stranger(settings.hosts), Nothing, {"status_code": 421}), *under[1], (r".*", Nothing)]
+    watched = [
+        (
+            r"healthz",
+            health.Health,
+            {"manager": manager},
+        ),  # a load balancer asks by number, not by name
+        (
+            r"metrics",
+            health.Metrics,
+            {"networks": settings.metrics_from, "proxies": settings.proxies},
+        ),
+    ]
+    under = [
+        [(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group]
+        for group in (watched, served)
+    ]
+    return [
+        *under[0],
+        Rule(Stranger(settings.hosts), Nothing, {"status_code": 421}),
+        *under[1],
+        (r".*", Nothing),
+    ]
 
 
 def protect(voila: Voila, manager: Any, settings: Settings) -> None:
@@ -274,5 +330,6 @@ def _allow_many_files() -> None:
     """Every connection is a file, and each kernel needs a dozen; the usual limit is for programs that use few."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
+
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))

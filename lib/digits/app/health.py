@@ -5,7 +5,14 @@ import json
 import time
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from tornado.web import RequestHandler
 
 from digits.app import limits
@@ -13,14 +20,22 @@ from digits.app import limits
 VISITORS = Gauge("digits_visitors", "Visitors with a kernel of their own.")
 VISITORS_MOST = Gauge("digits_visitors_most", "How many there may be at once.")
 POOL = Gauge("digits_pool_ready", "Kernels that wait for a visitor with the page ready.")
-KERNELS_STARTED = Counter("digits_kernels_started", "Kernels started, for the pool or for a visitor.")
+KERNELS_STARTED = Counter(
+    "digits_kernels_started", "Kernels started, for the pool or for a visitor."
+)
 KERNELS_DIED = Counter("digits_kernels_died", "Kernels that ended without being told to.")
 VISITORS_REFUSED = Counter("digits_visitors_refused", "Visitors who got no kernel.", ["reason"])
-MESSAGES_REFUSED = Counter("digits_messages_refused", "Messages that were not passed on to a kernel.", ["reason"])
-MESSAGES_DELAYED = Counter("digits_messages_delayed", "Messages that came too fast and had to wait.")
+MESSAGES_REFUSED = Counter(
+    "digits_messages_refused", "Messages that were not passed on to a kernel.", ["reason"]
+)
+MESSAGES_DELAYED = Counter(
+    "digits_messages_delayed", "Messages that came too fast and had to wait."
+)
 MESSAGE_SECONDS = Histogram(
-    "digits_message_seconds", "From a page's message to its kernel being done with it.",
-    buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5))
+    "digits_message_seconds",
+    "From a page's message to its kernel being done with it.",
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
+)
 MODEL_CHECK = 60  # seconds between two looks at the model
 
 
@@ -40,7 +55,11 @@ class Model:
 
 
 def _loads() -> bool:
-    from digits.recognizer.model import Recognizer, RecognizerError  # LiteRT: a server that nobody asks never loads it
+    from digits.recognizer.model import (  # LiteRT: a server that nobody asks never loads it
+        Recognizer,
+        RecognizerError,
+    )
+
     try:
         Recognizer.load()
     except RecognizerError:
@@ -61,7 +80,9 @@ class Health(RequestHandler):
         """Answer a load balancer."""
         state = self._manager.state()
         state["model"] = await self.model.is_good()
-        good = state["visitors"] < state["most_visitors"] and state["kernels_start"] and state["model"]
+        good = (
+            state["visitors"] < state["most_visitors"] and state["kernels_start"] and state["model"]
+        )
         self.set_status(200 if good else 503)
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")

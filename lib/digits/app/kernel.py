@@ -83,8 +83,12 @@ class Kernel(IPythonKernel):
             if expected(kind, message["content"]):
                 return handle(stream, ident, message)
             if not self._refused:  # said once: a flood must not fill the log
-                _log.warning("A %s that the page does not send was refused; more will not be mentioned.", kind)
+                _log.warning(
+                    "A %s that the page does not send was refused; more will not be mentioned.",
+                    kind,
+                )
             self._refused = True
+
         return gate
 
     def pre_handler_hook(self) -> None:

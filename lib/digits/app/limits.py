@@ -13,12 +13,16 @@ from typing import Any
 
 import psutil
 
-VISITOR_MEMORY = 150_000_000  # bytes that a visitor's kernel takes when nobody means harm, with some to spare
+VISITOR_MEMORY = (
+    150_000_000  # bytes that a visitor's kernel takes when nobody means harm, with some to spare
+)
 VISITORS_PER_CORE = 10  # drawing at once; see tests/benchmarks/app.py
 LOOPBACK = "127.0.0.0/8", "::1"
 
 
-LEAST_KERNEL_MEMORY = 400  # MB of data: a kernel has 270 from the start, most of it unused, and draws with the rest
+LEAST_KERNEL_MEMORY = (
+    400  # MB of data: a kernel has 270 from the start, most of it unused, and draws with the rest
+)
 
 
 class SettingsError(ValueError):
@@ -32,8 +36,12 @@ class Settings:
     Lists are separated by commas. SettingsError for what cannot be read.
     """
 
-    public_hosts: tuple[str, ...] = ()  # names that strangers reach the server by; without them it serves this computer
-    proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed
+    public_hosts: tuple[
+        str, ...
+    ] = ()  # names that strangers reach the server by; without them it serves this computer
+    proxies: tuple[
+        str, ...
+    ] = ()  # addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed
     max_visitors: int = 0  # kernels in use at once; 0: what memory and cores allow
     visits_per_minute: int = 30  # new kernels for one address; a school class is one address
     kernel_memory_mb: int = 768  # of data a kernel may have; see ``LEAST_KERNEL_MEMORY``
@@ -42,14 +50,21 @@ class Settings:
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """The settings in ``environment``."""
-        given = {one.name: environment.get(f"DIGITS_{one.name.upper()}", "").strip() for one in fields(cls)}
-        values: dict[str, Any] = {name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text}
+        given = {
+            one.name: environment.get(f"DIGITS_{one.name.upper()}", "").strip()
+            for one in fields(cls)
+        }
+        values: dict[str, Any] = {
+            name: _value(name, text, getattr(cls, name)) for name, text in given.items() if text
+        }
         settings = cls(**values)
         if not settings.visits_per_minute:
             raise SettingsError("DIGITS_VISITS_PER_MINUTE is 0, so that nobody could come.")
         if settings.kernel_memory_mb < LEAST_KERNEL_MEMORY:
-            raise SettingsError(f"DIGITS_KERNEL_MEMORY_MB is {settings.kernel_memory_mb}; a kernel needs at least "
-                                f"{LEAST_KERNEL_MEMORY}.")
+            raise SettingsError(
+                f"DIGITS_KERNEL_MEMORY_MB is {settings.kernel_memory_mb}; a kernel needs at least "
+                f"{LEAST_KERNEL_MEMORY}."
+            )
         for name in ("proxies", "metrics_from"):
             for network in getattr(settings, name):
                 _network(name, network)
@@ -64,7 +79,9 @@ class Settings:
     @property
     def hosts(self) -> frozenset[str]:
         """Every name that a request may be for, in lower case and without a port."""
-        return frozenset(("localhost", "127.0.0.1", "[::1]", *(host.lower() for host in self.public_hosts)))
+        return frozenset(
+            ("localhost", "127.0.0.1", "[::1]", *(host.lower() for host in self.public_hosts))
+        )
 
 
 def _value(name: str, text: str, default: object) -> object:
@@ -79,7 +96,9 @@ def _network(name: str, text: str) -> None:
     try:
         ipaddress.ip_network(text)
     except ValueError:
-        raise SettingsError(f"DIGITS_{name.upper()} names {text!r}, which is no address or network.") from None
+        raise SettingsError(
+            f"DIGITS_{name.upper()} names {text!r}, which is no address or network."
+        ) from None
 
 
 def memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
@@ -118,7 +137,9 @@ class Rate:
 
     def __init__(self, limit: int, window: float = 60, clock: Callable[[], float] = time.monotonic):
         self._limit, self._window, self._clock = limit, window, clock
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()  # the address that came last stands last
+        self._times: OrderedDict[str, deque[float]] = (
+            OrderedDict()
+        )  # the address that came last stands last
 
     def wait(self, address: str) -> float:
         """0, and this time counts; or the seconds until there is room, and it does not."""
@@ -148,7 +169,9 @@ def _customer(address: str) -> str:
 
 def _number(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     number = ipaddress.ip_address(address)
-    return getattr(number, "ipv4_mapped", None) or number  # ::ffff:192.0.2.1 is how a socket for both kinds writes the older
+    return (
+        getattr(number, "ipv4_mapped", None) or number
+    )  # ::ffff:192.0.2.1 is how a socket for both kinds writes the older
 
 
 class Pace:

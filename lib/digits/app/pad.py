@@ -23,7 +23,9 @@ BRUSHES = 8, 40  # the thinnest and the thickest pen
 MAX_POINTS, MAX_STROKES = 5000, 200  # of a drawing: more than a minute of drawing without a break
 MAX_HISTORY = 100  # steps that can be undone
 MAX_MESSAGE = 400_000  # characters; the longest is one piece of an uploaded file
-MAX_OPERATIONS = 20  # in one message: the page sends a handful, and each may take the time of an answer
+MAX_OPERATIONS = (
+    20  # in one message: the page sends a handful, and each may take the time of an answer
+)
 TOOLS = "pen", "eraser"
 COLOUR = "#15181c"  # of the ink, as in app.css; the style sheet inverts it in the dark
 
@@ -38,12 +40,15 @@ class PadFull(Exception):
 
 # --- The ink and its history ----------------------------------------------------------------------------------------
 
+
 @dataclass
 class Drawing:
     """Strokes in canvas pixels, y downwards, with undo and redo. Finished strokes are never changed in place."""
 
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) float each, in the order in which they were drawn
-    brush: float = ink.BRUSH  # pixels; only how the ink looks, since recognition draws it again with an even pen
+    brush: float = (
+        ink.BRUSH
+    )  # pixels; only how the ink looks, since recognition draws it again with an even pen
     tool: str = "pen"
     _past: list = field(default_factory=list)
     _future: list = field(default_factory=list)
@@ -123,7 +128,7 @@ class Drawing:
             self.strokes = source.pop()
 
     def _remember(self) -> None:
-        self._past = [*self._past[1 - MAX_HISTORY:], self.strokes]
+        self._past = [*self._past[1 - MAX_HISTORY :], self.strokes]
         self._future = []
 
     def _check_room(self, points: int, new_stroke: bool = False) -> None:
@@ -135,8 +140,12 @@ class Drawing:
         rubbed = ink.rasterize([path], SIZE, eraser_width(self.brush))
         left = tuple(piece for stroke in self.strokes for piece in cut(stroke, rubbed))
         if sum(map(len, left)) > MAX_POINTS or len(left) > 2 * MAX_STROKES:
-            raise PadFull("The drawing is too intricate for the eraser. Undo a stroke or clear the pad.")
-        if len(left) != len(self.strokes) or any(a is not b for a, b in zip(left, self.strokes, strict=True)):
+            raise PadFull(
+                "The drawing is too intricate for the eraser. Undo a stroke or clear the pad."
+            )
+        if len(left) != len(self.strokes) or any(
+            a is not b for a, b in zip(left, self.strokes, strict=True)
+        ):
             self.strokes = left
 
 
@@ -153,17 +162,26 @@ def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
     if kept.all():
         return [stroke]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
-    corner = (position % 1 == 0) & kept  # the stroke's own points; of those between, only the ends of a piece count
+    corner = (
+        position % 1 == 0
+    ) & kept  # the stroke's own points; of those between, only the ends of a piece count
     corner[edges[::2]] = corner[edges[1::2] - 1] = True
-    pieces = [fine[begin:end][corner[begin:end]] for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    pieces = [
+        fine[begin:end][corner[begin:end]]
+        for begin, end in zip(edges[::2], edges[1::2], strict=True)
+    ]
     return [piece for piece in pieces if len(piece) > 1]  # a single point would be a speck
 
 
 def _refine(stroke: np.ndarray, step: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
     """Positions along ``stroke`` (whole numbers are its own points) and the points there, at most ``step`` apart."""
     pieces = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / step), 1).astype(int)
-    position = np.concatenate([i + np.arange(n) / n for i, n in enumerate(pieces)] + [[len(stroke) - 1.0]])
-    return position, np.stack([np.interp(position, np.arange(len(stroke)), stroke[:, axis]) for axis in (0, 1)], axis=1)
+    position = np.concatenate(
+        [i + np.arange(n) / n for i, n in enumerate(pieces)] + [[len(stroke) - 1.0]]
+    )
+    return position, np.stack(
+        [np.interp(position, np.arange(len(stroke)), stroke[:, axis]) for axis in (0, 1)], axis=1
+    )
 
 
 def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
@@ -173,11 +191,15 @@ def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
 
 # --- What may arrive from the page ----------------------------------------------------------------------------------
 
+
 def _number(low: float, high: float) -> Callable:
     def check(value):
-        if type(value) not in (int, float) or not abs(value) < math.inf:  # isfinite cannot bear integers of 400 digits
+        if (
+            type(value) not in (int, float) or not abs(value) < math.inf
+        ):  # isfinite cannot bear integers of 400 digits
             raise MessageError("not a number")
         return float(min(max(value, low), high))
+
     return check
 
 
@@ -186,6 +208,7 @@ def _whole(low: int, high: int) -> Callable:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise MessageError(f"not a whole number from {low} to {high}")
         return value
+
     return check
 
 
@@ -194,6 +217,7 @@ def _choice(*values: object) -> Callable:
         if not any(value is one or (type(value) is type(one) and value == one) for one in values):
             raise MessageError("not one of the choices")
         return value
+
     return check
 
 
@@ -203,12 +227,17 @@ def _text(longest: int) -> Callable:
             raise MessageError(f"not a text of at most {longest} characters")
         if value.isprintable():
             return value
-        return "".join(c if c.isprintable() else "?" for c in value)  # no half characters, line ends or turns of direction
+        return "".join(
+            c if c.isprintable() else "?" for c in value
+        )  # no half characters, line ends or turns of direction
+
     return check
 
 
 _coordinate = _number(-10 * SIZE, 10 * SIZE)
-OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name -> a check for each argument; "move" takes any number of pairs
+OPERATIONS: dict[
+    str, tuple[Callable, ...]
+] = {  # name -> a check for each argument; "move" takes any number of pairs
     "hello": (_choice(True, False),),  # a page is there; whether it wants less motion
     "ping": (),
     "down": (_coordinate, _coordinate, _choice(None, *TOOLS)),
@@ -225,7 +254,12 @@ OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name -> a check for each argu
     "why": (_choice(True, False),),
     "verdict": (_choice("right", "wrong"), _choice(None, *range(10))),
     "consent": (_choice(True, False),),
-    "file": (_text(200), _whole(0, 1 << 40), _whole(0, 1 << 40), _text(MAX_MESSAGE)),  # name, size, offset, Base64
+    "file": (
+        _text(200),
+        _whole(0, 1 << 40),
+        _whole(0, 1 << 40),
+        _text(MAX_MESSAGE),
+    ),  # name, size, offset, Base64
 }
 
 
@@ -261,6 +295,7 @@ def _operation(operation: object) -> tuple:
 
 
 # --- The widget -----------------------------------------------------------------------------------------------------
+
 
 class _Surface(Canvas):
     """A canvas that hears nothing but what the page's script has it say."""
@@ -348,4 +383,5 @@ def _continues(before: tuple[np.ndarray, ...], after: tuple[np.ndarray, ...]) ->
         return not before
     last, now = before[-1], after[len(before) - 1]
     return all(a is b for a, b in zip(before[:-1], after, strict=False)) and (
-        last is now or (len(now) > len(last) and np.array_equal(now[:len(last)], last)))
+        last is now or (len(now) > len(last) and np.array_equal(now[: len(last)], last))
+    )

@@ -20,16 +20,25 @@ from tornado.ioloop import PeriodicCallback
 from voila.request_info_handler import RequestInfoSocketHandler
 from voila.tornado import kernel_websocket_handler
 
-from digits.app import guard
-from digits.app import health
+from digits.app import guard, health
 from digits.app.limits import Rate, Settings, SettingsError, is_loopback
 
-QUICK_KERNEL = ["--IPKernelApp.kernel_class=digits.app.kernel.Kernel", "--IPKernelApp.outstream_class=digits.app.kernel.Stream"]
-LINGER = 120  # seconds that a kernel is kept for a page that is not connected: a phone's screen was off
+QUICK_KERNEL = [
+    "--IPKernelApp.kernel_class=digits.app.kernel.Kernel",
+    "--IPKernelApp.outstream_class=digits.app.kernel.Stream",
+]
+LINGER = (
+    120  # seconds that a kernel is kept for a page that is not connected: a phone's screen was off
+)
 LOOK_ROUND = 5  # seconds between two looks for such kernels
 RETRY = 30  # seconds after which one visitor too many may ask again
-SOCKET_NAME, MOST_SOCKET_NAME = 65, 103  # characters of a kernel's socket in its folder's folder, and of any (macOS)
-UNREADY = 60  # seconds without a kernel in the pool after which we do not believe that there will be one
+SOCKET_NAME, MOST_SOCKET_NAME = (
+    65,
+    103,
+)  # characters of a kernel's socket in its folder's folder, and of any (macOS)
+UNREADY = (
+    60  # seconds without a kernel in the pool after which we do not believe that there will be one
+)
 
 _read_header = kernel_websocket_handler.read_header_from_binary_message
 
@@ -58,8 +67,9 @@ def check_address(ip: str, settings: Settings) -> None:
     if not is_loopback(ip) and not settings.public_hosts:
         raise SettingsError(
             f"The app would listen on {ip or 'every address'} for everybody, but DIGITS_PUBLIC_HOSTS is not set. Name what "
-            "people reach it by, for example DIGITS_PUBLIC_HOSTS=digits.example.org, and read \"Public\" in README.md; or "
-            "leave --Voila.ip away to serve this computer only.")
+            'people reach it by, for example DIGITS_PUBLIC_HOSTS=digits.example.org, and read "Public" in README.md; or '
+            "leave --Voila.ip away to serve this computer only."
+        )
 
 
 @dataclass
@@ -157,20 +167,27 @@ class KernelManager(AsyncMappingKernelManager):
         kernel_id = await super().start_kernel(**{"extra_arguments": QUICK_KERNEL, **options})
         health.KERNELS_STARTED.inc()
         with contextlib.suppress(psutil.Error):
-            confine(psutil.Process(self.get_kernel(kernel_id).provisioner.pid), self.settings.kernel_memory_mb << 20)
+            confine(
+                psutil.Process(self.get_kernel(kernel_id).provisioner.pid),
+                self.settings.kernel_memory_mb << 20,
+            )
         return kernel_id
 
     def remove_kernel(self, kernel_id: str) -> object:
         """Forget a kernel that has ended."""
         self._visits.pop(kernel_id, None)
-        RequestInfoSocketHandler._cache.pop(kernel_id, None)  # Voila keeps what it has for each for ever
+        RequestInfoSocketHandler._cache.pop(
+            kernel_id, None
+        )  # Voila keeps what it has for each for ever
         return super().remove_kernel(kernel_id)
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         health.KERNELS_DIED.inc()
         self._died += 1
         self.log.warning("Kernel %s died.", kernel_id)
-        asyncio.ensure_future(self._end(kernel_id, now=True)).add_done_callback(lambda _: self.refill())
+        asyncio.ensure_future(self._end(kernel_id, now=True)).add_done_callback(
+            lambda _: self.refill()
+        )
 
     async def _end(self, kernel_id: str, **options) -> None:
         try:
@@ -195,9 +212,15 @@ class KernelManager(AsyncMappingKernelManager):
         """What a load balancer wants to know."""
         ready = self._ready()
         pooled = hasattr(self, "fill_if_needed") and self.get_pool_size(self.notebook_path) > 0
-        return {"visitors": self.visitors, "most_visitors": self.most_visitors, "pool_ready": ready,
-                "kernels_died": self._died,
-                "kernels_start": not pooled or ready > 0 or time.monotonic() - self._last_ready < UNREADY}
+        return {
+            "visitors": self.visitors,
+            "most_visitors": self.most_visitors,
+            "pool_ready": ready,
+            "kernels_died": self._died,
+            "kernels_start": not pooled
+            or ready > 0
+            or time.monotonic() - self._last_ready < UNREADY,
+        }
 
 
 def _succeeded(task: asyncio.Future) -> bool:

@@ -27,7 +27,9 @@ class Ticker:
     def ask(self) -> None:
         """Have the work done soon."""
         if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_later(max(self._free_at - time.monotonic(), 0), self._run)
+            self._handle = asyncio.get_running_loop().call_later(
+                max(self._free_at - time.monotonic(), 0), self._run
+            )
 
     def _run(self) -> None:
         self._handle = None
@@ -36,7 +38,9 @@ class Ticker:
             self._work()
         finally:
             ended = time.monotonic()
-            self._free_at = max(started + self._interval, ended + (ended - started) * (1 / SHARE - 1))
+            self._free_at = max(
+                started + self._interval, ended + (ended - started) * (1 / SHARE - 1)
+            )
 
 
 class Timer:

@@ -10,7 +10,9 @@ import numpy as np
 
 from digits.recognizer.ink import SIDE, normalize
 
-cv2.setNumThreads(1)  # images are tiny; training keeps the cores, and one thread keeps the order of sums
+cv2.setNumThreads(
+    1
+)  # images are tiny; training keeps the cores, and one thread keeps the order of sums
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,12 @@ class Augmentation:
     shear: float = 0.25  # tangent of the slant; 01_eda measures the slant of MNIST's writers
     shift: float = 1.5  # pixels: the centre of mass moves with a hook or a foot
     elastic: float = 0.7  # pixels, root mean square of the smooth displacement (Simard et al. 2003)
-    stroke_width: float = 0.9  # 0 to 1: how far towards one step of erosion or dilation; thin pens and thick markers
-    contrast: float = 0.5  # 0 to 1: the part of its strength that ink may lose; pencils and photographs are grey
+    stroke_width: float = (
+        0.9  # 0 to 1: how far towards one step of erosion or dilation; thin pens and thick markers
+    )
+    contrast: float = (
+        0.5  # 0 to 1: the part of its strength that ink may lose; pencils and photographs are grey
+    )
     noise: float = 0.12  # standard deviation, in units of full ink: paper is not clean
     styles: float = 0.3  # probability of a writing style that MNIST lacks, for the digits that have one (times ``OFTEN``)
 
@@ -51,12 +57,20 @@ def _linear(rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> 
     sx, sy = np.exp(a.scale * strength * rng.uniform(-1, 1, (2, n)))
     shear = a.shear * strength * np.clip(rng.normal(0, 0.5, n), -1.5, 1.5)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy], -1).reshape(n, 2, 2)
+    return np.stack(
+        [cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy], -1
+    ).reshape(n, 2, 2)
 
 
-GAP = 2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
-_GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2).astype(np.float32)  # x then y
-_ENLARGE = cv2.resize(np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC)  # (28, 5)
+GAP = (
+    2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
+)
+_GRID = (
+    np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2).astype(np.float32)
+)  # x then y
+_ENLARGE = cv2.resize(
+    np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC
+)  # (28, 5)
 
 
 def _stack(images: np.ndarray) -> np.ndarray:
@@ -65,22 +79,38 @@ def _stack(images: np.ndarray) -> np.ndarray:
 
 
 def _unstack(picture: np.ndarray) -> np.ndarray:
-    return picture.reshape(-1, SIDE + GAP, SIDE)[:, GAP // 2:-GAP // 2]
+    return picture.reshape(-1, SIDE + GAP, SIDE)[:, GAP // 2 : -GAP // 2]
 
 
-def geometry(images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
+def geometry(
+    images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray
+) -> np.ndarray:
     """Images (n, 28, 28), each moved by a random affine map about its centre and bent by a smooth displacement."""
     n = len(images)
     inverse = np.linalg.inv(_linear(rng, a, strength)).astype(np.float32)
     shift = (a.shift * strength[:, None] * rng.uniform(-1, 1, (n, 2))).astype(np.float32)
-    where = (_GRID - 13.5 - shift[:, None]) @ inverse.transpose(0, 2, 1) + np.float32(13.5)  # (n, 784, 2)
+    where = (_GRID - 13.5 - shift[:, None]) @ inverse.transpose(0, 2, 1) + np.float32(
+        13.5
+    )  # (n, 784, 2)
     if a.elastic:  # coarse noise, enlarged by cubic interpolation along both axes
-        coarse = rng.normal(0, 1, (n, 2, 5, 5)).astype(np.float32) * (a.elastic * strength)[:, None, None, None]
+        coarse = (
+            rng.normal(0, 1, (n, 2, 5, 5)).astype(np.float32)
+            * (a.elastic * strength)[:, None, None, None]
+        )
         bent = _ENLARGE @ coarse.astype(np.float32) @ _ENLARGE.T
         where = where + bent.reshape(n, 2, -1).transpose(0, 2, 1)
-    rows = np.clip(where[..., 1], -GAP / 2, SIDE - 1 + GAP / 2) + (SIDE + GAP) * np.arange(n)[:, None] + GAP / 2
+    rows = (
+        np.clip(where[..., 1], -GAP / 2, SIDE - 1 + GAP / 2)
+        + (SIDE + GAP) * np.arange(n)[:, None]
+        + GAP / 2
+    )
     shape = (n * SIDE, SIDE)
-    moved = cv2.remap(_stack(images), where[..., 0].reshape(shape), rows.astype(np.float32).reshape(shape), cv2.INTER_LINEAR)
+    moved = cv2.remap(
+        _stack(images),
+        where[..., 0].reshape(shape),
+        rows.astype(np.float32).reshape(shape),
+        cv2.INTER_LINEAR,
+    )
     return moved.reshape(n, SIDE, SIDE)
 
 
@@ -102,10 +132,14 @@ def stroke_width(images: np.ndarray, amount: np.ndarray) -> np.ndarray:
     return np.where(amount > 0, thicker, thinner)
 
 
-def paper(images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> np.ndarray:
+def paper(
+    images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray
+) -> np.ndarray:
     """Paler ink, and for every third image the grain of paper or of a camera; images (n, 28, 28), strength (n,)."""
     if a.contrast:
-        loss = min(a.contrast, 0.8) * strength * rng.random(len(images))  # some ink is left at any strength
+        loss = (
+            min(a.contrast, 0.8) * strength * rng.random(len(images))
+        )  # some ink is left at any strength
         images = images * (1 - loss)[:, None, None].astype(np.float32)
     if a.noise:
         grainy = np.flatnonzero(rng.random(len(images)) < 0.3)
@@ -127,10 +161,17 @@ FINE = 3  # times larger, while a line is drawn
 def _line(image: np.ndarray, points, width: float) -> np.ndarray:
     """``image`` with an anti-aliased pen line through ``points`` (n, 2); ``width`` and points in its pixels."""
     height, breadth = image.shape
-    big = np.zeros((FINE * height, FINE * breadth), np.uint8)  # enlarged, then averaged: even edges at any width
+    big = np.zeros(
+        (FINE * height, FINE * breadth), np.uint8
+    )  # enlarged, then averaged: even edges at any width
     path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
-    cv2.polylines(big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
-    return np.maximum(image, cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255)
+    cv2.polylines(
+        big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4
+    )
+    return np.maximum(
+        image,
+        cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255,
+    )
 
 
 def _slashed_zero(image, rng, width):
@@ -151,7 +192,11 @@ def _dotted_zero(image, rng, width):
 def _curve(start, middle, end) -> np.ndarray:
     """A quadratic Bézier curve through three control points, (9, 2)."""
     t = np.linspace(0, 1, 9)[:, None]
-    return (1 - t) ** 2 * np.asarray(start) + 2 * t * (1 - t) * np.asarray(middle) + t**2 * np.asarray(end)
+    return (
+        (1 - t) ** 2 * np.asarray(start)
+        + 2 * t * (1 - t) * np.asarray(middle)
+        + t**2 * np.asarray(end)
+    )
 
 
 def _european_one(image, rng, width):
@@ -163,7 +208,10 @@ def _european_one(image, rng, width):
     head_x, foot_x = xs[ys == ys.min()].mean(), xs[ys == ys.max()].mean()
     height = bottom - top
     length, angle = height * rng.uniform(0.2, 1.0), np.deg2rad(rng.uniform(15, 65))
-    head, tip = np.array([head_x, top]), (head_x - length * np.sin(angle), top + length * np.cos(angle))
+    head, tip = (
+        np.array([head_x, top]),
+        (head_x - length * np.sin(angle), top + length * np.cos(angle)),
+    )
     bend = (head + tip) / 2 + rng.normal(0, 0.1 * length, 2)
     out = _line(image, _curve(tip, bend, head), width)
     if rng.random() < 0.4:
@@ -179,7 +227,11 @@ def _crossed_seven(image, rng, width):
     breadth, height = right - left, bottom - top
     if rng.random() < 0.5:
         end = (left + rng.uniform(-3, 1), top + height * rng.uniform(0.12, 0.4))
-        image = _line(image, _curve((left, top + 1), (left + rng.uniform(-2, 2), top + rng.uniform(0, 3)), end), width)
+        image = _line(
+            image,
+            _curve((left, top + 1), (left + rng.uniform(-2, 2), top + rng.uniform(0, 3)), end),
+            width,
+        )
     y = top + height * rng.uniform(0.4, 0.78)
     row = np.nonzero(image[int(round(y))] > 0.3)[0]
     x = row.mean() + rng.normal(0, 0.08 * breadth) if len(row) else (left + right) / 2
@@ -190,8 +242,19 @@ def _crossed_seven(image, rng, width):
 def _squeezed(image, top, height, upper):
     """The upper half of the ink, ``height`` rows from ``top``, pressed into ``upper`` of its height; the ink moves up."""
     top, half = int(top), int(height / 2)
-    head = cv2.resize(image[top:top + half], (image.shape[1], max(int(half * upper), 1)), interpolation=cv2.INTER_AREA)
-    return np.concatenate([image[:top], head, image[top + half:], np.zeros((half - len(head), image.shape[1]), np.float32)])
+    head = cv2.resize(
+        image[top : top + half],
+        (image.shape[1], max(int(half * upper), 1)),
+        interpolation=cv2.INTER_AREA,
+    )
+    return np.concatenate(
+        [
+            image[:top],
+            head,
+            image[top + half :],
+            np.zeros((half - len(head), image.shape[1]), np.float32),
+        ]
+    )
 
 
 def _curled_nine(image, rng, width):
@@ -214,10 +277,18 @@ def _small_headed_nine(image, rng, width):
     """A head shrunk to a loop, and a new stem that swings out to the right and back under it."""
     left, top, right, bottom = (int(side) for side in _box(image))
     height = bottom - top
-    head = image[top:top + max(int(0.6 * height), 4), left:right + 1]
+    head = image[top : top + max(int(0.6 * height), 4), left : right + 1]
     shrink = rng.uniform((0.55, 0.45), (0.95, 0.8))
-    head = np.clip(cv2.resize(head, None, fx=FINE * shrink[0], fy=FINE * shrink[1], interpolation=cv2.INTER_LINEAR), 0, 1)
-    out = np.pad(head, FINE * height)  # drawn enlarged, or the loop would close; made small again like all ink
+    head = np.clip(
+        cv2.resize(
+            head, None, fx=FINE * shrink[0], fy=FINE * shrink[1], interpolation=cv2.INTER_LINEAR
+        ),
+        0,
+        1,
+    )
+    out = np.pad(
+        head, FINE * height
+    )  # drawn enlarged, or the loop would close; made small again like all ink
     inked = np.argwhere(head > 0.5)
     if not len(inked):
         return image
@@ -225,7 +296,9 @@ def _small_headed_nine(image, rng, width):
     length = FINE * height * rng.uniform(0.5, 1.0)
     turn = (x - rng.uniform(-0.15, 0.35) * length, y + length)
     end = turn - np.array([rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.2)]) * length
-    stem = _curve((x, y), (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length), turn)
+    stem = _curve(
+        (x, y), (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length), turn
+    )
     hook = _curve(turn, turn + np.array([-0.1, rng.uniform(0, 0.12)]) * length, end)
     return _line(out, np.concatenate([stem, hook]), FINE * width * shrink.mean())
 
@@ -239,17 +312,17 @@ def _short_four(image, rng, width):
         return _narrow(image, rng, width)
     out = image.copy()
     cut = top + int((bottom - top) * rng.uniform(0.15, 0.5))
-    out[:cut, starts[1] - 1:] = 0
-    out[cut, starts[1] - 1:] *= 0.5
+    out[:cut, starts[1] - 1 :] = 0
+    out[cut, starts[1] - 1 :] *= 0.5
     if rng.random() < 0.3:  # which does not reach far down, either
-        out[bottom - int((bottom - top) * rng.uniform(0.1, 0.25)):] = 0
+        out[bottom - int((bottom - top) * rng.uniform(0.1, 0.25)) :] = 0
     return _narrow(out, rng, width) if rng.random() < 0.6 else out
 
 
 def _roofed_five(image, rng, width):
     """The roof is drawn further to the right."""
     left, top, right, bottom = _box(image)
-    upper = np.argwhere(image[int(top):int(top) + 5] > 0.3)
+    upper = np.argwhere(image[int(top) : int(top) + 5] > 0.3)
     if not len(upper):
         return image
     y, x = upper[upper[:, 1].argmax()] + (int(top), 0)
@@ -261,7 +334,9 @@ def _narrow(image, rng, width):
     """Written narrowly: down to less than half as broad as before."""
     del width  # nothing is added
     height, breadth = image.shape
-    return cv2.resize(image, (int(breadth * rng.uniform(0.45, 0.75)), height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        image, (int(breadth * rng.uniform(0.45, 0.75)), height), interpolation=cv2.INTER_AREA
+    )
 
 
 def _slanted(image, rng, width):
@@ -274,12 +349,18 @@ def _slanted(image, rng, width):
 
 
 _STYLES = {
-    0: (_slashed_zero, _slashed_zero, _dotted_zero), 1: (_european_one,), 4: (_short_four, _short_four, _slanted),
-    5: (_roofed_five,), 7: (_crossed_seven,), 8: (_narrow,),
+    0: (_slashed_zero, _slashed_zero, _dotted_zero),
+    1: (_european_one,),
+    4: (_short_four, _short_four, _slanted),
+    5: (_roofed_five,),
+    7: (_crossed_seven,),
+    8: (_narrow,),
     9: (_curled_nine, _curled_nine, _small_headed_nine, _small_headed_nine, _slanted),
 }
 STYLED = tuple(_STYLES)  # the digits that have a style of their own
-OFTEN = np.array([1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0])  # a bare 1 is soon learnt, but its sisters look like 7s; last: -1
+OFTEN = np.array(
+    [1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0]
+)  # a bare 1 is soon learnt, but its sisters look like 7s; last: -1
 
 
 def estimate_width(image: np.ndarray) -> float:
@@ -304,8 +385,9 @@ def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray
     return normalize(np.clip(draw(roomy, rng, estimate_width(image) * rng.uniform(0.8, 1.1)), 0, 1))
 
 
-def augment(images: np.ndarray, rng: np.random.Generator, a: Augmentation, labels: np.ndarray | None = None
-            ) -> np.ndarray:
+def augment(
+    images: np.ndarray, rng: np.random.Generator, a: Augmentation, labels: np.ndarray | None = None
+) -> np.ndarray:
     """A changed copy of ``images``, (n, 28, 28, 1) float32 in [0, 1]; ``labels`` (n,) are needed for writing styles.
 
     Every image has a strength of its own between nothing and all of ``a``: most stay near to what was written, a few

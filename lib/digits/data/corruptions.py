@@ -21,12 +21,16 @@ class Corruption:
     label: str  # the axis of a plot, with its unit
     severities: tuple[float, ...]  # ascending
     neutral: float  # identity
-    apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]  # one image (28, 28) to another
+    apply: Callable[
+        [np.ndarray, float, np.random.Generator], np.ndarray
+    ]  # one image (28, 28) to another
 
     def __call__(self, images: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
         if severity == self.neutral:
             return np.array(images, np.float32)
-        return np.stack([np.clip(self.apply(image, severity, rng), 0, 1) for image in images]).astype(np.float32)
+        return np.stack(
+            [np.clip(self.apply(image, severity, rng), 0, 1) for image in images]
+        ).astype(np.float32)
 
 
 def shift(image: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
@@ -44,7 +48,11 @@ def rotate(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.nd
 
 def scale(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
     """Enlarge (above 1) or shrink (below 1) about the centre; shrinking averages, so thin ink fades, not vanishes."""
-    smooth = cv2.GaussianBlur(image, (0, 0), 0.4 / factor, borderType=cv2.BORDER_CONSTANT) if factor < 0.75 else image
+    smooth = (
+        cv2.GaussianBlur(image, (0, 0), 0.4 / factor, borderType=cv2.BORDER_CONSTANT)
+        if factor < 0.75
+        else image
+    )
     return _affine(smooth, cv2.getRotationMatrix2D(_centre(image), 0, factor))
 
 
@@ -87,5 +95,11 @@ CORRUPTIONS = (
     Corruption("noise", "noise (standard deviation)", (0, 0.1, 0.2, 0.3, 0.45, 0.6), 0, noise),
     Corruption("blur", "blur (sigma, pixels)", (0, 0.5, 1, 1.5, 2, 3), 0, blur),
     Corruption("contrast", "contrast (factor)", (0.1, 0.2, 0.3, 0.5, 0.75, 1), 1, contrast),
-    Corruption("stroke width", "stroke width (change in pixels)", (-1.5, -1, -0.5, 0, 1, 2, 3), 0, stroke_width),
+    Corruption(
+        "stroke width",
+        "stroke width (change in pixels)",
+        (-1.5, -1, -0.5, 0, 1, 2, 3),
+        0,
+        stroke_width,
+    ),
 )

@@ -34,6 +34,7 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 # --- Whole classes ----------------------------------------------------------------------------------------------------
 
+
 def class_counts(splits: dict[str, np.ndarray]) -> pd.DataFrame:
     """How many images of each digit (rows 0 to 9) each split holds (columns); ``splits`` maps a name to its labels."""
     counts = {name: np.bincount(labels, minlength=10) for name, labels in splits.items()}
@@ -49,10 +50,13 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     """Mean and standard deviation of each pixel over the images of each digit: two arrays (10, 28, 28)."""
     pictures = np.asarray(images).reshape(len(images), *images.shape[1:3])
     groups = [pictures[labels == digit] for digit in DIGITS]
-    return np.stack([group.mean(0) for group in groups]), np.stack([group.std(0) for group in groups])
+    return np.stack([group.mean(0) for group in groups]), np.stack(
+        [group.std(0) for group in groups]
+    )
 
 
 # --- The shape of one image -------------------------------------------------------------------------------------------
+
 
 def longest_sides(images: np.ndarray) -> np.ndarray:
     """Longer side of each image's bounding box of all ink above zero, (n,) in pixels; 0 for a blank image."""
@@ -70,7 +74,9 @@ def _extent(occupied: np.ndarray) -> np.ndarray:
 def _moments(images: np.ndarray) -> tuple[np.ndarray, ...]:
     """Centre (column, row) of each image's ink, the variance of its rows, and its covariance; (n,) each, pixels."""
     rows, columns = (axis.ravel() for axis in np.indices(images.shape[1:3], dtype=np.float64))
-    sums = flat(images).astype(np.float64) @ np.stack([np.ones_like(rows), columns, rows, rows**2, rows * columns], 1)
+    sums = flat(images).astype(np.float64) @ np.stack(
+        [np.ones_like(rows), columns, rows, rows**2, rows * columns], 1
+    )
     with np.errstate(invalid="ignore"):
         x, y, yy, xy = (sums[:, 1:] / sums[:, :1]).T
     return x, y, yy - y**2, xy - x * y
@@ -114,7 +120,9 @@ def stroke_width(image: np.ndarray) -> float:
 def shape_table(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """One row an image: ``digit``, ``ink`` in percent of full, ``stroke width`` in pixels, ``slant`` in degrees."""
     widths = [stroke_width(image) for image in images]
-    return pd.DataFrame({"digit": labels, "ink": 100 * ink(images), "stroke width": widths, "slant": slants(images)})
+    return pd.DataFrame(
+        {"digit": labels, "ink": 100 * ink(images), "stroke width": widths, "slant": slants(images)}
+    )
 
 
 def extremes(values: pd.Series, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,17 +137,29 @@ def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
     The columns have two levels: the quantity, then ``median``, ``low`` and ``high`` (5th and 95th percentile).
     """
     values = table.drop(columns="digit")
-    groups = {**{str(digit): group for digit, group in values.groupby(table["digit"])}, "all": values}
-    quantiles = {name: group.quantile([0.5, 0.05, 0.95]).set_axis(["median", "low", "high"]).T.stack()
-                 for name, group in groups.items()}
+    groups = {
+        **{str(digit): group for digit, group in values.groupby(table["digit"])},
+        "all": values,
+    }
+    quantiles = {
+        name: group.quantile([0.5, 0.05, 0.95]).set_axis(["median", "low", "high"]).T.stack()
+        for name, group in groups.items()
+    }
     return pd.DataFrame(quantiles).T.rename_axis("digit")
 
 
 def spans(summary: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
     """``shape_summary`` for people: "median (low to high)" in a column for each quantity, under its title."""
-    return pd.DataFrame({title: [f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
-                                 for _, row in summary[quantity].iterrows()] for quantity, title in titles.items()},
-                        index=summary.index)
+    return pd.DataFrame(
+        {
+            title: [
+                f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+                for _, row in summary[quantity].iterrows()
+            ]
+            for quantity, title in titles.items()
+        },
+        index=summary.index,
+    )
 
 
 def deslant(images: np.ndarray) -> np.ndarray:
@@ -154,12 +174,17 @@ def deslant(images: np.ndarray) -> np.ndarray:
 def _shear(image: np.ndarray, lean: float, row: float) -> np.ndarray:
     """One image with each row moved to the left by ``lean`` times its height above ``row``."""
     source = np.array([[1, -lean, lean * row], [0, 1, 0]])
-    return cv2.warpAffine(image, source, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return cv2.warpAffine(
+        image, source, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
 
 
 # --- A map of all images ----------------------------------------------------------------------------------------------
 
-def embed(images: np.ndarray, seed: int, components: int = 50, perplexity: float = 30) -> tuple[np.ndarray, np.ndarray]:
+
+def embed(
+    images: np.ndarray, seed: int, components: int = 50, perplexity: float = 30
+) -> tuple[np.ndarray, np.ndarray]:
     """Two pictures of the same images in the plane, each (n, 2): their first two principal components, and t-SNE.
 
     t-SNE (van der Maaten and Hinton 2008) keeps neighbours together, starting from ``components`` principal components;
@@ -167,8 +192,12 @@ def embed(images: np.ndarray, seed: int, components: int = 50, perplexity: float
     """
     reduced = PCA(min(components, len(images)), random_state=seed).fit_transform(flat(images))
     perplexity = min(perplexity, (len(images) - 1) / 3)
-    with threadpool_limits(1):  # its steps are short and wait for one another: threads cost more than they bring
-        return reduced[:, :2], TSNE(2, perplexity=perplexity, max_iter=500, random_state=seed).fit_transform(reduced)
+    with threadpool_limits(
+        1
+    ):  # its steps are short and wait for one another: threads cost more than they bring
+        return reduced[:, :2], TSNE(
+            2, perplexity=perplexity, max_iter=500, random_state=seed
+        ).fit_transform(reduced)
 
 
 def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
@@ -179,13 +208,16 @@ def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
 
 # --- Odd ones, twins, leaks -------------------------------------------------------------------------------------------
 
+
 def loneliness(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarray:
     """Mean Euclidean distance of each image to its ``k`` nearest other images of the same digit, (n,)."""
     lonely = np.full(len(images), np.nan)
     for digit in DIGITS:
         rows = np.flatnonzero(labels == digit)
         if len(rows) > 1:
-            search = NearestNeighbors(n_neighbors=min(k, len(rows) - 1), algorithm="brute").fit(flat(images[rows]))
+            search = NearestNeighbors(n_neighbors=min(k, len(rows) - 1), algorithm="brute").fit(
+                flat(images[rows])
+            )
             lonely[rows] = search.kneighbors()[0].mean(1)
     return lonely
 
@@ -193,7 +225,9 @@ def loneliness(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarray
 def loneliest(lonely: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     """Indices of the ``count`` loneliest images of each digit, (count, 10): a column a digit, the worst on top."""
     ranked = [np.flatnonzero(labels == digit) for digit in DIGITS]
-    return np.stack([rows[np.argsort(-lonely[rows], kind="stable")[:count]] for rows in ranked], axis=1)
+    return np.stack(
+        [rows[np.argsort(-lonely[rows], kind="stable")[:count]] for rows in ranked], axis=1
+    )
 
 
 def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
@@ -205,9 +239,13 @@ def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     rows = []
     for digit, other in combinations(groups, 2):
         search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(images[groups[other]]))
-        distances, nearest = (found[:, 0] for found in search.kneighbors(flat(images[groups[digit]])))
+        distances, nearest = (
+            found[:, 0] for found in search.kneighbors(flat(images[groups[digit]]))
+        )
         best = distances.argmin()
-        rows.append((groups[digit][best], groups[other][nearest[best]], digit, other, distances[best]))
+        rows.append(
+            (groups[digit][best], groups[other][nearest[best]], digit, other, distances[best])
+        )
     table = pd.DataFrame(rows, columns=["first", "second", "digit", "other", "distance"])
     return table.sort_values("distance", kind="stable", ignore_index=True)
 
@@ -225,19 +263,28 @@ def copies(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 # --- Baselines --------------------------------------------------------------------------------------------------------
 
+
 def vote(neighbour_labels: np.ndarray, k: int) -> np.ndarray:
     """The commonest digit in the first ``k`` columns of (n, neighbours), nearest first; the smaller one in a tie."""
     votes = (neighbour_labels[:, :k, None] == DIGITS).sum(1)
     return votes.argmax(1)
 
 
-def scores(guesses: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray]) -> dict[str, dict[str, dict]]:
+def scores(
+    guesses: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray]
+) -> dict[str, dict[str, dict]]:
     """``evaluation.accuracy_summary`` of each method on each split: ``guesses[method][split]`` against its labels."""
-    return {method: {split: evaluation.accuracy_summary(labels[split], guess) for split, guess in splits.items()}
-            for method, splits in guesses.items()}
+    return {
+        method: {
+            split: evaluation.accuracy_summary(labels[split], guess)
+            for split, guess in splits.items()
+        }
+        for method, splits in guesses.items()
+    }
 
 
 # --- Digits drawn with a pen ------------------------------------------------------------------------------------------
+
 
 def stroke_counts(strokes: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -> pd.DataFrame:
     """Share of each digit (rows 0 to 9) that was drawn with one stroke, two, and so on (columns); rows sum to 1."""
@@ -248,5 +295,10 @@ def stroke_counts(strokes: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -
 
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Index of the first sample of each confusion; ``pairs`` as from ``evaluation.confused_pairs``."""
-    return np.array([np.flatnonzero((labels == digit) & (predictions == read))[0]
-                     for digit, read in zip(pairs["digit"], pairs["read as"], strict=True)], dtype=int)
+    return np.array(
+        [
+            np.flatnonzero((labels == digit) & (predictions == read))[0]
+            for digit, read in zip(pairs["digit"], pairs["read as"], strict=True)
+        ],
+        dtype=int,
+    )

@@ -75,7 +75,9 @@ class _Transfer:
     def __init__(self, url: str, folder: Path):
         self.url, self.folder = url, folder
         self.path = folder / Path(urlsplit(url).path).name
-        self.announced: int | None = None  # bytes, 0 when the reply does not tell; None until it begins
+        self.announced: int | None = (
+            None  # bytes, 0 when the reply does not tell; None until it begins
+        )
         self.received = 0
         self.moved = time.monotonic()  # when the request, the reply or its last piece came
         self.abandoned = False
@@ -85,7 +87,9 @@ class _Transfer:
         import pooch
 
         pooch.get_logger().setLevel(logging.WARNING)
-        downloader = pooch.HTTPDownloader(progressbar=self, chunk_size=CHUNK, timeout=(ANSWER, STALL))
+        downloader = pooch.HTTPDownloader(
+            progressbar=self, chunk_size=CHUNK, timeout=(ANSWER, STALL)
+        )
         thread = threading.Thread(target=self._work, args=(pooch.retrieve, downloader), daemon=True)
         thread.start()
         try:
@@ -104,7 +108,9 @@ class _Transfer:
 
     def _watch(self, thread: threading.Thread) -> None:
         in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
-        if in_notebook:  # tqdm.auto would take a process that has only imported ipykernel for a notebook
+        if (
+            in_notebook
+        ):  # tqdm.auto would take a process that has only imported ipykernel for a notebook
             from tqdm.notebook import tqdm
         else:
             from tqdm import tqdm
@@ -158,6 +164,8 @@ def _explained(error: Exception, answered: bool) -> FetchError:
         return FetchError(f"answers {error.response.status_code} {error.response.reason}")
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return FetchError("ended early")
-    reason = getattr(error.args[0] if error.args else None, "reason", error)  # urllib3's own error, inside requests'
+    reason = getattr(
+        error.args[0] if error.args else None, "reason", error
+    )  # urllib3's own error, inside requests'
     kind = _NoAnswer if isinstance(error, requests.ConnectionError) and not answered else FetchError
     return kind(f"{type(reason).__name__}: {str(reason).split('): ', 1)[-1]}")

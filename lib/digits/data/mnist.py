@@ -21,11 +21,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from digits.data import fetch
 from digits import files as paths
-from digits.data import unipen
-from digits.files import write_file, write_text
+from digits.data import fetch, unipen
 from digits.data.unipen import PenDigit
+from digits.files import write_file, write_text
 
 __all__ = [
     "LABEL_ERRORS", "STAND_IN_NOTICE", "DamagedFile", "DataError", "DataMissing", "DataWarning", "Dataset", "PenDigit",
@@ -40,7 +39,23 @@ STAND_IN_NOTICE = (
 
 # MNIST test images whose given label most raters reject: https://github.com/cleanlab/label-errors
 # (Northcutt, Athalye and Mueller, Pervasive Label Errors in Test Sets, NeurIPS 2021).
-LABEL_ERRORS = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
+LABEL_ERRORS = (
+    947,
+    1621,
+    1901,
+    2130,
+    2462,
+    2597,
+    2654,
+    3520,
+    3558,
+    5937,
+    6651,
+    6783,
+    8527,
+    9679,
+    9729,
+)
 
 
 class Known(NamedTuple):
@@ -85,7 +100,9 @@ PEN_ZIP = "pen+based+recognition+of+handwritten+digits.zip"  # as UCI offers bot
 # so a mirror that packs the same data anew is as good.
 MNIST_MIRRORS = (
     ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",),
-    tuple(f"https://ossci-datasets.s3.amazonaws.com/mnist/{known.stem}.gz" for known in MNIST.values()),
+    tuple(
+        f"https://ossci-datasets.s3.amazonaws.com/mnist/{known.stem}.gz" for known in MNIST.values()
+    ),
 )
 PEN_MIRRORS = (
     (f"https://archive.ics.uci.edu/static/public/81/{PEN_ZIP}",),
@@ -95,8 +112,12 @@ PEN_MIRRORS = (
     ),
 )
 
-LARGEST = 64 * 1024**2  # bytes that any one of these files may unpack to; the training images are 47 million
-LARGEST_PACKED = 4 * 1024**2  # bytes of a .Z file, whose unpacking knows no limit; the pen digits' have under 1 million
+LARGEST = (
+    64 * 1024**2
+)  # bytes that any one of these files may unpack to; the training images are 47 million
+LARGEST_PACKED = (
+    4 * 1024**2
+)  # bytes of a .Z file, whose unpacking knows no limit; the pen digits' have under 1 million
 REPLACE = "Replace it by a fresh copy, or delete it and let it be downloaded again."
 RUN_EDA = "Run notebook 01_eda again: it writes these files."
 
@@ -171,7 +192,9 @@ def load(name: str = "auto", download: bool = True) -> Dataset:
         raise DataError(f"There is no data set {name!r}. Choose auto, mnist or digits.")
     if name == "digits":
         return _bundled_digits()
-    wanted = _Wanted("MNIST", _read_mnist, _keep_mnist, paths.download_cache(), MNIST_MIRRORS if download else ())
+    wanted = _Wanted(
+        "MNIST", _read_mnist, _keep_mnist, paths.download_cache(), MNIST_MIRRORS if download else ()
+    )
     try:
         arrays, source = _obtain(wanted)
     except DataMissing as error:
@@ -205,7 +228,13 @@ def load_pen_digits(split: str) -> list[PenDigit]:
     if split not in PEN_DIGITS:
         raise DataError(f"There are no pen digits {split!r}. Choose tra or tes.")
     cache = paths.download_cache() / "pendigits"
-    wanted = _Wanted(f"pendigits-orig.{split}", lambda folder: _read_pen(folder, split), _keep_pen, cache, PEN_MIRRORS)
+    wanted = _Wanted(
+        f"pendigits-orig.{split}",
+        lambda folder: _read_pen(folder, split),
+        _keep_pen,
+        cache,
+        PEN_MIRRORS,
+    )
     try:
         text, _ = _obtain(wanted)
     except DataMissing as error:
@@ -239,7 +268,9 @@ def _from_given(wanted: _Wanted, tried: list[str]) -> tuple | None:
     if folder is None:
         return None
     if not folder.is_dir():
-        raise DataError(f"{folder}: DIGITS_DATA must name an existing folder. Correct it, or unset it.")
+        raise DataError(
+            f"{folder}: DIGITS_DATA must name an existing folder. Correct it, or unset it."
+        )
     content = wanted.read(folder)
     if content is None:
         tried.append(f"{folder} (DIGITS_DATA): holds no {wanted.title}")
@@ -264,7 +295,9 @@ def _from_cache(wanted: _Wanted, tried: list[str]) -> tuple | None:
 def _from_mirrors(wanted: _Wanted, tried: list[str]) -> tuple | None:
     for addresses in wanted.mirrors:
         try:
-            with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
+            with tempfile.TemporaryDirectory(
+                prefix="digits-", ignore_cleanup_errors=True
+            ) as folder:
                 content = _download(addresses, Path(folder), wanted.read)
                 _keep(wanted, Path(folder), content)
         except DataError as error:
@@ -286,7 +319,9 @@ def _download(addresses: tuple[str, ...], folder: Path, read: Callable):
     try:
         content = read(folder)
     except DamagedFile as error:
-        raise DataError(f"{addresses[0]}: sent something else; {error.path.name}: {error.problem}") from error
+        raise DataError(
+            f"{addresses[0]}: sent something else; {error.path.name}: {error.problem}"
+        ) from error
     if content is None:
         raise DataError(f"{addresses[0]}: sent something else")
     return content
@@ -297,11 +332,16 @@ def _keep(wanted: _Wanted, folder: Path, content) -> None:
         wanted.cache.mkdir(parents=True, exist_ok=True)
         wanted.keep(folder, content, wanted.cache)
     except OSError as error:
-        _warn(f"{wanted.cache}: the download could not be kept here ({error}); it will be repeated next time.", 1)
+        _warn(
+            f"{wanted.cache}: the download could not be kept here ({error}); it will be repeated next time.",
+            1,
+        )
 
 
 def _warn(message: str, deeper: int = 0) -> None:
-    warnings.warn(message, DataWarning, stacklevel=5 + deeper)  # past a _from function, _obtain and the public one
+    warnings.warn(
+        message, DataWarning, stacklevel=5 + deeper
+    )  # past a _from function, _obtain and the public one
 
 
 # MNIST
@@ -318,7 +358,9 @@ def _read_mnist(folder: Path) -> dict[str, np.ndarray] | None:
         if len(absent) == len(MNIST):
             return None
         if absent:
-            raise DamagedFile(folder, f"MNIST is incomplete, without {', '.join(absent)}", "Add what is missing.")
+            raise DamagedFile(
+                folder, f"MNIST is incomplete, without {', '.join(absent)}", "Add what is missing."
+            )
         arrays = {name: _read_idx(path) for name, path in files.items()}
     for name, array in arrays.items():
         _verify(name, array, files[name])
@@ -340,7 +382,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in MNIST if name in archive}
     except Exception as error:  # for a damaged head NumPy raises errors of many kinds
-        raise DamagedFile(path, f"truncated, damaged or not an .npz file ({error})", REPLACE) from error
+        raise DamagedFile(
+            path, f"truncated, damaged or not an .npz file ({error})", REPLACE
+        ) from error
     absent = [name for name in MNIST if name not in arrays]
     if absent:
         raise DamagedFile(path, f"has no array {', '.join(absent)}, so it is not MNIST", REPLACE)
@@ -352,13 +396,17 @@ def _read_idx(path: Path) -> np.ndarray:
     data = _read_bytes(path)
     axes = int.from_bytes(data[3:4]) if data[:3] == b"\0\0\x08" else 0
     if axes not in (1, 3) or len(data) < 4 + 4 * axes:
-        raise DamagedFile(path, f"not an IDX file of images or labels (begins with {data[:8]!r})", REPLACE)
+        raise DamagedFile(
+            path, f"not an IDX file of images or labels (begins with {data[:8]!r})", REPLACE
+        )
     shape = struct.unpack_from(f">{axes}I", data, 4)
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
     expected = math.prod(shape)
     if len(values) != expected:
         state = "truncated" if len(values) < expected else "has something appended"
-        raise DamagedFile(path, f"{state}; it holds {len(values):,} of {expected:,} values", REPLACE)
+        raise DamagedFile(
+            path, f"{state}; it holds {len(values):,} of {expected:,} values", REPLACE
+        )
     return values.reshape(shape)
 
 
@@ -391,7 +439,9 @@ def _verify(name: str, array: np.ndarray, path: Path) -> None:
     elif _unordered(array) == known.unordered:
         problem = "are MNIST's in another order; this project needs the published one"
     else:
-        problem = "are not MNIST's: damaged, or another data set of the same form, such as Fashion-MNIST"
+        problem = (
+            "are not MNIST's: damaged, or another data set of the same form, such as Fashion-MNIST"
+        )
     raise DamagedFile(path, f"the {known.title} ({name}) {problem}", REPLACE)
 
 
@@ -403,7 +453,11 @@ def _idx_hash(array: np.ndarray) -> str:
 
 def _unordered(array: np.ndarray) -> str:
     """SHA-256 of the sum of all images, or of the number of each label: the same in any order of the examples."""
-    content = array.sum(axis=0, dtype="<i8") if array.ndim == 3 else np.bincount(array, minlength=10).astype("<i8")
+    content = (
+        array.sum(axis=0, dtype="<i8")
+        if array.ndim == 3
+        else np.bincount(array, minlength=10).astype("<i8")
+    )
     return hashlib.sha256(content.tobytes()).hexdigest()
 
 
@@ -439,7 +493,11 @@ def _bundled_digits() -> Dataset:
         images, bundled.target, test_size=0.2, stratify=bundled.target, random_state=0
     )
     source = "scikit-learn's bundled 8 x 8 digits, enlarged to 28 x 28, standing in for MNIST"
-    return _dataset("digits", source, {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test})
+    return _dataset(
+        "digits",
+        source,
+        {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test},
+    )
 
 
 def _like_mnist(images: np.ndarray) -> np.ndarray:
@@ -454,7 +512,9 @@ def _like_mnist(images: np.ndarray) -> np.ndarray:
     framed = np.pad(((large - 0.3) / 0.4).clip(0, 1), ((0, 0), (4, 4), (4, 4)))
     for image in framed:
         off_centre = 14 - np.array(ndimage.center_of_mass(image))
-        image[:] = np.roll(image, np.round(off_centre).astype(int), axis=(0, 1))  # at most 3, the frame is 4 wide
+        image[:] = np.roll(
+            image, np.round(off_centre).astype(int), axis=(0, 1)
+        )  # at most 3, the frame is 4 wide
     return 255 * framed
 
 
@@ -490,8 +550,18 @@ def _read_member(path: Path, name: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as file:
             return file.read(LARGEST_PACKED + 1)
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DamagedFile(path, f"truncated, damaged or without {name} ({error})", REPLACE) from error
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DamagedFile(
+            path, f"truncated, damaged or without {name} ({error})", REPLACE
+        ) from error
 
 
 def _unpack(data: bytes, path: Path) -> bytes:
@@ -540,7 +610,9 @@ def split(y: np.ndarray, validation_size: int, seed: int) -> tuple[np.ndarray, n
     """
     from sklearn.model_selection import train_test_split
 
-    training, validation = train_test_split(np.arange(len(y)), test_size=validation_size, stratify=y, random_state=seed)
+    training, validation = train_test_split(
+        np.arange(len(y)), test_size=validation_size, stratify=y, random_state=seed
+    )
     return training, validation
 
 
@@ -582,7 +654,9 @@ def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         images = _load_array(folder / f"X_{part}.npy", (28, 28, 1))
         labels = _load_array(folder / f"y_{part}.npy", (10,))
         if len(images) != len(labels):
-            raise DamagedFile(folder, f"{len(images):,} images but {len(labels):,} labels for {part}", RUN_EDA)
+            raise DamagedFile(
+                folder, f"{len(images):,} images but {len(labels):,} labels for {part}", RUN_EDA
+            )
         if not np.isin(labels, (0, 1)).all() or not (labels.sum(axis=1) == 1).all():
             raise DamagedFile(folder / f"y_{part}.npy", "not one-hot", RUN_EDA)
         arrays += [images, labels]
@@ -599,7 +673,9 @@ def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     except Exception as error:  # as for mnist.npz
         raise DamagedFile(path, f"truncated or damaged ({error})", RUN_EDA) from error
     if array.shape[1:] != shape or array.dtype != np.float32 or not len(array):
-        raise DamagedFile(path, f"{array.shape} {array.dtype}, where (n, {shape}) float32 is expected", RUN_EDA)
+        raise DamagedFile(
+            path, f"{array.shape} {array.dtype}, where (n, {shape}) float32 is expected", RUN_EDA
+        )
     if not (array.min() >= 0 and array.max() <= 1):  # false for NaN too
         raise DamagedFile(path, "holds values outside 0 to 1", RUN_EDA)
     return array

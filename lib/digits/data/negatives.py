@@ -26,6 +26,7 @@ UNSEEN_FONTS = ("cmr10", "cmss10", "cmtt10", "STIXGeneral", "STIXGeneralItalic")
 
 # --- Strokes: lists of (n, 2) points on the 280-pixel canvas ----------------------------------------------------------
 
+
 def _smooth(points: np.ndarray, n: int = 60) -> np.ndarray:
     """A smooth curve through ``points`` (m, 2)."""
     return CubicSpline(np.arange(len(points)), points)(np.linspace(0, len(points) - 1, n))
@@ -43,7 +44,10 @@ def _scribble(rng):
 def _hatching(rng):
     """A pen that goes to and fro."""
     n = int(rng.integers(5, 12))
-    along, across = np.linspace(40, 240, n), np.where(np.arange(n) % 2, 1, -1) * rng.uniform(30, 100)
+    along, across = (
+        np.linspace(40, 240, n),
+        np.where(np.arange(n) % 2, 1, -1) * rng.uniform(30, 100),
+    )
     points = np.column_stack([along, 140 + across + rng.normal(0, 12, n)])
     points = points if rng.random() < 0.6 else _smooth(points)
     return [_turned(points, rng.uniform(0, 360))]
@@ -63,15 +67,21 @@ def _dashes(rng):
         n, angle = int(rng.integers(2, 5)), rng.uniform(0, 180)
         return [_turned(line * 1.0 + rng.normal(0, 6, 2), angle + 180 * k / n) for k in range(n)]
     near, far = rng.uniform(85, 120, 2), rng.uniform(160, 195, 2)  # a grid
-    return ([_turned(np.array([[v, 35], [v, 245]]), 0) for v in (near[0], far[0])]
-            + [np.array([[35, v], [245, v]]) for v in (near[1], far[1])][: rng.integers(1, 3)])
+    return [_turned(np.array([[v, 35], [v, 245]]), 0) for v in (near[0], far[0])] + [
+        np.array([[35, v], [245, v]]) for v in (near[1], far[1])
+    ][: rng.integers(1, 3)]
 
 
 def _spiral(rng):
     turns = np.linspace(0, 2 * np.pi * rng.uniform(1.8, 4.5), 120)
     radius = 100 * (turns / turns[-1]) ** rng.uniform(0.7, 1.4)
     sign = rng.choice((-1, 1))
-    return [140 + np.column_stack([radius * np.cos(turns), sign * radius * np.sin(turns) * rng.uniform(0.6, 1)])]
+    return [
+        140
+        + np.column_stack(
+            [radius * np.cos(turns), sign * radius * np.sin(turns) * rng.uniform(0.6, 1)]
+        )
+    ]
 
 
 def _loops(rng):
@@ -79,8 +89,14 @@ def _loops(rng):
     t = np.linspace(0, 2 * np.pi * rng.integers(3, 7), 160)
     if rng.random() < 0.5:
         radius = rng.uniform(18, 45)
-        return [_turned(np.column_stack([np.linspace(50, 230, 160) + radius * np.cos(t), 140 + radius * np.sin(t)]),
-                        rng.uniform(0, 360))]
+        return [
+            _turned(
+                np.column_stack(
+                    [np.linspace(50, 230, 160) + radius * np.cos(t), 140 + radius * np.sin(t)]
+                ),
+                rng.uniform(0, 360),
+            )
+        ]
     petals, r = rng.integers(3, 7), 95
     turn = np.linspace(0, 2 * np.pi, 160)
     reach = r * (0.55 + 0.45 * np.cos(petals * turn))
@@ -103,12 +119,18 @@ def _polygon(rng):
         corners = 100 * np.column_stack([np.cos(angle), -np.sin(angle)])
     elif kind == 2:
         tip, angle = rng.uniform(30, 60), rng.uniform(0, 360)
-        return [_turned(140 + np.array([[-100, 0], [100, 0]]), angle),
-                _turned(140 + np.array([[100 - tip, -tip], [100, 0], [100 - tip, tip]]), angle)]
+        return [
+            _turned(140 + np.array([[-100, 0], [100, 0]]), angle),
+            _turned(140 + np.array([[100 - tip, -tip], [100, 0], [100 - tip, tip]]), angle),
+        ]
     elif kind == 3:
         t = np.linspace(0, 2 * np.pi, 80)  # a heart
         corners = 6 * np.column_stack(
-            [16 * np.sin(t) ** 3, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))])
+            [
+                16 * np.sin(t) ** 3,
+                -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)),
+            ]
+        )
     elif kind == 4:  # a box with a diagonal or a cross
         corners = np.array([[-80, -80], [80, -80], [80, 80], [-80, 80], [-80, -80], [80, 80]])
         if rng.random() < 0.5:
@@ -129,11 +151,16 @@ def _face(rng):
 
 def _dots(rng):
     """Several taps."""
-    return [rng.uniform(40, 240, (1, 2)) + rng.uniform(-2, 2, (2, 2)) for _ in range(rng.integers(2, 8))]
+    return [
+        rng.uniform(40, 240, (1, 2)) + rng.uniform(-2, 2, (2, 2)) for _ in range(rng.integers(2, 8))
+    ]
 
 
 def _jittered(rng, corners: np.ndarray) -> np.ndarray:
-    return _turned(140 + corners * rng.uniform(0.7, 1, 2) + rng.normal(0, 6, corners.shape), rng.uniform(-25, 25))
+    return _turned(
+        140 + corners * rng.uniform(0.7, 1, 2) + rng.normal(0, 6, corners.shape),
+        rng.uniform(-25, 25),
+    )
 
 
 def _turned(points: np.ndarray, degrees: float) -> np.ndarray:
@@ -143,13 +170,28 @@ def _turned(points: np.ndarray, degrees: float) -> np.ndarray:
     return (np.asarray(points, float) - 140) @ turn.T + 140
 
 
-DRAWN: tuple[Callable, ...] = (_scribble, _scribble, _hatching, _dashes, _dashes, _spiral, _loops, _wave, _polygon,
-                               _polygon, _face, _dots)
+DRAWN: tuple[Callable, ...] = (
+    _scribble,
+    _scribble,
+    _hatching,
+    _dashes,
+    _dashes,
+    _spiral,
+    _loops,
+    _wave,
+    _polygon,
+    _polygon,
+    _face,
+    _dots,
+)
 
 
 def _from_strokes(rng) -> np.ndarray:
     """A drawn non-digit as the app would show it to the network, with a pen of any width."""
-    strokes = [stroke + rng.normal(0, 1.5, np.shape(stroke)) for stroke in DRAWN[rng.integers(len(DRAWN))](rng)]
+    strokes = [
+        stroke + rng.normal(0, 1.5, np.shape(stroke))
+        for stroke in DRAWN[rng.integers(len(DRAWN))](rng)
+    ]
     if rng.random() < 0.5:
         return ink.strokes_to_image([np.clip(stroke, 0, ink.CANVAS) for stroke in strokes])
     return ink.normalize(ink.rasterize(strokes, brush=rng.uniform(10, 40)))
@@ -157,9 +199,12 @@ def _from_strokes(rng) -> np.ndarray:
 
 # --- Letters and symbols ----------------------------------------------------------------------------------------------
 
+
 @cache
 def _fonts(names: tuple[str, ...]) -> tuple[FontProperties, ...]:
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # they come with matplotlib: the same everywhere
+    folder = (
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    )  # they come with matplotlib: the same everywhere
     return tuple(FontProperties(fname=folder / f"{name}.ttf") for name in names)
 
 
@@ -180,23 +225,30 @@ def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | 
     return canvas[::-1].copy()  # fonts count upwards
 
 
-def letter(rng: np.random.Generator, fonts: tuple[str, ...] = FONTS, characters: str = LETTERS) -> np.ndarray:
+def letter(
+    rng: np.random.Generator, fonts: tuple[str, ...] = FONTS, characters: str = LETTERS
+) -> np.ndarray:
     """A character as (28, 28): as printed, or as its bare lines written with an even pen; slanted and bent a little."""
     picture = None
     while picture is None:  # some fonts lack some characters
-        picture = glyph(characters[rng.integers(len(characters))], _fonts(fonts)[rng.integers(len(fonts))])
+        picture = glyph(
+            characters[rng.integers(len(characters))], _fonts(fonts)[rng.integers(len(fonts))]
+        )
     if rng.random() < 0.75:
         lines = skeletonize(np.pad(picture, 10) > 127).astype(np.uint8) * 255
         pen = int(rng.integers(5, 15))
         picture = cv2.dilate(lines, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pen, pen)))
     height, width = picture.shape
     slant, stretch = rng.normal(0, 0.12), np.exp(rng.uniform(-0.25, 0.25, 2))
-    matrix = np.array([[stretch[0], slant, 20 - slant * height / 2], [rng.normal(0, 0.06), stretch[1], 20]])
+    matrix = np.array(
+        [[stretch[0], slant, 20 - slant * height / 2], [rng.normal(0, 0.06), stretch[1], 20]]
+    )
     moved = cv2.warpAffine(picture, matrix, (int(width * 1.4) + 60, int(height * 1.4) + 60))
     return ink.normalize(moved)
 
 
 # --- From training digits ---------------------------------------------------------------------------------------------
+
 
 def _row(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Two or three digits side by side, as if they were one."""
@@ -209,7 +261,7 @@ def _row(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for part in trimmed:
         top = int(rng.integers(1, 6))
         end = left + part.shape[1]
-        canvas[top:top + 28, left:end] = np.maximum(canvas[top:top + 28, left:end], part)
+        canvas[top : top + 28, left:end] = np.maximum(canvas[top : top + 28, left:end], part)
         left = max(end + gap, left + 1)
     return ink.normalize(np.clip(canvas, 0, 1))
 
@@ -226,33 +278,55 @@ def _turned_digit(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _torn(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The quarters of two digits in the wrong places."""
     first, second = images[rng.integers(len(images), size=2)]
-    quarters = [image[r:r + 14, c:c + 14] for image in (first, second) for r in (0, 14) for c in (0, 14)]
+    quarters = [
+        image[r : r + 14, c : c + 14] for image in (first, second) for r in (0, 14) for c in (0, 14)
+    ]
     mixed = [np.rot90(quarters[i], rng.integers(4)) for i in rng.permutation(8)[:4]]
     return ink.normalize(np.block([[mixed[0], mixed[1]], [mixed[2], mixed[3]]]).copy())
 
 
 def _struck(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A digit that was crossed out."""
-    image = cv2.resize(images[rng.integers(len(images))], (112, 112), interpolation=cv2.INTER_LINEAR)
+    image = cv2.resize(
+        images[rng.integers(len(images))], (112, 112), interpolation=cv2.INTER_LINEAR
+    )
     image = np.ascontiguousarray(np.clip(image, 0, 1))
     for _ in range(rng.integers(2, 5)):
         start, end = rng.uniform((0, 10), (25, 102)), rng.uniform((87, 10), (112, 102))
-        cv2.line(image, start.astype(int).tolist(), end.astype(int).tolist(), 1.0, int(rng.integers(6, 14)), cv2.LINE_AA)
+        cv2.line(
+            image,
+            start.astype(int).tolist(),
+            end.astype(int).tolist(),
+            1.0,
+            int(rng.integers(6, 14)),
+            cv2.LINE_AA,
+        )
     return ink.normalize(image)
 
 
 def unseen(each: int, seed: int) -> dict[str, np.ndarray]:
     """Letters and symbols in fonts that ``generate`` never uses, (each, 28, 28) float32: to examine with, not to train."""
     rng = np.random.default_rng(seed)
-    return {"letter": np.stack([letter(rng, UNSEEN_FONTS) for _ in range(each)]),
-            "symbol": np.stack([letter(rng, UNSEEN_FONTS[-2:], "#%&@*+=<>{}~") for _ in range(each)])}
+    return {
+        "letter": np.stack([letter(rng, UNSEEN_FONTS) for _ in range(each)]),
+        "symbol": np.stack([letter(rng, UNSEEN_FONTS[-2:], "#%&@*+=<>{}~") for _ in range(each)]),
+    }
 
 
-KINDS = {"drawn": 0.4, "letters": 0.25, "symbols": 0.08, "several digits": 0.1, "turned digits": 0.07, "torn digits": 0.04,
-         "struck digits": 0.06}  # and the share of each
+KINDS = {
+    "drawn": 0.4,
+    "letters": 0.25,
+    "symbols": 0.08,
+    "several digits": 0.1,
+    "turned digits": 0.07,
+    "torn digits": 0.04,
+    "struck digits": 0.06,
+}  # and the share of each
 
 
-def generate(n: int, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def generate(
+    n: int, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """``n`` pictures of ink that is no digit, (n, 28, 28, 1) float32 in [0, 1], and the kind of each, (n,) of strings.
 
     images (m, 28, 28[, 1]) float32 in [0, 1] and labels (m,): training digits, of which some kinds are made. They are
@@ -260,10 +334,16 @@ def generate(n: int, rng: np.random.Generator, images: np.ndarray, labels: np.nd
     """
     digits = np.asarray(images, np.float32).reshape(-1, 28, 28)
     makers: dict[str, Callable[..., np.ndarray]] = {
-        "drawn": lambda: _from_strokes(rng), "letters": lambda: letter(rng),
-        "symbols": lambda: letter(rng, FONTS[:3], SYMBOLS)}
-    for kind, maker in (("several digits", _row), ("turned digits", _turned_digit), ("torn digits", _torn),
-                        ("struck digits", _struck)):
+        "drawn": lambda: _from_strokes(rng),
+        "letters": lambda: letter(rng),
+        "symbols": lambda: letter(rng, FONTS[:3], SYMBOLS),
+    }
+    for kind, maker in (
+        ("several digits", _row),
+        ("turned digits", _turned_digit),
+        ("torn digits", _torn),
+        ("struck digits", _struck),
+    ):
         makers[kind] = lambda maker=maker: maker(rng, digits, labels)
     kinds = rng.choice(list(KINDS), size=n, p=list(KINDS.values()))
     out = np.stack([makers[kind]() for kind in kinds]) if n else np.zeros((0, 28, 28), np.float32)

@@ -14,7 +14,10 @@ def _flat_line(rng):
 
 def _cross(rng):
     middle, arm = rng.uniform(120, 160, 2), rng.uniform(60, 95)
-    return [middle + np.array([[-arm, -arm], [arm, arm]]), middle + np.array([[-arm, arm], [arm, -arm]])]
+    return [
+        middle + np.array([[-arm, -arm], [arm, arm]]),
+        middle + np.array([[-arm, arm], [arm, -arm]]),
+    ]
 
 
 def _zigzag(rng):
@@ -32,7 +35,9 @@ def _spiral(rng):
 def _scribble(rng):
     corners = rng.uniform(35, 245, (int(rng.integers(9, 14)), 2))
     place = np.linspace(0, len(corners) - 1, 120)
-    return [np.column_stack([np.interp(place, np.arange(len(corners)), corners[:, i]) for i in (0, 1)])]
+    return [
+        np.column_stack([np.interp(place, np.arange(len(corners)), corners[:, i]) for i in (0, 1)])
+    ]
 
 
 def _grid(rng):
@@ -44,7 +49,15 @@ def _grid(rng):
 
 def _check_mark(rng):
     knee, reach = rng.uniform((85, 170), (115, 215)), rng.uniform(80, 120)
-    return [np.array([knee - rng.uniform((30, 35), (55, 60)), knee, knee + (reach, -reach * rng.uniform(0.9, 1.4))])]
+    return [
+        np.array(
+            [
+                knee - rng.uniform((30, 35), (55, 60)),
+                knee,
+                knee + (reach, -reach * rng.uniform(0.9, 1.4)),
+            ]
+        )
+    ]
 
 
 def _house(rng):
@@ -59,7 +72,13 @@ def _stick_figure(rng):
     turn, radius = np.linspace(0, 2 * np.pi, 40), rng.uniform(18, 28)
     head = np.column_stack([140 + radius * np.cos(turn), 60 + radius * np.sin(turn)])
     body = np.array([[140, 60 + radius], [140, 170]])
-    arms = np.array([[rng.uniform(80, 100), rng.uniform(100, 140)], [140, 115], [rng.uniform(180, 200), rng.uniform(100, 140)]])
+    arms = np.array(
+        [
+            [rng.uniform(80, 100), rng.uniform(100, 140)],
+            [140, 115],
+            [rng.uniform(180, 200), rng.uniform(100, 140)],
+        ]
+    )
     legs = np.array([[rng.uniform(90, 110), 245], [140, 170], [rng.uniform(170, 190), 245]])
     return [head, body, arms, legs]
 
@@ -71,17 +90,34 @@ def _moon(rng):
     return [np.concatenate([outer, inner[::-1], outer[:1]])]
 
 
-NON_DIGITS = {"dot": _dot, "flat line": _flat_line, "cross": _cross, "zigzag": _zigzag, "spiral": _spiral,
-              "scribble": _scribble, "grid": _grid, "check mark": _check_mark, "house": _house,
-              "stick figure": _stick_figure, "moon": _moon}
-NEVER_SHOWN = ("check mark", "house", "stick figure", "moon")  # nothing like these is among ``digits.data.negatives``
+NON_DIGITS = {
+    "dot": _dot,
+    "flat line": _flat_line,
+    "cross": _cross,
+    "zigzag": _zigzag,
+    "spiral": _spiral,
+    "scribble": _scribble,
+    "grid": _grid,
+    "check mark": _check_mark,
+    "house": _house,
+    "stick figure": _stick_figure,
+    "moon": _moon,
+}
+NEVER_SHOWN = (
+    "check mark",
+    "house",
+    "stick figure",
+    "moon",
+)  # nothing like these is among ``digits.data.negatives``
 
 
 def non_digits(each: int, seed: int) -> dict[str, list[list[np.ndarray]]]:
     """``each`` drawings of every kind in ``NON_DIGITS``: lists of strokes, (n, 2) float32 on a 280 x 280 canvas."""
     rng = np.random.default_rng(seed)
-    return {kind: [[np.asarray(stroke, np.float32) for stroke in draw(rng)] for _ in range(each)]
-            for kind, draw in NON_DIGITS.items()}
+    return {
+        kind: [[np.asarray(stroke, np.float32) for stroke in draw(rng)] for _ in range(each)]
+        for kind, draw in NON_DIGITS.items()
+    }
 
 
 def side_by_side(drawings: list[list[np.ndarray]], each: int, seed: int) -> list[list[np.ndarray]]:

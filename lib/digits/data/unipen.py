@@ -5,14 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 
 TABLET = 500  # both axes of the tablet run from 0 to here
-_IGNORED = {".INCLUDE", ".LEXICON", ".HIERARCHY", ".DT"}  # head of the file, and the pause after each stroke
+_IGNORED = {
+    ".INCLUDE",
+    ".LEXICON",
+    ".HIERARCHY",
+    ".DT",
+}  # head of the file, and the pause after each stroke
 
 
 @dataclass(frozen=True)
 class PenDigit:
     """One digit as it was written."""
 
-    strokes: tuple[np.ndarray, ...]  # (n, 2) float32 each, x and y in tablet units 0 to 500, y downwards
+    strokes: tuple[
+        np.ndarray, ...
+    ]  # (n, 2) float32 each, x and y in tablet units 0 to 500, y downwards
     label: int  # 0 to 9
     writer: int | None  # numbered from 1 within a file; None when the file does not tell
 

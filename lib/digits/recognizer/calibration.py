@@ -32,11 +32,17 @@ class Calibration:
     temperature: float = 1.0  # logits are divided by it (Guo et al. 2017)
     accept_confidence: float = 0.5  # below it the answer is "unsure"
     min_energy: float = -1e9  # energy below it: "not a digit"
-    candidate_probability: float = 1.0  # a digit at least this probable may be meant (Sadinle et al. 2019)
+    candidate_probability: float = (
+        1.0  # a digit at least this probable may be meant (Sadinle et al. 2019)
+    )
 
     def __post_init__(self):
-        if not (0 < self.temperature < 100 and 0 <= self.accept_confidence <= 1 and np.isfinite(self.min_energy)
-                and 0 <= self.candidate_probability <= 1):
+        if not (
+            0 < self.temperature < 100
+            and 0 <= self.accept_confidence <= 1
+            and np.isfinite(self.min_energy)
+            and 0 <= self.candidate_probability <= 1
+        ):
             raise ValueError(f"out of range: {self}")
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -53,7 +59,10 @@ class Calibration:
         """Which digits may be meant, given calibrated ``probabilities`` (10,): the best guess and all that are probable
         enough, most probable first."""
         order = np.argsort(-probabilities, kind="stable").tolist()
-        return tuple(order[:1] + [digit for digit in order[1:] if probabilities[digit] >= self.candidate_probability])
+        return tuple(
+            order[:1]
+            + [digit for digit in order[1:] if probabilities[digit] >= self.candidate_probability]
+        )
 
     def write(self, path: Path) -> None:
         """Save as JSON."""

@@ -77,7 +77,9 @@ class Example:
     title: str  # for people
     style: str  # "American", "European", "by hand", "number" or "no digit"
     expected: str | None  # what it shows; None when it is no digit
-    strokes: tuple[np.ndarray, ...]  # (n, 2) float each, pixels of a 280 canvas, y downwards, points evenly spaced
+    strokes: tuple[
+        np.ndarray, ...
+    ]  # (n, 2) float each, pixels of a 280 canvas, y downwards, points evenly spaced
 
 
 def curve(points: list) -> np.ndarray:
@@ -113,11 +115,15 @@ def tremble(path: np.ndarray, rng: np.random.Generator, strength: float) -> np.n
     drift = np.zeros_like(path)
     for length in (180, 75, 32):  # pixels of path that one swing takes
         phases = rng.uniform(0, 2 * np.pi, 2)
-        drift += strength * (length / 180) ** 0.6 * np.sin(2 * np.pi * along[:, None] / length + phases)
+        drift += (
+            strength * (length / 180) ** 0.6 * np.sin(2 * np.pi * along[:, None] / length + phases)
+        )
     return path + drift
 
 
-def draw(glyph: str, centre: tuple[float, float], height: float, seed: int, tremor: float = TREMOR) -> list[np.ndarray]:
+def draw(
+    glyph: str, centre: tuple[float, float], height: float, seed: int, tremor: float = TREMOR
+) -> list[np.ndarray]:
     """The strokes of ``GLYPHS[glyph]``, ``height`` pixels tall around ``centre``, as the hand ``seed`` draws them."""
     rng = np.random.default_rng([seed, crc32(glyph.encode())])
     scale = height / CELL[1]
@@ -130,16 +136,28 @@ def draw(glyph: str, centre: tuple[float, float], height: float, seed: int, trem
     return strokes
 
 
-def _single(glyph: str, title: str, style: str, expected: str | None, tremor: float = TREMOR, height: float = 200) -> Example:
+def _single(
+    glyph: str,
+    title: str,
+    style: str,
+    expected: str | None,
+    tremor: float = TREMOR,
+    height: float = 200,
+) -> Example:
     middle = ink.CANVAS / 2
-    return Example(glyph, title, style, expected, tuple(draw(glyph, (middle, middle), height, 1, tremor)))
+    return Example(
+        glyph, title, style, expected, tuple(draw(glyph, (middle, middle), height, 1, tremor))
+    )
 
 
 def _number(name: str, title: str, glyphs: list[str], height: float, spacing: float) -> Example:
     """Glyphs side by side, ``spacing`` pixels from middle to middle."""
     first = ink.CANVAS / 2 - spacing * (len(glyphs) - 1) / 2
-    strokes = [stroke for k, glyph in enumerate(glyphs)
-               for stroke in draw(glyph, (first + k * spacing, ink.CANVAS / 2 + (-1) ** k * 4), height, k)]
+    strokes = [
+        stroke
+        for k, glyph in enumerate(glyphs)
+        for stroke in draw(glyph, (first + k * spacing, ink.CANVAS / 2 + (-1) ** k * 4), height, k)
+    ]
     return Example(name, title, "number", "".join(glyph[0] for glyph in glyphs), tuple(strokes))
 
 

@@ -13,7 +13,9 @@ CANVAS = 280  # pixels: the pad's side
 BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 PEN = 0.12  # of that extent: MNIST's pen, and the best of 0.12 to 0.18 on the pen digits of the training writers
-DOT = 1 / 25  # of the canvas: a drawing smaller than this is a dot, whatever its enlarged picture looks like
+DOT = (
+    1 / 25
+)  # of the canvas: a drawing smaller than this is a dot, whatever its enlarged picture looks like
 SMALLEST = 1 / 50  # of the canvas: nothing is enlarged as if it were smaller than this
 BOX, SIDE = 20, 28  # pixels of MNIST
 MINIMUM_INK = 0.02  # of full ink: what is fainter is paper, or lost in 8 bits
@@ -24,13 +26,17 @@ def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
     checked = [np.asarray(stroke, dtype=float) for stroke in strokes]
     for number, stroke in enumerate(checked, 1):
         if stroke.size and (stroke.ndim != 2 or stroke.shape[1] != 2):
-            raise ValueError(f"Stroke {number} has shape {stroke.shape}; a stroke is an (n, 2) array of x and y.")
+            raise ValueError(
+                f"Stroke {number} has shape {stroke.shape}; a stroke is an (n, 2) array of x and y."
+            )
         if not np.isfinite(stroke).all():
             raise ValueError(f"Stroke {number} holds a coordinate that is not a finite number.")
     return [stroke for stroke in checked if stroke.size]
 
 
-def rasterize(strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH) -> np.ndarray:
+def rasterize(
+    strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH
+) -> np.ndarray:
     """Draw strokes with a round pen.
 
     strokes: (n, 2) arrays of x and y in canvas pixels, y downwards; one point is a dot. size: the canvas's side.
@@ -40,7 +46,9 @@ def rasterize(strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = 
     draw = ImageDraw.Draw(canvas)
     radius = brush / 2
     for stroke in check_strokes(strokes):
-        points = np.clip(stroke, -size, 2 * size)  # far outside is outside; Pillow's coordinates stay small
+        points = np.clip(
+            stroke, -size, 2 * size
+        )  # far outside is outside; Pillow's coordinates stay small
         if len(points) > 1:
             draw.line([tuple(point) for point in points], fill=255, width=round(brush))
         for x, y in points:
@@ -89,7 +97,11 @@ def normalize(image: np.ndarray) -> np.ndarray:
     scale = BOX / max(right - left, bottom - top)
     width, height = max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
     crop = Image.fromarray(ink[top:bottom, left:right])
-    small = np.asarray(crop.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR))
+    small = np.asarray(
+        crop.resize(
+            (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+        )
+    )
     return _centre(small)
 
 
@@ -101,10 +113,12 @@ def _centre(small: np.ndarray) -> np.ndarray:
         return np.zeros((SIDE, SIDE), np.float32)
     x = (small.sum(0) @ np.arange(width)) / total
     y = (small.sum(1) @ np.arange(height)) / total
-    left = int(np.clip(round(SIDE / 2 - x), 0, SIDE - width))  # MNIST's centre is column 14, row 14, counted from 0
+    left = int(
+        np.clip(round(SIDE / 2 - x), 0, SIDE - width)
+    )  # MNIST's centre is column 14, row 14, counted from 0
     top = int(np.clip(round(SIDE / 2 - y), 0, SIDE - height))
     result = np.zeros((SIDE, SIDE), np.float32)
-    result[top:top + height, left:left + width] = np.clip(small, 0, 1)
+    result[top : top + height, left : left + width] = np.clip(small, 0, 1)
     return result
 
 
@@ -115,7 +129,9 @@ def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
     100.0
     """
     checked = check_strokes(strokes)
-    return float(np.ptp(np.clip(np.concatenate(checked), 0, size), axis=0).max()) if checked else 0.0
+    return (
+        float(np.ptp(np.clip(np.concatenate(checked), 0, size), axis=0).max()) if checked else 0.0
+    )
 
 
 def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.ndarray:
@@ -132,7 +148,9 @@ def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.nd
         return np.zeros((SIDE, SIDE), np.float32)
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
-    scale = EXTENT / max((high - low).max(), size * SMALLEST)  # what is smaller is a dot, not a tiny digit
+    scale = EXTENT / max(
+        (high - low).max(), size * SMALLEST
+    )  # what is smaller is a dot, not a tiny digit
     # Rounded, so that a coordinate that should be whole does not fall into another pixel by its last bit.
     moved = [np.round((stroke - (low + high) / 2) * scale + CANVAS / 2, 3) for stroke in strokes]
     return normalize(rasterize(moved, CANVAS, PEN * EXTENT))

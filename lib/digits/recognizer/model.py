@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from digits.recognizer import ink
 from digits import files
+from digits.recognizer import ink
 from digits.recognizer.calibration import Calibration
 from digits.recognizer.quiet import quiet_stderr
 
@@ -33,7 +33,9 @@ class Prediction:
     accepted: bool
     reason: str  # "" when accepted, else "blank", "unsure" or "not a digit"
     image: np.ndarray  # (28, 28) float32 in [0, 1]: what the network got
-    candidates: tuple[int, ...] = ()  # the digits that may be meant, most probable first; none for a blank
+    candidates: tuple[
+        int, ...
+    ] = ()  # the digits that may be meant, most probable first; none for a blank
 
 
 class LiteRTModel:
@@ -47,10 +49,14 @@ class LiteRTModel:
             (self._input,) = self._interpreter.get_input_details()
             (self._output,) = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
-            raise RecognizerError(f"{_shown(path)} is no LiteRT model that can be used: {error}") from None
+            raise RecognizerError(
+                f"{_shown(path)} is no LiteRT model that can be used: {error}"
+            ) from None
         if tuple(self._input["shape"]) != (1, 28, 28, 1) or tuple(self._output["shape"]) != (1, 10):
-            raise RecognizerError(f"{_shown(path)} takes {tuple(self._input['shape'])} and gives "
-                                  f"{tuple(self._output['shape'])}; (1, 28, 28, 1) and (1, 10) are needed.")
+            raise RecognizerError(
+                f"{_shown(path)} takes {tuple(self._input['shape'])} and gives "
+                f"{tuple(self._output['shape'])}; (1, 28, 28, 1) and (1, 10) are needed."
+            )
         self._lock = threading.Lock()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -73,8 +79,21 @@ class Recognizer:
     (1, True)
     """
 
-    def __init__(self, model: LiteRTModel, calibration: Calibration, run: str = "", name: str = "", sha256: str = ""):
-        self.model, self.calibration, self.run, self.name, self.sha256 = model, calibration, run, name, sha256
+    def __init__(
+        self,
+        model: LiteRTModel,
+        calibration: Calibration,
+        run: str = "",
+        name: str = "",
+        sha256: str = "",
+    ):
+        self.model, self.calibration, self.run, self.name, self.sha256 = (
+            model,
+            calibration,
+            run,
+            name,
+            sha256,
+        )
 
     @classmethod
     def load(cls, run: str | None = None, model: str | None = None) -> "Recognizer":
@@ -91,7 +110,9 @@ class Recognizer:
             there = ", ".join(available(folder.name)) or "none"
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
         recorded = _dict(_record(folder).get("models"))
-        sha256 = _check_file(path, recorded)  # a damaged file can crash the interpreter, so it is never opened
+        sha256 = _check_file(
+            path, recorded
+        )  # a damaged file can crash the interpreter, so it is never opened
         calibration = calibration_path(path, recorded)
         _check_file(calibration, recorded)
         return cls(LiteRTModel(path), _read_calibration(calibration), folder.name, model, sha256)
@@ -107,7 +128,9 @@ class Recognizer:
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
         prediction = self.predict(ink.strokes_to_image(strokes, size))
-        if prediction.accepted and ink.extent(strokes, size) < size * ink.DOT:  # enlarged, a dot looks like a fat digit
+        if (
+            prediction.accepted and ink.extent(strokes, size) < size * ink.DOT
+        ):  # enlarged, a dot looks like a fat digit
             return replace(prediction, accepted=False, reason="not a digit")
         return prediction
 
@@ -119,8 +142,15 @@ class Recognizer:
         probabilities = self.calibration.probabilities(logits)
         digit = int(probabilities.argmax())
         reason = self.calibration.reason(logits)
-        return Prediction(digit, float(probabilities[digit]), probabilities, not reason, reason, image,
-                          self.calibration.candidates(probabilities))
+        return Prediction(
+            digit,
+            float(probabilities[digit]),
+            probabilities,
+            not reason,
+            reason,
+            image,
+            self.calibration.candidates(probabilities),
+        )
 
 
 def available(run: str) -> list[str]:
@@ -130,7 +160,9 @@ def available(run: str) -> list[str]:
 
 def chosen(run: str) -> str:
     """The name of the model that the rule of 04_optimization picked in a run; "float32" where it has picked none."""
-    name = _dict(_dict(_record(files.run_folder(run), "metrics.json").get("04_optimization")).get("chosen")).get("name")
+    name = _dict(
+        _dict(_record(files.run_folder(run), "metrics.json").get("04_optimization")).get("chosen")
+    ).get("name")
     return name if name in available(run) else "float32"
 
 
@@ -145,7 +177,11 @@ def _run_folder(run: str | None) -> Path:
     if run is None:
         record = _record(files.OUTPUTS / "latest")
         good = record.get("status") == "finished" and record.get("profile") != "quick"
-        run = "latest" if good and _dict(record.get("dataset")).get("name") == "mnist" else "reference"
+        run = (
+            "latest"
+            if good and _dict(record.get("dataset")).get("name") == "mnist"
+            else "reference"
+        )
     folder = files.run_folder(run)
     if not folder.is_dir():
         raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
@@ -158,9 +194,13 @@ def _check_file(path: Path, recorded: dict) -> str:
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise RecognizerError(f"{_shown(path)} cannot be used ({error.strerror}). Restore it, or run again.") from None
+        raise RecognizerError(
+            f"{_shown(path)} cannot be used ({error.strerror}). Restore it, or run again."
+        ) from None
     if recorded.get(path.name) not in (None, sha256):
-        raise RecognizerError(f"{_shown(path)} is not the file that this run recorded. Restore it, or run again.")
+        raise RecognizerError(
+            f"{_shown(path)} is not the file that this run recorded. Restore it, or run again."
+        )
     return sha256
 
 

@@ -12,7 +12,11 @@ from digits.recognizer import ink
 from digits.recognizer.model import Recognizer
 
 PATCH, STRIDE = 5, 2  # pixels of 28: about two widths of MNIST's pen, moved by one
-_REGIONS = (("upper left", "top", "upper right"), ("left", "middle", "right"), ("lower left", "bottom", "lower right"))
+_REGIONS = (
+    ("upper left", "top", "upper right"),
+    ("left", "middle", "right"),
+    ("lower left", "bottom", "lower right"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class Explanation:
 
     digit: int
     image: np.ndarray  # (28, 28) float32 in [0, 1]
-    effect: np.ndarray  # (28, 28): what the digit's log-odds lose without the ink around; 0 where there is none
+    effect: (
+        np.ndarray
+    )  # (28, 28): what the digit's log-odds lose without the ink around; 0 where there is none
 
     def place(self, sign: int) -> str:
         """In words, where the ink speaks most for (``sign`` 1) or against (-1) the digit; "" where none does."""
@@ -30,7 +36,9 @@ class Explanation:
             return ""
         rows, columns = np.flatnonzero(self.image.any(1)), np.flatnonzero(self.image.any(0))
         bands = [np.array_split(np.arange(line[0], line[-1] + 1), 3) for line in (rows, columns)]
-        sums = [[strength[np.ix_(rows, columns)].sum() for columns in bands[1]] for rows in bands[0]]
+        sums = [
+            [strength[np.ix_(rows, columns)].sum() for columns in bands[1]] for rows in bands[0]
+        ]
         row, column = np.unravel_index(np.argmax(sums), (3, 3))
         return _REGIONS[row][column]
 

@@ -8,8 +8,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from digits.recognizer import ink
-from digits.recognizer import segmentation
+from digits.recognizer import ink, segmentation
 from digits.recognizer.model import Prediction, Recognizer
 from digits.recognizer.segmentation import Box
 
@@ -64,7 +63,9 @@ class Answer:
 
     def judged(self, threshold: float) -> "Answer":
         """The same answer at another threshold in [0, 1]."""
-        parts = tuple(replace(part, reason=withheld(part.prediction, threshold)) for part in self.parts)
+        parts = tuple(
+            replace(part, reason=withheld(part.prediction, threshold)) for part in self.parts
+        )
         return replace(self, parts=parts)
 
 
@@ -84,7 +85,10 @@ class Reader:
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
         """As ``Recognizer.predict_strokes``."""
-        key = (size, *(sha256(np.asarray(stroke, float).tobytes()).digest() for stroke in strokes))  # ink may be large
+        key = (
+            size,
+            *(sha256(np.asarray(stroke, float).tobytes()).digest() for stroke in strokes),
+        )  # ink may be large
         if key not in self._known:
             self._known[key] = self.recognizer.predict_strokes(strokes, size)
             if len(self._known) > MEMORY:
@@ -110,7 +114,13 @@ class Reader:
 
 def _latest(parts: tuple[Part, ...], point: np.ndarray) -> int:
     """The part nearest to where the pen was last."""
+
     def distance(part: Part) -> float:
         left, top, right, bottom = part.box
-        return float(np.hypot(max(left - point[0], point[0] - right, 0), max(top - point[1], point[1] - bottom, 0)))
+        return float(
+            np.hypot(
+                max(left - point[0], point[0] - right, 0), max(top - point[1], point[1] - bottom, 0)
+            )
+        )
+
     return min(range(len(parts)), key=lambda index: distance(parts[index]))

@@ -27,7 +27,12 @@ CONFIDENCE_WEIGHT = 2.8  # of the logarithm of the recognizer's confidence
 REFUSED_WEIGHT = -1.2  # of its answer "not a digit"
 HOPELESS = 12.0  # geometry that is worse than that of single strokes by this much is not shown to the recognizer
 CUT_COST = 3.0  # what cutting a stroke in two must gain
-CUTS = ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0))  # ways to share the stretch between two joined digits
+CUTS = (
+    (0.0, 1.0),
+    (0.5, 0.5),
+    (1.0, 1.0),
+    (0.0, 0.0),
+)  # ways to share the stretch between two joined digits
 NARROWEST_PAIR = 0.7  # of its height: a stroke through two digits is wider
 LEAST_SHARE = 0.5  # of its height, that each of the digits which a stroke runs through has
 
@@ -39,7 +44,9 @@ class Part:
     """One digit of a row."""
 
     box: Box  # left, top, right, bottom of the pen's path in canvas pixels
-    strokes: tuple[np.ndarray, ...]  # (n, 2) each; a stroke that runs through two digits is in pieces here
+    strokes: tuple[
+        np.ndarray, ...
+    ]  # (n, 2) each; a stroke that runs through two digits is in pieces here
     prediction: "Prediction"
 
 
@@ -51,7 +58,9 @@ class Reading:
     parts: tuple[Part, ...]  # left to right
 
 
-def group_boxes(boxes: np.ndarray, confidence: Callable[[list[int]], float] | None = None) -> list[list[int]]:
+def group_boxes(
+    boxes: np.ndarray, confidence: Callable[[list[int]], float] | None = None
+) -> list[list[int]]:
     """Which strokes, or pieces of ink in a picture, make which digit: the indices of each, digits from left to right.
 
     boxes: (n, 4) left, top, right, bottom in pixels; specks far from any digit are in none. confidence: how sure the
@@ -70,7 +79,9 @@ def confidence_score(confidence: float) -> float:
     return CONFIDENCE_WEIGHT * float(np.log(max(confidence, 0.1)))
 
 
-def read(recognizer: "Recognizer", strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Reading:
+def read(
+    recognizer: "Recognizer", strokes: Sequence[np.ndarray], size: int = ink.CANVAS
+) -> Reading:
     """Read one digit or a number.
 
     strokes: (n, 2) arrays of canvas pixels, y downwards, in any order, on a canvas of ``size`` pixels. Digits may touch
@@ -99,23 +110,34 @@ class _Reader:
 
     def __init__(self, recognizer: "Recognizer", size: int):
         self.recognizer, self.size = recognizer, size
-        self._known: dict[tuple[int, ...], tuple[list[np.ndarray], Prediction]] = {}  # by the strokes' identity
+        self._known: dict[
+            tuple[int, ...], tuple[list[np.ndarray], Prediction]
+        ] = {}  # by the strokes' identity
 
     def read(self, pieces: list[np.ndarray]) -> _Scored:
         row = _Row(pieces)
 
         def evidence(i: int, j: int) -> float:
             answer = self._answer(row.strokes[i:j])
-            return confidence_score(answer.confidence) + REFUSED_WEIGHT * (answer.reason == "not a digit")
+            return confidence_score(answer.confidence) + REFUSED_WEIGHT * (
+                answer.reason == "not a digit"
+            )
 
         groups = row.best_partition(evidence)
-        parts = tuple(Part(row.box(i, j), tuple(row.strokes[i:j]), self._answer(row.strokes[i:j])) for i, j in groups)
-        text = "".join(str(part.prediction.digit) for part in parts if part.prediction.digit is not None)
+        parts = tuple(
+            Part(row.box(i, j), tuple(row.strokes[i:j]), self._answer(row.strokes[i:j]))
+            for i, j in groups
+        )
+        text = "".join(
+            str(part.prediction.digit) for part in parts if part.prediction.digit is not None
+        )
         return _Scored(row.score, Reading(text, parts))
 
     def _answer(self, strokes: list[np.ndarray]) -> "Prediction":
         key = tuple(map(id, strokes))
-        if key not in self._known:  # the strokes are kept too, so that no other array can get their identity
+        if (
+            key not in self._known
+        ):  # the strokes are kept too, so that no other array can get their identity
             self._known[key] = strokes, self.recognizer.predict_strokes(strokes, self.size)
         return self._known[key][1]
 
@@ -127,7 +149,11 @@ class _Row:
         self.most = most
         boxes = np.array([[*points.min(0), *points.max(0)] for points in strokes]).reshape(-1, 4)
         self.height = row_height(boxes)
-        kept = [k for k in range(len(boxes)) if len(boxes) > most or not _is_speck(boxes, k, self.height)]
+        kept = [
+            k
+            for k in range(len(boxes))
+            if len(boxes) > most or not _is_speck(boxes, k, self.height)
+        ]
         kept = kept or list(range(len(boxes)))  # nothing but dots
         self.order = sorted(kept, key=lambda k: boxes[k, 0] + boxes[k, 2])
         self.boxes = boxes[self.order]
@@ -158,7 +184,10 @@ class _Row:
 
     def _possible(self, i: int, j: int) -> bool:
         left, _, right, _ = self.box(i, j)
-        return right - left < WIDEST * self.height and max(_gaps(self.boxes[i:j])) < FARTHEST * self.height
+        return (
+            right - left < WIDEST * self.height
+            and max(_gaps(self.boxes[i:j])) < FARTHEST * self.height
+        )
 
     def best_partition(self, evidence: Callable[[int, int], float]) -> list[tuple[int, int]]:
         """The groups [i, j) with the highest sum of geometry and ``evidence(i, j)``."""
@@ -167,7 +196,9 @@ class _Row:
         return groups
 
 
-def best_partition(n: int, scored: Iterable[tuple[int, int, float]]) -> tuple[float, list[tuple[int, int]]]:
+def best_partition(
+    n: int, scored: Iterable[tuple[int, int, float]]
+) -> tuple[float, list[tuple[int, int]]]:
     """The highest sum of scores over ways to part 0 ... n - 1 into groups [i, j), and its groups.
 
     scored: (i, j, score) of each possible group, sorted by j. Every i from 0 to n - 1 must be reachable.
@@ -193,8 +224,12 @@ def features(boxes: np.ndarray, height: float, i: int, j: int) -> np.ndarray:
     group = boxes[i:j]
     width, tall = group[:, 2].max() - group[:, 0].min(), group[:, 3].max() - group[:, 1].min()
     gaps = np.clip(np.array(_gaps(group)) / height, -0.5, 0.5).sum()
-    beside = sum(max(_shared_height(group[k], other) for other in group[:k]) for k in range(1, j - i))
-    return np.array([max(width / height - 1, 0), np.clip(1 - tall / height, 0, 0.5), gaps, beside, j - i - 1])
+    beside = sum(
+        max(_shared_height(group[k], other) for other in group[:k]) for k in range(1, j - i)
+    )
+    return np.array(
+        [max(width / height - 1, 0), np.clip(1 - tall / height, 0, 0.5), gaps, beside, j - i - 1]
+    )
 
 
 def row_height(boxes: np.ndarray) -> float:
@@ -261,7 +296,11 @@ def _cut(points: np.ndarray, left: float, right: float) -> list[np.ndarray]:
     path = even_steps(points, max(extent) / 100)
     if path[0, 0] > path[-1, 0]:
         path = path[::-1]
-    passages = [(a, b) for a, b in _passages(path[:, 0]) if _tall(path[:a + 1], extent) and _tall(path[b:], extent)]
+    passages = [
+        (a, b)
+        for a, b in _passages(path[:, 0])
+        if _tall(path[: a + 1], extent) and _tall(path[b:], extent)
+    ]
     starts = [0] + [round(a + (b - a) * right) for a, b in passages]
     ends = [round(a + (b - a) * left) + 1 for a, b in passages] + [len(path)]
     parts = [path[start:end] for start, end in zip(starts, ends, strict=True)]

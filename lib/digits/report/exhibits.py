@@ -30,12 +30,17 @@ def confusion(counts: np.ndarray, images: np.ndarray, errors: pd.DataFrame, name
     opened = np.unravel_index(wrong.argmax(), wrong.shape)
     rows = []
     for digit, row in enumerate(counts):
-        cells = "".join(_cell(counts, digit, read, images, errors, name, (digit, read) == opened) for read in range(len(row)))
+        cells = "".join(
+            _cell(counts, digit, read, images, errors, name, (digit, read) == opened)
+            for read in range(len(row))
+        )
         rows.append(f'<tr><th scope="row">{digit}</th>{cells}</tr>')
     heads = "".join(f'<th scope="col">{read}</th>' for read in range(len(counts)))
-    return (f'<div class="digits-exhibit digits-confusion">{_STYLE}<p class="axis">Row: true digit. Column: read as. Point at '
-            f'or tap a number to see its images.</p><table><thead><tr><th></th>{heads}</tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table></div>')
+    return (
+        f'<div class="digits-exhibit digits-confusion">{_STYLE}<p class="axis">Row: true digit. Column: read as. Point at '
+        f"or tap a number to see its images.</p><table><thead><tr><th></th>{heads}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def gallery(images: np.ndarray, errors: pd.DataFrame, name: str) -> str:
@@ -43,14 +48,27 @@ def gallery(images: np.ndarray, errors: pd.DataFrame, name: str) -> str:
     totals = errors["label"].value_counts()
     choices = [("all", f"all {len(errors)}", False)]
     choices += [(str(digit), str(digit), digit not in totals.index) for digit in range(10)]
-    filters = "".join(f'<input type="radio" name="{name}" id="{name}-{value}" value="{value}"'
-                      f'{" checked" if value == "all" else ""}{" disabled" if disabled else ""}>'
-                      f'<label for="{name}-{value}">{label}</label>' for value, label, disabled in choices)
-    return (f'<div class="digits-exhibit digits-gallery">{_STYLE}<fieldset><legend>True digit</legend>{filters}</fieldset>'
-            f'<div>{_tiles(images, errors.to_dict("records"))}</div></div>')
+    filters = "".join(
+        f'<input type="radio" name="{name}" id="{name}-{value}" value="{value}"'
+        f"{' checked' if value == 'all' else ''}{' disabled' if disabled else ''}>"
+        f'<label for="{name}-{value}">{label}</label>'
+        for value, label, disabled in choices
+    )
+    return (
+        f'<div class="digits-exhibit digits-gallery">{_STYLE}<fieldset><legend>True digit</legend>{filters}</fieldset>'
+        f"<div>{_tiles(images, errors.to_dict('records'))}</div></div>"
+    )
 
 
-def _cell(counts: np.ndarray, digit: int, read: int, images: np.ndarray, errors: pd.DataFrame, name: str, opened: bool) -> str:
+def _cell(
+    counts: np.ndarray,
+    digit: int,
+    read: int,
+    images: np.ndarray,
+    errors: pd.DataFrame,
+    name: str,
+    opened: bool,
+) -> str:
     count = counts[digit, read]
     if digit == read or not count:
         return f'<td class="right">{count}</td>' if digit == read else "<td></td>"
@@ -58,11 +76,13 @@ def _cell(counts: np.ndarray, digit: int, read: int, images: np.ndarray, errors:
     share = count / (counts - np.diag(np.diag(counts))).max()
     more = f", the {MOST} most confident" if len(behind) > MOST else ""
     key = f"{name}-{digit}{read}"
-    return (f'<td style="background:rgba(0,114,178,{0.15 + 0.8 * share:.2f})">'
-            f'<input type="radio" name="{name}" id="{key}"{" checked" if opened else ""} '
-            f'aria-label="{digit} read as {read}: {count}"><label for="{key}"{_dark(share)}>{count}</label>'
-            f'<div class="digits-behind"><b>{digit} read as {read}: {count}{more}</b>'
-            f'{_tiles(images, behind.head(MOST).to_dict("records"))}</div></td>')
+    return (
+        f'<td style="background:rgba(0,114,178,{0.15 + 0.8 * share:.2f})">'
+        f'<input type="radio" name="{name}" id="{key}"{" checked" if opened else ""} '
+        f'aria-label="{digit} read as {read}: {count}"><label for="{key}"{_dark(share)}>{count}</label>'
+        f'<div class="digits-behind"><b>{digit} read as {read}: {count}{more}</b>'
+        f"{_tiles(images, behind.head(MOST).to_dict('records'))}</div></td>"
+    )
 
 
 def _dark(share: float) -> str:
@@ -75,12 +95,14 @@ def _tiles(images: np.ndarray, errors: Iterable[dict]) -> str:
 
 def _tile(image: np.ndarray, error: dict) -> str:
     known, sure = error.get("known"), error["p first"] >= 0.9
-    first = f'{error["first"]}: {html.escape(percent(error["p first"]))}'
-    second = f'{error["second"]}: {html.escape(percent(error["p second"]))}'
-    return (f'<span class="digits-tile{" known" if known else ""}" data-digit="{error["label"]}">'
-            f'<img alt="A {error["label"]}, read as {error["first"]}" src="{_png(image)}">'
-            f'<span>is {error["label"]} (#{error["index"]}){" †" if known else ""}</span>'
-            f'<span{" class=sure" if sure else ""}>{first} {second}</span></span>')
+    first = f"{error['first']}: {html.escape(percent(error['p first']))}"
+    second = f"{error['second']}: {html.escape(percent(error['p second']))}"
+    return (
+        f'<span class="digits-tile{" known" if known else ""}" data-digit="{error["label"]}">'
+        f'<img alt="A {error["label"]}, read as {error["first"]}" src="{_png(image)}">'
+        f"<span>is {error['label']} (#{error['index']}){' †' if known else ''}</span>"
+        f"<span{' class=sure' if sure else ''}>{first} {second}</span></span>"
+    )
 
 
 def _png(image: np.ndarray) -> str:

@@ -13,21 +13,32 @@ from typing import Any
 import nbformat
 from nbconvert import HTMLExporter
 
-from digits.run import console
 from digits import files as paths
-from digits.report import statements
 from digits.files import read_json
+from digits.report import statements
+from digits.run import console
 
 TITLE = "Reading handwritten digits"
-SUBTITLE = ("From MNIST's pixels to a network that reads what people draw: the data, the training, an honest "
-            "examination and what makes it small and fast, computed in one run.")
+SUBTITLE = (
+    "From MNIST's pixels to a network that reads what people draw: the data, the training, an honest "
+    "examination and what makes it small and fast, computed in one run."
+)
 TEMPLATE = Path(__file__).parent / "template"
 APP_PICTURE = paths.PROJECT / "notebooks" / "images" / "app.png"
-APPENDICES = (("limits", "Limits and intended use"), ("references", "References"), ("how", "How this run was made"))
+APPENDICES = (
+    ("limits", "Limits and intended use"),
+    ("references", "References"),
+    ("how", "How this run was made"),
+)
 _APPENDIX_ITEM = '<li><a href="#{}"><span class="number">+</span><span>{}</span></a></li>'
-_HEADING = re.compile(r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>'
-                      r'|<section [^>]*id="chapter-(?P<chapter>\d+)"', re.DOTALL)
-_LINK = re.compile(r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL)  # to files
+_HEADING = re.compile(
+    r'<h([123])(?: id="[^"]*")?>(.*?)(?:<a class="anchor-link".*?</a>)?</h\1>'
+    r'|<section [^>]*id="chapter-(?P<chapter>\d+)"',
+    re.DOTALL,
+)
+_LINK = re.compile(
+    r'<a href="(?!https?:|#)(?:(\d\d)_\w+\.ipynb)?[^"]*">(.*?)</a>', re.DOTALL
+)  # to files
 
 
 def build(executed: list[Path], record: dict, metrics: dict) -> str:
@@ -36,8 +47,11 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
     executed: the executed notebooks in order, one chapter each; record: the contents of ``run.json``; metrics: those of
     ``metrics.json``.
     """
-    exporter = HTMLExporter(template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)],
-                            exclude_anchor_links=True)
+    exporter = HTMLExporter(
+        template_name=TEMPLATE.name,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        exclude_anchor_links=True,
+    )
     resources = {"page": page(record, metrics)}
     html, _ = exporter.from_notebook_node(merge(executed), resources)
     html = link_chapters(wrap_tables(html), {int(path.name[:2]) for path in executed})
@@ -62,14 +76,25 @@ def merge(executed: list[Path]) -> nbformat.NotebookNode:
 
 def page(record: dict, metrics: dict) -> dict[str, Any]:
     """What the template shows beside the notebooks' own content."""
-    models = [{"name": name.removeprefix("models/"), **entry} for stage in record["stages"]
-              for name, entry in stage.get("files", {}).items() if name.startswith("models/")]
+    models = [
+        {"name": name.removeprefix("models/"), **entry}
+        for stage in record["stages"]
+        for name, entry in stage.get("files", {}).items()
+        if name.startswith("models/")
+    ]
     return {
-        "title": TITLE, "subtitle": SUBTITLE, "notices": notices(record), "app": embedded(APP_PICTURE),
+        "title": TITLE,
+        "subtitle": SUBTITLE,
+        "notices": notices(record),
+        "app": embedded(APP_PICTURE),
         **first_page(record, metrics),
-        "provenance": provenance(record), "details": details(record), "command": record["command"],
-        "stages": record["stages"], "models": list({model["name"]: model for model in models}.values()),
-        "parameters": list(parameter_rows(record)), "packages": sorted(record["packages"].items()),
+        "provenance": provenance(record),
+        "details": details(record),
+        "command": record["command"],
+        "stages": record["stages"],
+        "models": list({model["name"]: model for model in models}.values()),
+        "parameters": list(parameter_rows(record)),
+        "packages": sorted(record["packages"].items()),
     }
 
 
@@ -77,8 +102,11 @@ def first_page(record: dict, metrics: dict) -> dict[str, Any]:
     """What was found, in sentences and numbers. They are written for MNIST: another data set gets its numbers only."""
     found: dict[str, Any] = {"headlines": statements.headlines(metrics)}
     if record["dataset"].get("name", "mnist") == "mnist":
-        found |= {"abstract": statements.abstract(metrics), "surprises": statements.surprises(metrics),
-                  "card": statements.model_card(metrics)}
+        found |= {
+            "abstract": statements.abstract(metrics),
+            "surprises": statements.surprises(metrics),
+            "card": statements.model_card(metrics),
+        }
     return found
 
 
@@ -93,28 +121,43 @@ def notices(record: dict) -> list[str]:
     """What a reader must know before the first number."""
     lines = []
     if record["dataset"].get("name", "mnist") != "mnist":
-        lines.append(f"This run did not use MNIST but {record['dataset'].get('source') or 'other data'}: the numbers below say "
-                     "nothing about MNIST.")
+        lines.append(
+            f"This run did not use MNIST but {record['dataset'].get('source') or 'other data'}: the numbers below say "
+            "nothing about MNIST."
+        )
     if record["profile"] == "quick":
-        lines.append("This is a quick run on a small part of the data: it shows that everything works, not how well.")
+        lines.append(
+            "This is a quick run on a small part of the data: it shows that everything works, not how well."
+        )
     return lines
 
 
 def provenance(record: dict) -> list[tuple[str, str]]:
     """The run in a few lines: what, when, from what, on what."""
     code, versions = record["code"], record["packages"]
-    commit = (code["commit"] or "not under version control")[:12] + (" with changes" if code["dirty"] else "")
+    commit = (code["commit"] or "not under version control")[:12] + (
+        " with changes" if code["dirty"] else ""
+    )
     hashes = record["dataset"].get("hashes") or {}
     data = record["dataset"].get("source") or record["dataset"].get("requested") or "none"
     short = f", SHA-256 {next(iter(hashes.values()))[:12]}" if hashes else ""
-    libraries = ", ".join(f"{name} {versions[key]}" for name, key in
-                          (("TensorFlow", "tensorflow"), ("Keras", "keras"), ("NumPy", "numpy")) if key in versions)
+    libraries = ", ".join(
+        f"{name} {versions[key]}"
+        for name, key in (("TensorFlow", "tensorflow"), ("Keras", "keras"), ("NumPy", "numpy"))
+        if key in versions
+    )
     seeds = sorted({str(seed) for seed in record["seeds"].values()})
     date = (record["ended"] or "")[:16].replace("T", " ")
-    return [("Run", f"{record['run']}, profile {record['profile']}"), ("Date", f"{date} UTC"),
-            ("Commit", commit), ("Data", data + short), ("Computer", computer(record["machine"])),
-            ("Software", f"Python {record['python']}, {libraries}"), ("Seed", ", ".join(seeds) or "none"),
-            ("Duration", console.clock(record["seconds"]))]
+    return [
+        ("Run", f"{record['run']}, profile {record['profile']}"),
+        ("Date", f"{date} UTC"),
+        ("Commit", commit),
+        ("Data", data + short),
+        ("Computer", computer(record["machine"])),
+        ("Software", f"Python {record['python']}, {libraries}"),
+        ("Seed", ", ".join(seeds) or "none"),
+        ("Duration", console.clock(record["seconds"])),
+    ]
 
 
 def computer(machine: dict) -> str:
@@ -128,11 +171,16 @@ def details(record: dict) -> list[tuple[str, str]]:
     machine, code = record["machine"], record["code"]
     hashes = record["dataset"].get("hashes") or {}
     variables = ", ".join(f"{name}={value}" for name, value in record["environment"].items())
-    return [("Commit", code["commit"] or "none"), ("Changes since, SHA-256", code["diff_sha256"] or "none"),
-            ("requirements.lock, SHA-256", record["lock_sha256"]),
-            *((f"{name}, SHA-256", value) for name, value in hashes.items()),
-            ("System", f"{machine['system']} {machine['release']}, {machine['architecture']}"),
-            ("Variables set", variables or "none"), ("Started", record["started"]), ("Ended", record["ended"])]
+    return [
+        ("Commit", code["commit"] or "none"),
+        ("Changes since, SHA-256", code["diff_sha256"] or "none"),
+        ("requirements.lock, SHA-256", record["lock_sha256"]),
+        *((f"{name}, SHA-256", value) for name, value in hashes.items()),
+        ("System", f"{machine['system']} {machine['release']}, {machine['architecture']}"),
+        ("Variables set", variables or "none"),
+        ("Started", record["started"]),
+        ("Ended", record["ended"]),
+    ]
 
 
 def parameter_rows(record: dict) -> Iterator[tuple[str, str, str, bool]]:
@@ -145,15 +193,21 @@ def parameter_rows(record: dict) -> Iterator[tuple[str, str, str, bool]]:
 
 def wrap_tables(html: str) -> str:
     """Put each table into a box of its own that scrolls sideways when the screen is narrower than the table."""
-    html = re.sub(r"<table\b", '<div class="scroll" role="region" aria-label="Table" tabindex="0"><table', html)
+    html = re.sub(
+        r"<table\b",
+        '<div class="scroll" role="region" aria-label="Table" tabindex="0"><table',
+        html,
+    )
     return html.replace("</table>", "</table></div>")
 
 
 def link_chapters(html: str, chapters: set[int]) -> str:
     """Let links from notebook to notebook lead to chapters; links to other files become plain text."""
+
     def replace(match: re.Match) -> str:
         number = int(match[1] or 0)
         return f'<a href="#chapter-{number}">{match[2]}</a>' if number in chapters else match[2]
+
     return _LINK.sub(replace, html)
 
 
@@ -181,7 +235,9 @@ def number_headings(html: str) -> tuple[str, list[tuple[int, str, str, str]]]:
     return before + _HEADING.sub(replace, main) + after, contents
 
 
-def contents_list(contents: list[tuple[int, str, str, str]], appendices: list[tuple[str, str]]) -> str:
+def contents_list(
+    contents: list[tuple[int, str, str, str]], appendices: list[tuple[str, str]]
+) -> str:
     """The table of contents: chapters and their sections as nested lists, then (anchor, title) of what is not numbered."""
     items: list[str] = []
     for level, number, text, anchor in contents:
@@ -192,7 +248,9 @@ def contents_list(contents: list[tuple[int, str, str, str]], appendices: list[tu
             items.append(f"<li>{link}</li>")
     if items:
         items.append("</ol></li>")
-    return f'<ol>{"".join(items)}{"".join(_APPENDIX_ITEM.format(*each) for each in appendices)}</ol>'
+    return (
+        f"<ol>{''.join(items)}{''.join(_APPENDIX_ITEM.format(*each) for each in appendices)}</ol>"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -202,7 +260,10 @@ def main(arguments: list[str]) -> int:
         return 2
     folder, target = map(Path, arguments)
     executed = sorted((folder / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    target.write_text(build(executed, read_json(folder / "run.json"), read_json(folder / "metrics.json")), encoding="utf-8")
+    target.write_text(
+        build(executed, read_json(folder / "run.json"), read_json(folder / "metrics.json")),
+        encoding="utf-8",
+    )
     return 0
 
 

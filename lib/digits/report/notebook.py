@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from digits import files as paths
-from digits.report import show
 from digits.files import FULL_SIZE, RunError, check_name, read_json, write_json
+from digits.report import show
 
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 _NOTEBOOK = re.compile(r"(\d\d)_[a-z0-9_]+")
@@ -86,8 +86,10 @@ class Run:
         """The path of a file that an earlier notebook writes; RunError naming that notebook when it is missing."""
         path = self.path / relative
         if not path.exists():
-            raise RunError(f"{relative} is missing in the run {self.path.name!r}. Run notebooks/{made_by}.ipynb with "
-                           "the same run_name first, or everything with ./run_all.sh.")
+            raise RunError(
+                f"{relative} is missing in the run {self.path.name!r}. Run notebooks/{made_by}.ipynb with "
+                "the same run_name first, or everything with ./run_all.sh."
+            )
         return path
 
     def figure(self, figure: Figure, name: str, caption: str, alt: str, live: str = "") -> None:
@@ -132,7 +134,9 @@ def die_with_runner() -> None:
         try:
             os.kill(runner(), 0)  # it may have died before the line above took effect
         except ProcessLookupError:
-            raise RunError("The runner that started this notebook is gone; nothing is written.") from None
+            raise RunError(
+                "The runner that started this notebook is gone; nothing is written."
+            ) from None
 
 
 def open_run(name: str, notebook: str) -> Run:

@@ -16,8 +16,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
-from digits.training import findings
 from digits.report.style import ACCENT, BAD, MUTED, PLAIN, WIDTH
+from digits.training import findings
 
 ACCURACY = "validation accuracy"
 
@@ -26,7 +26,11 @@ ACCURACY = "validation accuracy"
 def _report_style(height: float) -> Iterator[None]:
     """Let Optuna draw at the report's width and in its style: it would switch to Matplotlib's "ggplot", for all time."""
     size = {"figure.figsize": (WIDTH, height)}
-    with warnings.catch_warnings(), plt.rc_context(size), mock.patch.dict(plt.style.library, ggplot=plt.rcParams | size):
+    with (
+        warnings.catch_warnings(),
+        plt.rc_context(size),
+        mock.patch.dict(plt.style.library, ggplot=plt.rcParams | size),
+    ):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of a layout that the report's replaces
         yield
@@ -42,8 +46,11 @@ def _finish(ax: Axes, **labels: str) -> Axes:
 def _readable(axis: Axis, limits: tuple[float, float]) -> None:
     """Ticks of a logarithmic axis as plain numbers, so few that they do not touch."""
     wide = limits[1] / limits[0] > 300
-    axis.set(major_locator=LogLocator(subs=(1,) if wide else (1, 3)), major_formatter=PLAIN,
-             minor_formatter=NullFormatter())
+    axis.set(
+        major_locator=LogLocator(subs=(1,) if wide else (1, 3)),
+        major_formatter=PLAIN,
+        minor_formatter=NullFormatter(),
+    )
 
 
 def history(study: optuna.Study, reference: float | None = None) -> Axes:
@@ -55,7 +62,9 @@ def history(study: optuna.Study, reference: float | None = None) -> Axes:
     for line in ax.lines:
         line.set(color=BAD, alpha=1, drawstyle="steps-post")
     if reference is not None:
-        ax.axhline(reference, color="black", linewidth=1, linestyle="--", label="the reference's settings")
+        ax.axhline(
+            reference, color="black", linewidth=1, linestyle="--", label="the reference's settings"
+        )
     ax.legend(*_renamed(ax, {ACCURACY: "trial", "Best Value": "best so far"}), loc="lower right")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -76,12 +85,16 @@ def importances(study: optuna.Study) -> Axes:
         ax.set_axis_off()
         return ax
     with _report_style(2.6):
-        ax = optuna_plots.plot_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+        ax = optuna_plots.plot_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+        )
     for bar in ax.patches:
         bar.set(color=ACCENT, height=0.65)
     for text in ax.texts:
         text.set_text(f" {text.get_text()}")
-    ax.set_yticks(ax.get_yticks(), [label.get_text().replace("_", " ") for label in ax.get_yticklabels()])
+    ax.set_yticks(
+        ax.get_yticks(), [label.get_text().replace("_", " ") for label in ax.get_yticklabels()]
+    )
     ax.grid(axis="y", visible=False)
     if legend := ax.get_legend():
         legend.remove()
@@ -102,7 +115,9 @@ def slices(study: optuna.Study, columns: int = 3) -> Figure:
     cells = figure.add_gridspec(rows, columns)
     for i, ax in enumerate(axes):
         ax.set_subplotspec(cells[i // columns, i % columns])
-        ax.set(xlabel=ax.get_xlabel().replace("_", " "), ylabel=ACCURACY if i % columns == 0 else "")
+        ax.set(
+            xlabel=ax.get_xlabel().replace("_", " "), ylabel=ACCURACY if i % columns == 0 else ""
+        )
         ax.tick_params(labelleft=i % columns == 0, labelbottom=True)
         if ax.get_xscale() == "log":
             _readable(ax.xaxis, ax.get_xlim())
@@ -130,17 +145,33 @@ def learning_curves(study: optuna.Study) -> Axes:
     """Accuracy of every trial after each epoch: those that ran to their end, and those that were stopped, with a cross."""
     with _report_style(3.6):
         ax = optuna_plots.plot_intermediate_values(study)
-    pruned = {f"Trial{trial.number}" for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))}
+    pruned = {
+        f"Trial{trial.number}"
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    }
     for line in ax.lines:
         stopped = line.get_label() in pruned
-        line.set(linewidth=1.2, markevery=[-1], **(
-            {"color": BAD, "marker": "X", "alpha": 0.8, "zorder": 3, "label": "stopped there"} if stopped else
-            {"color": ACCENT, "marker": "", "alpha": 0.45, "label": "ran to its end"}))
+        line.set(
+            linewidth=1.2,
+            markevery=[-1],
+            **(
+                {"color": BAD, "marker": "X", "alpha": 0.8, "zorder": 3, "label": "stopped there"}
+                if stopped
+                else {"color": ACCENT, "marker": "", "alpha": 0.45, "label": "ran to its end"}
+            ),
+        )
     if legend := ax.get_legend():
         legend.remove()
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend(*zip(*{label: (handle, label) for handle, label in zip(handles, labels, strict=True)}.values(), strict=True),
-              loc="lower right")
+    ax.legend(
+        *zip(
+            *{
+                label: (handle, label) for handle, label in zip(handles, labels, strict=True)
+            }.values(),
+            strict=True,
+        ),
+        loc="lower right",
+    )
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finish(ax, xlabel="epoch", ylabel=ACCURACY)
@@ -157,9 +188,21 @@ def against_random(ax: Axes, trials: pd.DataFrame, random_trials: pd.DataFrame) 
     counts = range(1, len(scored) + 1)
     chance = pd.DataFrame([findings.best_of(scored["accuracy"], k) for k in counts])
     ax.fill_between(counts, chance["low"], chance["high"], color=MUTED, alpha=0.2, linewidth=0)
-    ax.plot(counts, chance["expected"], color=MUTED, label="random search: expected best, and 95% of its luck")
+    ax.plot(
+        counts,
+        chance["expected"],
+        color=MUTED,
+        label="random search: expected best, and 95% of its luck",
+    )
     spent = trials["cost"].fillna(0).cumsum() / unit
-    ax.step(spent, trials["best"], where="post", color=ACCENT, linewidth=2, label="this search: best so far")
+    ax.step(
+        spent,
+        trials["best"],
+        where="post",
+        color=ACCENT,
+        linewidth=2,
+        label="this search: best so far",
+    )
     ax.set(xlabel="cost (average random trials)", ylabel=ACCURACY)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower right")

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from digits import files
-from digits.report import statements
 from digits.files import read_json, write_text
+from digits.report import statements
 
 README = files.PROJECT / "README.md"
 _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -16,22 +16,44 @@ _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTAL
 
 def results(metrics: dict, record: dict) -> str:
     """The headline numbers as a Markdown table, and under it what they were measured with."""
-    rows = [f"| {card['label']} | **{card['value']}** | {card['detail']} |" for card in statements.headlines(metrics)]
+    rows = [
+        f"| {card['label']} | **{card['value']}** | {card['detail']} |"
+        for card in statements.headlines(metrics)
+    ]
     machine, packages = record["machine"], record["packages"]
-    versions = ", ".join(f"{title} {packages[name]}" for title, name in
-                         (("TensorFlow", "tensorflow"), ("Keras", "keras"), ("LiteRT", "ai-edge-litert")))
+    versions = ", ".join(
+        f"{title} {packages[name]}"
+        for title, name in (
+            ("TensorFlow", "tensorflow"),
+            ("Keras", "keras"),
+            ("LiteRT", "ai-edge-litert"),
+        )
+    )
     seeds = sorted(set(record["seeds"].values()))
-    return "\n".join([
-        "| | | |", "|---|---|---|", *rows, "",
-        f"One run of `./run_all.sh` with seed {', '.join(map(str, seeds))} on {record['started'][:10]}: "
-        f"{record['seconds'] / 60:.0f} minutes on {machine['cores']} cores ({machine['processor']}), "
-        f"Python {record['python']}, {versions}, commit `{record['code']['commit'][:10]}`.", ""])
+    return "\n".join(
+        [
+            "| | | |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"One run of `./run_all.sh` with seed {', '.join(map(str, seeds))} on {record['started'][:10]}: "
+            f"{record['seconds'] / 60:.0f} minutes on {machine['cores']} cores ({machine['processor']}), "
+            f"Python {record['python']}, {versions}, commit `{record['code']['commit'][:10]}`.",
+            "",
+        ]
+    )
 
 
 def aims(metrics: dict) -> str:
     """What was to be reached and what was, as a Markdown table."""
-    rows = [f"| {aim['label']} | {aim['goal']} | {aim['value']} | {aim['reached']} |" for aim in statements.aims(metrics)]
-    seeds = statements.fill("{03_evaluation.seeds.n} seeds, mean ± standard deviation", metrics) or "the published run"
+    rows = [
+        f"| {aim['label']} | {aim['goal']} | {aim['value']} | {aim['reached']} |"
+        for aim in statements.aims(metrics)
+    ]
+    seeds = (
+        statements.fill("{03_evaluation.seeds.n} seeds, mean ± standard deviation", metrics)
+        or "the published run"
+    )
     return "\n".join([f"| | aim | {seeds} | |", "|---|---|---|---|", *rows, ""])
 
 

@@ -37,10 +37,12 @@ def figure_html(png: bytes, label: str, caption: str, alt: str, live: str = "") 
     """
     data = base64.b64encode(png).decode()
     style = "<style>@media screen { .digits-live > img { display: none; } }</style>" if live else ""
-    return (f'<figure class="digits-figure{" digits-live" if live else ""}" style="margin:1rem 0;text-align:center">'
-            f'{style}{live}<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
-            f'style="max-width:100%;height:auto;background:#fff">'
-            f'<figcaption style="{_CAPTION}"><strong>{label}.</strong> {html.escape(caption)}</figcaption></figure>')
+    return (
+        f'<figure class="digits-figure{" digits-live" if live else ""}" style="margin:1rem 0;text-align:center">'
+        f'{style}{live}<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+        f'style="max-width:100%;height:auto;background:#fff">'
+        f'<figcaption style="{_CAPTION}"><strong>{label}.</strong> {html.escape(caption)}</figcaption></figure>'
+    )
 
 
 def figure_png(figure: Figure) -> bytes:
@@ -64,9 +66,13 @@ def show_table(frame: pd.DataFrame, label: str, caption: str, formats: dict | No
     An index without a name is not shown.
     """
     shown = frame
-    if frame.index.name and frame.columns.name is None:  # else pandas gives the index's name a row of its own
+    if (
+        frame.index.name and frame.columns.name is None
+    ):  # else pandas gives the index's name a row of its own
         shown = frame.rename_axis(index=None, columns=frame.index.name)
-    styler = shown.style.format(formats or {}, na_rep="–").set_table_attributes('class="digits-table"')
+    styler = shown.style.format(formats or {}, na_rep="–").set_table_attributes(
+        'class="digits-table"'
+    )
     if frame.index.name is None:
         styler = styler.hide(axis="index")
     styler = styler.set_caption(f"<strong>{label}.</strong> {html.escape(caption)}")

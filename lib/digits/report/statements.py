@@ -21,24 +21,43 @@ class Headline:
 
 
 HEADLINES = (  # the three that matter first
-    Headline("MNIST test accuracy", "{03_evaluation.test.accuracy:.2%}",
-             "{03_evaluation.test.errors:,} errors in {03_evaluation.test.n:,}; 95% interval "
-             "{03_evaluation.test.interval.0:.2%} to {03_evaluation.test.interval.1:.2%}",
-             "Test accuracy on the stand-in, not MNIST"),
-    Headline("Pen digits of unseen writers", "{03_evaluation.pen.accuracy:.1%}",
-             "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training"),
-    Headline("Right, of the pen digits it answers", "{03_evaluation.pen.selective.right.share:.1%}",
-             "it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says \"not sure\" to the rest"),
-    Headline("Not answered, of ink that is no digit", "{03_evaluation.non_digits.refused.share:.1%}",
-             "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
-             "symbols"),
-    Headline("Calibration error on the test set", "{03_evaluation.calibration.ece:.2%}",
-             "chance alone explains up to {03_evaluation.calibration.chance:.2%}"),
-    Headline("One image on one thread", "{04_optimization.chosen.latency_ms_median:.2f} ms",
-             "the file that the app opens, {04_optimization.chosen.kilobytes:,.0f} kB; in float32 "
-             "{04_optimization.files.float32.latency_ms_median:.2f} ms. {02_training.parameters:,} parameters, "
-             "{02_training.multiplies:,} multiplies"),
+    Headline(
+        "MNIST test accuracy",
+        "{03_evaluation.test.accuracy:.2%}",
+        "{03_evaluation.test.errors:,} errors in {03_evaluation.test.n:,}; 95% interval "
+        "{03_evaluation.test.interval.0:.2%} to {03_evaluation.test.interval.1:.2%}",
+        "Test accuracy on the stand-in, not MNIST",
+    ),
+    Headline(
+        "Pen digits of unseen writers",
+        "{03_evaluation.pen.accuracy:.1%}",
+        "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training",
+    ),
+    Headline(
+        "Right, of the pen digits it answers",
+        "{03_evaluation.pen.selective.right.share:.1%}",
+        'it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says "not sure" to the rest',
+    ),
+    Headline(
+        "Not answered, of ink that is no digit",
+        "{03_evaluation.non_digits.refused.share:.1%}",
+        "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
+        "symbols",
+    ),
+    Headline(
+        "Calibration error on the test set",
+        "{03_evaluation.calibration.ece:.2%}",
+        "chance alone explains up to {03_evaluation.calibration.chance:.2%}",
+    ),
+    Headline(
+        "One image on one thread",
+        "{04_optimization.chosen.latency_ms_median:.2f} ms",
+        "the file that the app opens, {04_optimization.chosen.kilobytes:,.0f} kB; in float32 "
+        "{04_optimization.files.float32.latency_ms_median:.2f} ms. {02_training.parameters:,} parameters, "
+        "{02_training.multiplies:,} multiplies",
+    ),
 )
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -53,26 +72,77 @@ class Aim:
 
 AIMS = (
     Aim("MNIST test accuracy", 0.997, "03_evaluation.seeds.MNIST test accuracy", ".2%"),
-    Aim("MNIST test accuracy, all networks together", 0.9978, "03_evaluation.ensemble.asked together.mnist.accuracy", ".2%"),
+    Aim(
+        "MNIST test accuracy, all networks together",
+        0.9978,
+        "03_evaluation.ensemble.asked together.mnist.accuracy",
+        ".2%",
+    ),
     Aim("pen digits of unseen writers", 0.985, "03_evaluation.seeds.pen accuracy"),
     Aim("pen digits answered", 0.97, "03_evaluation.seeds.pen digits accepted"),
     Aim("of those right", 0.995, "03_evaluation.seeds.of those right"),
     Aim("ink that is no digit, not answered", 0.9, "03_evaluation.seeds.non-digits not accepted"),
-    Aim("calibration error, MNIST", 0.003, "03_evaluation.seeds.calibration error, MNIST", ".2%", at_least=False),
-    Aim("calibration error, pen digits", 0.015, "03_evaluation.seeds.calibration error, pen", ".2%", at_least=False),
-    Aim("one image on one thread, in float32", 0.25, "04_optimization.files.float32.latency_ms_median", ".2f ms",
-        at_least=False),
-    Aim("the same, by the file that the app opens", 0.25, "04_optimization.chosen.latency_ms_median", ".2f ms",
-        at_least=False),
-    Aim("points that this file loses against float32, MNIST", 0.05, "04_optimization.chosen.points_lost", ".2f points",
-        at_least=False),
-    Aim("the same, pen digits", 0.2, "04_optimization.chosen.pen_points_lost", ".2f points", at_least=False),
-    Aim("the same, MNIST, for an int8 file of at most 100 kB (one seed)", 0.05, "04_optimization.study_students.points_lost",
-        ".2f points", at_least=False),
-    Aim("a network of at most 10,000 parameters, MNIST (one seed)", 0.994,
-        "04_optimization.study_students.tiny9.files.float32.test_accuracy", ".2%"),
-    Aim("a network of at most 4,000 parameters, MNIST (one seed)", 0.99,
-        "04_optimization.study_students.micro.files.float32.test_accuracy", ".2%"),
+    Aim(
+        "calibration error, MNIST",
+        0.003,
+        "03_evaluation.seeds.calibration error, MNIST",
+        ".2%",
+        at_least=False,
+    ),
+    Aim(
+        "calibration error, pen digits",
+        0.015,
+        "03_evaluation.seeds.calibration error, pen",
+        ".2%",
+        at_least=False,
+    ),
+    Aim(
+        "one image on one thread, in float32",
+        0.25,
+        "04_optimization.files.float32.latency_ms_median",
+        ".2f ms",
+        at_least=False,
+    ),
+    Aim(
+        "the same, by the file that the app opens",
+        0.25,
+        "04_optimization.chosen.latency_ms_median",
+        ".2f ms",
+        at_least=False,
+    ),
+    Aim(
+        "points that this file loses against float32, MNIST",
+        0.05,
+        "04_optimization.chosen.points_lost",
+        ".2f points",
+        at_least=False,
+    ),
+    Aim(
+        "the same, pen digits",
+        0.2,
+        "04_optimization.chosen.pen_points_lost",
+        ".2f points",
+        at_least=False,
+    ),
+    Aim(
+        "the same, MNIST, for an int8 file of at most 100 kB (one seed)",
+        0.05,
+        "04_optimization.study_students.points_lost",
+        ".2f points",
+        at_least=False,
+    ),
+    Aim(
+        "a network of at most 10,000 parameters, MNIST (one seed)",
+        0.994,
+        "04_optimization.study_students.tiny9.files.float32.test_accuracy",
+        ".2%",
+    ),
+    Aim(
+        "a network of at most 4,000 parameters, MNIST (one seed)",
+        0.99,
+        "04_optimization.study_students.micro.files.float32.test_accuracy",
+        ".2%",
+    ),
 )
 
 ABSTRACT = (
@@ -91,44 +161,72 @@ ABSTRACT = (
 )
 
 MODEL_CARD = (
-    ("What it is", (
-        "A convolutional network of {02_training.parameters:,} parameters that reads one handwritten digit, 0 to 9, from 28 × "
-        "28 pixels, with a temperature and two limits that make it say “not sure” or “not a digit”.",
-        "It is served by LiteRT, in a drawing app and as a Python class.")),
-    ("What it is for", (
-        "Learning and teaching how such a network is trained, examined and served; reading digits that someone draws, one or "
-        "a short row of them, and corrects at once when they are misread.",)),
-    ("What it must not be used for", (
-        "Anything where a misread digit costs more than drawing it again: amounts, doses, postcodes, ballots, forms or marks "
-        "that nobody checks.",
-        "Telling who wrote something. Letters, other numerals than 0 to 9, or printed type.",
-        "Numbers of several digits as one reading: each digit is read by itself, and their errors add up.")),
-    ("What it learnt from", (
-        "{01_eda.dataset.n_train:,} training images of MNIST, American handwriting of about 1990, of which "
-        "{01_eda.split.validation_size:,} were kept back for choices; generated variants in other writing styles; generated "
-        "ink that is no digit.",
-        "No pen digit, though those of 30 other writers guided the development, and no visitor's drawing.")),
-    ("What it was examined on", (
-        "{03_evaluation.test.n:,} test images of MNIST, by other writers than the training images.",
-        "{03_evaluation.pen.n:,} pen digits of {03_evaluation.pen.writers:,} writers (UCI no. 81, collected at Boğaziçi "
-        "University in Istanbul in the 1990s), whose age, hand and schooling were not recorded: by such groups nothing could "
-        "be measured.",
-        "{03_evaluation.non_digits.refused.n:,} generated drawings, letters and symbols that are no digits.")),
-    ("Where it fails", (
-        "By writer: of {03_evaluation.pen.writers:,}, two make {03_evaluation.pen.two_writers_share:.0%} of the errors. "
-        "Whoever writes as they do is served badly, again and again.",
-        "By digit: of the pen digits, {03_evaluation.pen.hardest.0.digit} ({03_evaluation.pen.hardest.0.errors:,} errors), "
-        "{03_evaluation.pen.hardest.1.digit} ({03_evaluation.pen.hardest.1.errors:,}) and "
-        "{03_evaluation.pen.hardest.2.digit} ({03_evaluation.pen.hardest.2.errors:,}) are misread most often.",
-        "By what is drawn: it answers {03_evaluation.non_digits.worst.answered:.0%} of the drawings of a "
-        "{03_evaluation.non_digits.worst.kind} as if they were digits. Of kinds unlike anything in its training it leaves "
-        "{03_evaluation.non_digits.never_shown_refused.share:.0%} unanswered, of all "
-        "{03_evaluation.non_digits.refused.share:.0%}.",
-        "By how sure it sounds: on the pen digits it claims {03_evaluation.pen.calibration.confidence:.1%} and is right "
-        "{03_evaluation.pen.accuracy:.1%} of the time.")),
-    ("What we could not do", (
-        "Ask people. The figures come from two collections that are decades old; visitors' feedback is neither a sample nor "
-        "part of this run.",)),
+    (
+        "What it is",
+        (
+            "A convolutional network of {02_training.parameters:,} parameters that reads one handwritten digit, 0 to 9, from 28 × "
+            "28 pixels, with a temperature and two limits that make it say “not sure” or “not a digit”.",
+            "It is served by LiteRT, in a drawing app and as a Python class.",
+        ),
+    ),
+    (
+        "What it is for",
+        (
+            "Learning and teaching how such a network is trained, examined and served; reading digits that someone draws, one or "
+            "a short row of them, and corrects at once when they are misread.",
+        ),
+    ),
+    (
+        "What it must not be used for",
+        (
+            "Anything where a misread digit costs more than drawing it again: amounts, doses, postcodes, ballots, forms or marks "
+            "that nobody checks.",
+            "Telling who wrote something. Letters, other numerals than 0 to 9, or printed type.",
+            "Numbers of several digits as one reading: each digit is read by itself, and their errors add up.",
+        ),
+    ),
+    (
+        "What it learnt from",
+        (
+            "{01_eda.dataset.n_train:,} training images of MNIST, American handwriting of about 1990, of which "
+            "{01_eda.split.validation_size:,} were kept back for choices; generated variants in other writing styles; generated "
+            "ink that is no digit.",
+            "No pen digit, though those of 30 other writers guided the development, and no visitor's drawing.",
+        ),
+    ),
+    (
+        "What it was examined on",
+        (
+            "{03_evaluation.test.n:,} test images of MNIST, by other writers than the training images.",
+            "{03_evaluation.pen.n:,} pen digits of {03_evaluation.pen.writers:,} writers (UCI no. 81, collected at Boğaziçi "
+            "University in Istanbul in the 1990s), whose age, hand and schooling were not recorded: by such groups nothing could "
+            "be measured.",
+            "{03_evaluation.non_digits.refused.n:,} generated drawings, letters and symbols that are no digits.",
+        ),
+    ),
+    (
+        "Where it fails",
+        (
+            "By writer: of {03_evaluation.pen.writers:,}, two make {03_evaluation.pen.two_writers_share:.0%} of the errors. "
+            "Whoever writes as they do is served badly, again and again.",
+            "By digit: of the pen digits, {03_evaluation.pen.hardest.0.digit} ({03_evaluation.pen.hardest.0.errors:,} errors), "
+            "{03_evaluation.pen.hardest.1.digit} ({03_evaluation.pen.hardest.1.errors:,}) and "
+            "{03_evaluation.pen.hardest.2.digit} ({03_evaluation.pen.hardest.2.errors:,}) are misread most often.",
+            "By what is drawn: it answers {03_evaluation.non_digits.worst.answered:.0%} of the drawings of a "
+            "{03_evaluation.non_digits.worst.kind} as if they were digits. Of kinds unlike anything in its training it leaves "
+            "{03_evaluation.non_digits.never_shown_refused.share:.0%} unanswered, of all "
+            "{03_evaluation.non_digits.refused.share:.0%}.",
+            "By how sure it sounds: on the pen digits it claims {03_evaluation.pen.calibration.confidence:.1%} and is right "
+            "{03_evaluation.pen.accuracy:.1%} of the time.",
+        ),
+    ),
+    (
+        "What we could not do",
+        (
+            "Ask people. The figures come from two collections that are decades old; visitors' feedback is neither a sample nor "
+            "part of this run.",
+        ),
+    ),
 )
 
 
@@ -136,16 +234,23 @@ def headlines(metrics: dict) -> list[dict[str, str]]:
     """Every headline whose numbers are there, as {label, value, detail}."""
     mnist = metrics.get("01_eda", {}).get("dataset", {}).get("name", "mnist") == "mnist"
     known = derived(metrics)
-    cards = [{"label": headline.label if mnist else headline.stand_in_label or headline.label,
-              "value": fill(headline.value, known), "detail": fill(headline.detail, known) or ""}
-             for headline in HEADLINES]
+    cards = [
+        {
+            "label": headline.label if mnist else headline.stand_in_label or headline.label,
+            "value": fill(headline.value, known),
+            "detail": fill(headline.detail, known) or "",
+        }
+        for headline in HEADLINES
+    ]
     return [card for card in cards if card["value"]]
 
 
 def headline_text(metrics: dict) -> str:
     """The headline numbers as lines for the console."""
-    return "\n".join(f"  {card['label']}: {card['value']}" + (f" ({card['detail']})" if card["detail"] else "")
-                     for card in headlines(metrics))
+    return "\n".join(
+        f"  {card['label']}: {card['value']}" + (f" ({card['detail']})" if card["detail"] else "")
+        for card in headlines(metrics)
+    )
 
 
 def abstract(metrics: dict) -> str:
@@ -156,9 +261,15 @@ def abstract(metrics: dict) -> str:
 def model_card(metrics: dict) -> list[tuple[str, list[str]]]:
     """Limits and intended use (Mitchell et al. 2019, Model cards for model reporting): (heading, sentences)."""
     known = derived(metrics)
-    card = [(title, sentences) for title, templates in MODEL_CARD if (sentences := filled(templates, known))]
-    aimed = [f"{aim['label'][0].upper()}{aim['label'][1:]}, {aim['goal']}: {aim['value']}, {aim['reached']}."
-             for aim in aims(metrics)]
+    card = [
+        (title, sentences)
+        for title, templates in MODEL_CARD
+        if (sentences := filled(templates, known))
+    ]
+    aimed = [
+        f"{aim['label'][0].upper()}{aim['label'][1:]}, {aim['goal']}: {aim['value']}, {aim['reached']}."
+        for aim in aims(metrics)
+    ]
     return card + ([("What we had aimed at", aimed)] if aimed else [])
 
 
@@ -168,34 +279,47 @@ def aims(metrics: dict) -> list[dict[str, str]]:
     for aim in AIMS:
         found = look_up(known, aim.path)
         if found is not None:
-            mean, spread = (found["mean"], found["std"]) if isinstance(found, dict) else (found, None)
+            mean, spread = (
+                (found["mean"], found["std"]) if isinstance(found, dict) else (found, None)
+            )
             good = mean >= aim.bound if aim.at_least else mean <= aim.bound
             unit = aim.form.partition(" ")[2]
             number, *_ = aim.form.split(" ")
-            value = format(mean, number) + (f" ± {format(spread, number)}" if spread is not None else "")
-            rows.append({"label": aim.label, "value": f"{value} {unit}".strip(), "reached": "reached" if good else "missed",
-                         "goal": f"at {'least' if aim.at_least else 'most'} {format(aim.bound, number)} {unit}".strip()})
+            value = format(mean, number) + (
+                f" ± {format(spread, number)}" if spread is not None else ""
+            )
+            rows.append(
+                {
+                    "label": aim.label,
+                    "value": f"{value} {unit}".strip(),
+                    "reached": "reached" if good else "missed",
+                    "goal": f"at {'least' if aim.at_least else 'most'} {format(aim.bound, number)} {unit}".strip(),
+                }
+            )
     return rows
 
 
 def surprises(metrics: dict) -> list[str]:
     """What we did not expect, a chapter each, where the run measured it."""
-    return filled((
-        "Without learning anything, comparing an image with its nearest relatives, stood upright, reads "
-        "{01_eda.baselines.nearest_neighbours_upright.test.accuracy:.2%} of the test images. A network has less to gain than "
-        "its fame suggests.",
-        "{03_evaluation.known_errors:,} of the {03_evaluation.test.errors:,} test errors are on images whose label most people "
-        "reject: part of the last tenths of a percent measures the labels, not the network.",
-        "Other people's digits, drawn with another pen, are misread {03_evaluation.pen.times_as_often:.0f} times as often, and "
-        "two writers of {03_evaluation.pen.writers:,} make {03_evaluation.pen.few_make_most:.0%} of these errors: the "
-        "network does not fail a little for everybody, it fails a lot for some.",
-        "The way from the drawing to 28 × 28 pixels can undo a good network: the same strokes and the same weights "
-        "give {03_evaluation.pen.shrunk:.1%} when a canvas with small writing is just made smaller, and "
-        "{03_evaluation.pen.accuracy:.1%} when the path is inked again with an even pen.",
-        "Eight bits do: the file of {04_optimization.files.dynamic_int8.kilobytes:,.0f} kB answers like the one of "
-        "{04_optimization.files.float32.kilobytes:,.0f} kB on "
-        "{04_optimization.files.dynamic_int8.agreement_with_float32:.2%} of the validation images.",
-    ), derived(metrics))
+    return filled(
+        (
+            "Without learning anything, comparing an image with its nearest relatives, stood upright, reads "
+            "{01_eda.baselines.nearest_neighbours_upright.test.accuracy:.2%} of the test images. A network has less to gain than "
+            "its fame suggests.",
+            "{03_evaluation.known_errors:,} of the {03_evaluation.test.errors:,} test errors are on images whose label most people "
+            "reject: part of the last tenths of a percent measures the labels, not the network.",
+            "Other people's digits, drawn with another pen, are misread {03_evaluation.pen.times_as_often:.0f} times as often, and "
+            "two writers of {03_evaluation.pen.writers:,} make {03_evaluation.pen.few_make_most:.0%} of these errors: the "
+            "network does not fail a little for everybody, it fails a lot for some.",
+            "The way from the drawing to 28 × 28 pixels can undo a good network: the same strokes and the same weights "
+            "give {03_evaluation.pen.shrunk:.1%} when a canvas with small writing is just made smaller, and "
+            "{03_evaluation.pen.accuracy:.1%} when the path is inked again with an even pen.",
+            "Eight bits do: the file of {04_optimization.files.dynamic_int8.kilobytes:,.0f} kB answers like the one of "
+            "{04_optimization.files.float32.kilobytes:,.0f} kB on "
+            "{04_optimization.files.dynamic_int8.agreement_with_float32:.2%} of the validation images.",
+        ),
+        derived(metrics),
+    )
 
 
 def derived(metrics: dict) -> dict:
@@ -210,13 +334,21 @@ def derived(metrics: dict) -> dict:
         answered, kind = max(zip(kinds["answered"], kinds["kind"], strict=True))
         third["non_digits"] = third["non_digits"] | {"worst": {"kind": kind, "answered": answered}}
     if files := fourth.get("files"):
-        fourth["files"] = {name: file | {"kilobytes": file["bytes"] / 1000} for name, file in files.items() if "bytes" in file}
+        fourth["files"] = {
+            name: file | {"kilobytes": file["bytes"] / 1000}
+            for name, file in files.items()
+            if "bytes" in file
+        }
         if chosen := fourth["files"].get(fourth.get("chosen", {}).get("name")):
-            fourth["chosen"] = fourth["chosen"] | {"kilobytes": chosen["kilobytes"],
-                                                   "latency_ms_median": chosen.get("latency_ms_median")}
+            fourth["chosen"] = fourth["chosen"] | {
+                "kilobytes": chosen["kilobytes"],
+                "latency_ms_median": chosen.get("latency_ms_median"),
+            }
     if test := third.get("test"):
         fourth |= _points_lost(fourth, test, third.get("pen"))
-        if chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > FULL_SIZE:  # as the students' own teacher
+        if (
+            chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > FULL_SIZE
+        ):  # as the students' own teacher
             fourth |= _points_lost_by_students(fourth, test)
     return chapters
 
@@ -228,26 +360,39 @@ def _points_lost(chapter: dict, test: dict, pen: dict | None) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if exam := chapter.get("chosen", {}).get("test"):
-        found["chosen"] = chapter["chosen"] | {"points_lost": 100 * (exam["errors"] - test["errors"]) / test["n"]}
+        found["chosen"] = chapter["chosen"] | {
+            "points_lost": 100 * (exam["errors"] - test["errors"]) / test["n"]
+        }
         if pen and (exam := chapter["chosen"].get("pen")):
-            found["chosen"] |= {"pen_points_lost": 100 * (exam["errors"] - pen["errors"]) / pen["n"]}
+            found["chosen"] |= {
+                "pen_points_lost": 100 * (exam["errors"] - pen["errors"]) / pen["n"]
+            }
     return found
 
 
 def _points_lost_by_students(chapter: dict, test: dict) -> dict[str, Any]:
     students = chapter.get("study_students", {})
-    light = [file for one in students.values() if (file := one["files"].get("int8", {})) and file["bytes"] <= 100_000]
+    light = [
+        file
+        for one in students.values()
+        if (file := one["files"].get("int8", {})) and file["bytes"] <= 100_000
+    ]
     if not light:
         return {}
     best = min(light, key=lambda file: file["validation_errors"])  # chosen before the test set
-    return {"study_students": students | {"points_lost": 100 * (best["test_errors"] - test["errors"]) / test["n"]}}
+    return {
+        "study_students": students
+        | {"points_lost": 100 * (best["test_errors"] - test["errors"]) / test["n"]}
+    }
 
 
 def _of_pen_digits(pen: dict, chapter: dict) -> dict:
     found: dict[str, Any] = {}
     if writers := pen.get("errors_per_writer"):
         share = sum(sorted(writers.values())[-2:]) / max(sum(writers.values()), 1)
-        found |= {"writers": len(writers), "two_writers_share": share} | ({"few_make_most": share} if share > 0.5 else {})
+        found |= {"writers": len(writers), "two_writers_share": share} | (
+            {"few_make_most": share} if share > 0.5 else {}
+        )
     if digits := pen.get("errors_per_digit"):
         ranked = sorted(range(10), key=lambda digit: -digits[digit])[:3]
         found["hardest"] = [{"digit": digit, "errors": digits[digit]} for digit in ranked]

@@ -5,10 +5,16 @@ from typing import Any
 from digits.run.parameters import RESERVED
 
 KINDS = ("data", "parameters", "code", "packages", "hardware", "settings")  # the likeliest first
-ASKED = ("data", "parameters")  # runs that differ in these answer different questions; no tolerance covers that
+ASKED = (
+    "data",
+    "parameters",
+)  # runs that differ in these answer different questions; no tolerance covers that
 _MACHINE = ("system", "architecture", "processor", "instructions", "cores", "gpus", "libc")
 _SILENT = ("TF_CPP_MIN_LOG_LEVEL",)  # settings that change no number
-_NAMELESS = (RESERVED, "dataset")  # parameters: the folder's name, and where to look for data whose hashes are compared
+_NAMELESS = (
+    RESERVED,
+    "dataset",
+)  # parameters: the folder's name, and where to look for data whose hashes are compared
 _SHOWN = 8
 
 
@@ -28,7 +34,9 @@ def find(reference: dict, record: dict) -> dict[str, list[str]]:
 def code(reference: dict, record: dict) -> list[str]:
     """The files of code that differ. A record that does not list them has only its notebooks and its commit to go by."""
     listed = bool(reference.get("code_files") and record.get("code_files"))
-    before, now = ((one["code_files"] if listed else {}) | _notebooks(one) for one in (reference, record))
+    before, now = (
+        (one["code_files"] if listed else {}) | _notebooks(one) for one in (reference, record)
+    )
     files = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     commits = changes({"commit": _commit(reference)}, {"commit": _commit(record)})
     return files + commits if files or not listed else []
@@ -36,7 +44,9 @@ def code(reference: dict, record: dict) -> list[str]:
 
 def packages(reference: dict, record: dict) -> list[str]:
     """The versions that differ, Python's own first."""
-    before, now = ({"Python": one.get("python"), **one.get("packages", {})} for one in (reference, record))
+    before, now = (
+        {"Python": one.get("python"), **one.get("packages", {})} for one in (reference, record)
+    )
     lock = reference.get("lock_sha256") != record.get("lock_sha256")
     return changes(before, now) + (["requirements.lock"] if lock else [])
 
@@ -55,8 +65,11 @@ def sentences(found: dict[str, list[str]]) -> list[str]:
 
 def changes(before: dict, now: dict) -> list[str]:
     """'seed: 1 -> 2' for every key whose values differ; of a hash, its beginning."""
-    return [f"{key}: {_brief(before.get(key))} -> {_brief(now.get(key))}"
-            for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+    return [
+        f"{key}: {_brief(before.get(key))} -> {_brief(now.get(key))}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _hashes(record: dict) -> dict[str, Any]:
@@ -65,17 +78,26 @@ def _hashes(record: dict) -> dict[str, Any]:
 
 
 def _parameters(record: dict) -> dict[str, Any]:
-    return {f"{notebook}.{key}": value for notebook, values in record.get("parameters", {}).items()
-            for key, value in values.items() if key not in _NAMELESS}
+    return {
+        f"{notebook}.{key}": value
+        for notebook, values in record.get("parameters", {}).items()
+        for key, value in values.items()
+        if key not in _NAMELESS
+    }
 
 
 def _settings(record: dict) -> dict[str, str]:
-    return {key: value for key, value in record.get("environment", {}).items() if key not in _SILENT}
+    return {
+        key: value for key, value in record.get("environment", {}).items() if key not in _SILENT
+    }
 
 
 def _notebooks(record: dict) -> dict[str, str]:
     """The hashes of the notebooks as they were when they ran."""
-    return {f"notebooks/{stage['notebook']}.ipynb": stage.get("notebook_sha256") for stage in record.get("stages", [])}
+    return {
+        f"notebooks/{stage['notebook']}.ipynb": stage.get("notebook_sha256")
+        for stage in record.get("stages", [])
+    }
 
 
 def _commit(record: dict) -> str:
@@ -84,7 +106,13 @@ def _commit(record: dict) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = "absent" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = (
+        "absent"
+        if value is None
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
     return text[:12] if len(text) == 64 else text
 
 

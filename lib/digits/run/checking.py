@@ -8,23 +8,19 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from digits.run import causes
-from digits.run import comparison
-from digits.run import console
 from digits import files
-from digits.run import pipeline
-from digits.run import process
-from digits.run import provenance
-from digits.run import repetition
+from digits.files import RunError, sha256, write_text
+from digits.run import causes, comparison, console, pipeline, process, provenance, repetition
 from digits.run.comparison import Evidence
 from digits.run.parameters import Notebook
-from digits.files import RunError, sha256, write_text
 
 
 def check(options: Namespace, notebooks: list[Notebook], command: str) -> int:
     """Run what ``options`` ask for and compare it with the published run of that profile; returns the exit status."""
     reference = comparison.read(files.reference(options.profile or "standard"))
-    dataset = options.dataset or reference.record["dataset"].get("name")  # never the stand-in against MNIST
+    dataset = options.dataset or reference.record["dataset"].get(
+        "name"
+    )  # never the stand-in against MNIST
     return _run(Namespace(**vars(options) | {"dataset": dataset}), notebooks, command, reference)
 
 
@@ -36,8 +32,14 @@ def repeat(options: Namespace, notebooks: list[Notebook], command: str) -> int:
     reference = repetition.read(options.repeat)
     asked = repetition.ask(options, reference.record, notebooks)
     repetition.check_data(reference.record)
-    if differences := causes.sentences(causes.find(reference.record, _here(reference.record, notebooks))):
-        console.say("\n".join(["What is different here from that run:", *(f"  {line}" for line in differences)]))
+    if differences := causes.sentences(
+        causes.find(reference.record, _here(reference.record, notebooks))
+    ):
+        console.say(
+            "\n".join(
+                ["What is different here from that run:", *(f"  {line}" for line in differences)]
+            )
+        )
     for parameter in repetition.new_here(reference.record, notebooks):
         console.say(f"A parameter that the run did not know: {parameter}")
     return _run(asked, notebooks, command, reference)
@@ -62,7 +64,10 @@ def _here(record: dict, notebooks: list[Notebook]) -> dict:
     """What the record would say if it ran here now: code, packages, machine and settings are this place's."""
     with process.kernel_environment():
         here = provenance.collect()
-    stages = [{"notebook": notebook.name, "notebook_sha256": sha256(notebook.path)} for notebook in notebooks]
+    stages = [
+        {"notebook": notebook.name, "notebook_sha256": sha256(notebook.path)}
+        for notebook in notebooks
+    ]
     return record | here | {"stages": stages}
 
 
@@ -70,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare two finished runs. Exit status as ./run_all.sh --check."""
     parser = argparse.ArgumentParser(prog="python -m digits.run.checking", description=main.__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument("--reference", type=Path, default=files.REFERENCE, help="default: the published run")
+    parser.add_argument(
+        "--reference", type=Path, default=files.REFERENCE, help="default: the published run"
+    )
     options = parser.parse_args(arguments)
     try:
         return report(comparison.read(options.reference), options.run)

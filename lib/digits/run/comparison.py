@@ -5,13 +5,15 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from digits.run import causes
-from digits.run import tolerances
-from digits.run.quantities import compared, group, name
 from digits.files import RunError, read_json, sha256
+from digits.run import causes, tolerances
+from digits.run.quantities import compared, group, name
 
 ABSENT = "absent"  # shown for a number that one of the runs does not have
-_FILES = ("models/", "data/")  # figures and notebooks show the numbers, which are compared themselves
+_FILES = (
+    "models/",
+    "data/",
+)  # figures and notebooks show the numbers, which are compared themselves
 _SHOWN = 25  # rows on the console
 FILE = "comparison.md"  # the whole table, in the folder of the run that was compared
 
@@ -24,7 +26,11 @@ class Outcome(IntEnum):
     DIFFERENT = 4
 
 
-TITLES = {Outcome.IDENTICAL: "IDENTICAL", Outcome.WITHIN: "EQUAL WITHIN THE TOLERANCES", Outcome.DIFFERENT: "DIFFERENT"}
+TITLES = {
+    Outcome.IDENTICAL: "IDENTICAL",
+    Outcome.WITHIN: "EQUAL WITHIN THE TOLERANCES",
+    Outcome.DIFFERENT: "DIFFERENT",
+}
 
 
 @dataclass(frozen=True)
@@ -92,19 +98,36 @@ def read(folder: Path) -> Evidence:
 def compare(reference: Evidence, run: Evidence) -> Comparison:
     """Compare everything that both runs have; without the reference's metrics, each notebook's numbers as a whole."""
     before, now = _files(reference.record), _files(run.record)
-    files = [Row(file, before.get(file, ABSENT), now.get(file, ABSENT), 0.0, False)
-             for file in sorted(before.keys() | now.keys()) if before.get(file) != now.get(file)]
+    files = [
+        Row(file, before.get(file, ABSENT), now.get(file, ABSENT), 0.0, False)
+        for file in sorted(before.keys() | now.keys())
+        if before.get(file) != now.get(file)
+    ]
     if reference.metrics is None:
         old, new, allowed = _fingerprints(reference.record), _fingerprints(run.record), {}
     else:
-        old, new, allowed = compared(reference.metrics), compared(run.metrics or {}), reference.tolerances
+        old, new, allowed = (
+            compared(reference.metrics),
+            compared(run.metrics or {}),
+            reference.tolerances,
+        )
     numbers = []
     for keys in dict.fromkeys([*old, *new]):
-        one, other, limit = old.get(keys, ABSENT), new.get(keys, ABSENT), allowed.get(group(keys), 0.0)
+        one, other, limit = (
+            old.get(keys, ABSENT),
+            new.get(keys, ABSENT),
+            allowed.get(group(keys), 0.0),
+        )
         if one != other:
             numbers.append(Row(name(keys), one, other, limit, tolerances.agrees(one, other, limit)))
-    return Comparison(reference, files, numbers, len(before.keys() | now.keys()), len(old.keys() | new.keys()),
-                      causes.find(reference.record, run.record))
+    return Comparison(
+        reference,
+        files,
+        numbers,
+        len(before.keys() | now.keys()),
+        len(old.keys() | new.keys()),
+        causes.find(reference.record, run.record),
+    )
 
 
 def summary(comparison: Comparison, rows: int | None = _SHOWN) -> str:
@@ -112,13 +135,15 @@ def summary(comparison: Comparison, rows: int | None = _SHOWN) -> str:
     outcome, record = comparison.outcome, comparison.reference.record
     other = sum(not row.within for row in comparison.numbers)
     same = comparison.compared_numbers - len(comparison.numbers)
-    lines = [f"Compared with {comparison.reference.label} ({record.get('started', '')[:10]}, commit "
-             f"{(record.get('code', {}).get('commit') or 'none')[:10]}):",
-             f"  files    {comparison.compared_files - len(comparison.files):,} identical, "
-             f"{len(comparison.files):,} with other bytes"
-             + "".join(f"\n             {row.name}" for row in comparison.files),
-             f"  numbers  {same:,} identical, {len(comparison.numbers) - other:,} within their tolerance, "
-             f"{other:,} different (durations are not compared)"]
+    lines = [
+        f"Compared with {comparison.reference.label} ({record.get('started', '')[:10]}, commit "
+        f"{(record.get('code', {}).get('commit') or 'none')[:10]}):",
+        f"  files    {comparison.compared_files - len(comparison.files):,} identical, "
+        f"{len(comparison.files):,} with other bytes"
+        + "".join(f"\n             {row.name}" for row in comparison.files),
+        f"  numbers  {same:,} identical, {len(comparison.numbers) - other:,} within their tolerance, "
+        f"{other:,} different (durations are not compared)",
+    ]
     if comparison.numbers:
         lines += ["", *table(comparison, rows)]
     lines += ["", f"{TITLES[outcome]}."]
@@ -127,8 +152,10 @@ def summary(comparison: Comparison, rows: int | None = _SHOWN) -> str:
         silent = "Nothing that is recorded differs."
     else:
         lead = "Likely cause, the likeliest first:"
-        silent = ("No cause is recorded: same data, parameters, code, packages, hardware and settings. Something in the "
-                  "run is not deterministic.")
+        silent = (
+            "No cause is recorded: same data, parameters, code, packages, hardware and settings. Something in the "
+            "run is not deterministic."
+        )
     found = causes.sentences(comparison.causes)
     return "\n".join([*lines, *([lead, *(f"  {line}" for line in found)] if found else [silent])])
 
@@ -136,21 +163,42 @@ def summary(comparison: Comparison, rows: int | None = _SHOWN) -> str:
 def table(comparison: Comparison, rows: int | None = None) -> list[str]:
     """The numbers that are not the same, as the lines of a Markdown table: those out of tolerance first."""
     ordered = sorted(comparison.numbers, key=lambda row: row.within)[:rows]
-    cells = [(row.name, _shown(row.reference), _shown(row.here), _tolerance(row.allowed),
-              "within" if row.within else "DIFFERENT") for row in ordered]
-    lines = [f"| {' | '.join(line)} |" for line in
-             [("number", comparison.reference.label, "here", "tolerance", ""), ("---",) * 5, *cells]]
+    cells = [
+        (
+            row.name,
+            _shown(row.reference),
+            _shown(row.here),
+            _tolerance(row.allowed),
+            "within" if row.within else "DIFFERENT",
+        )
+        for row in ordered
+    ]
+    lines = [
+        f"| {' | '.join(line)} |"
+        for line in [
+            ("number", comparison.reference.label, "here", "tolerance", ""),
+            ("---",) * 5,
+            *cells,
+        ]
+    ]
     more = len(comparison.numbers) - len(ordered)
     return lines + ([f"and {more:,} more"] if more else [])
 
 
 def _files(record: dict) -> dict[str, str]:
     """SHA-256 of each file that holds a result."""
-    return {file: entry["sha256"] for file, entry in record.get("files", {}).items() if file.startswith(_FILES)}
+    return {
+        file: entry["sha256"]
+        for file, entry in record.get("files", {}).items()
+        if file.startswith(_FILES)
+    }
 
 
 def _fingerprints(record: dict) -> dict[tuple[str, ...], str]:
-    return {(stage["notebook"], "numbers_sha256"): stage.get("numbers_sha256", ABSENT) for stage in record["stages"]}
+    return {
+        (stage["notebook"], "numbers_sha256"): stage.get("numbers_sha256", ABSENT)
+        for stage in record["stages"]
+    }
 
 
 def _shown(value: Any) -> str:

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from digits.run.folders import read_record
 
-STAND_IN = ("THIS RUN DID NOT USE MNIST: it could not be had, so scikit-learn's small bundled digits stood in for it.\n"
-            "Its numbers say nothing about MNIST. Set DIGITS_DATA to a folder with mnist.npz or the four IDX files,\n"
-            "or connect to the internet, and run again.")
-CHOSEN = ("This run used scikit-learn's small bundled digits, as asked for with --dataset digits.\n"
-          "Its numbers say nothing about MNIST.")
+STAND_IN = (
+    "THIS RUN DID NOT USE MNIST: it could not be had, so scikit-learn's small bundled digits stood in for it.\n"
+    "Its numbers say nothing about MNIST. Set DIGITS_DATA to a folder with mnist.npz or the four IDX files,\n"
+    "or connect to the internet, and run again."
+)
+CHOSEN = (
+    "This run used scikit-learn's small bundled digits, as asked for with --dataset digits.\n"
+    "Its numbers say nothing about MNIST."
+)
 
 
 def say(text: str = "") -> None:
@@ -28,7 +32,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def stage(number: int, total: int, name: str, title: str, elapsed: float, expected: float | None) -> None:
+def stage(
+    number: int, total: int, name: str, title: str, elapsed: float, expected: float | None
+) -> None:
     """The line that opens a notebook."""
     forecast = f", expected {clock(expected)}" if expected else ""
     say(f"\n{bold(f'[{number}/{total}] {name}')}  {title}  (elapsed {clock(elapsed)}{forecast})")
@@ -51,8 +57,13 @@ def bold(text: str) -> str:
 def expected_seconds(outputs: Path, profile: str, dataset: str) -> dict[str, float]:
     """Seconds for each notebook in the latest finished run of this profile and dataset; {} when there is none."""
     records = [read_record(path.parent) for path in outputs.glob("*/run.json")]
-    alike = [record for record in records if record.get("status") == "finished" and record.get("profile") == profile
-             and record.get("dataset", {}).get("requested") == dataset]
+    alike = [
+        record
+        for record in records
+        if record.get("status") == "finished"
+        and record.get("profile") == profile
+        and record.get("dataset", {}).get("requested") == dataset
+    ]
     if not alike:
         return {}
     latest = max(alike, key=lambda record: record.get("ended") or "")

@@ -5,18 +5,21 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from digits.files import RunError, read_json, sha256, sha256_json, write_json
 from digits.run import parameters
 from digits.run.folders import Place, read_record
 from digits.run.parameters import Notebook
-from digits.files import RunError, read_json, sha256, sha256_json, write_json
 
 _SHOWN = 12  # differences listed before "and n more"
 
 
 def source(place: Place) -> Path:
     """The folder to continue: the failed run when it is newer than the good one, else the good one."""
-    found = [(read_record(folder).get("started") or "", folder) for folder in (place.final, place.failed)
-             if read_record(folder)]
+    found = [
+        (read_record(folder).get("started") or "", folder)
+        for folder in (place.final, place.failed)
+        if read_record(folder)
+    ]
     if not found:
         raise RunError(f"--from: there is no run {place.name!r} to continue.")
     return max(found)[1]
@@ -26,17 +29,24 @@ def fill_in(options: Namespace, record: dict) -> Namespace:
     """``options`` with what was not asked for taken from the recorded run."""
     dataset = record.get("dataset", {})
     same = options.dataset in (None, dataset.get("requested"), dataset.get("name"))
-    return Namespace(**vars(options) | {
-        "profile": options.profile or record.get("profile"),
-        "dataset": dataset.get("requested") if same else options.dataset,
-        "settings": [*record.get("settings", []), *options.settings],
-    })
+    return Namespace(
+        **vars(options)
+        | {
+            "profile": options.profile or record.get("profile"),
+            "dataset": dataset.get("requested") if same else options.dataset,
+            "settings": [*record.get("settings", []), *options.settings],
+        }
+    )
 
 
-def check(folder: Path, record: dict, options: Namespace, notebooks: list[Notebook], first: int) -> None:
+def check(
+    folder: Path, record: dict, options: Namespace, notebooks: list[Notebook], first: int
+) -> None:
     """RunError that lists every difference between the recorded run and what is there or asked for now."""
     if options.profile != record.get("profile"):
-        raise RunError(f"--from: that run has the profile {record.get('profile')!r}, not {options.profile!r}.")
+        raise RunError(
+            f"--from: that run has the profile {record.get('profile')!r}, not {options.profile!r}."
+        )
     stages = {stage["notebook"]: stage for stage in record.get("stages", [])}
     values = parameters.effective(notebooks, options.profile, options.settings, options.dataset)
     metrics = read_json(folder / "metrics.json")
@@ -49,14 +59,19 @@ def check(folder: Path, record: dict, options: Namespace, notebooks: list[Notebo
         recorded = record.get("parameters", {}).get(notebook.name, {})
         differences += _parameters(notebook.name, recorded, values[notebook.name])
         if sha256_json(metrics.get(notebook.name)) != stage.get("metrics_sha256"):
-            differences.append(f"metrics.json: the numbers of {notebook.name} are not the recorded ones")
+            differences.append(
+                f"metrics.json: the numbers of {notebook.name} are not the recorded ones"
+            )
     differences += _files(folder, _written(record, notebooks[:first]))
     if differences:
         more = len(differences) - _SHOWN
         shown = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        raise RunError(f"--from {notebooks[first].number}: the run in {folder.parent.name}/{folder.name} is not as it "
-                       "was recorded:\n" + "\n".join(f"  - {line}" for line in shown)
-                       + "\nStart earlier, or run everything again.")
+        raise RunError(
+            f"--from {notebooks[first].number}: the run in {folder.parent.name}/{folder.name} is not as it "
+            "was recorded:\n"
+            + "\n".join(f"  - {line}" for line in shown)
+            + "\nStart earlier, or run everything again."
+        )
 
 
 def copy(folder: Path, building: Path, record: dict, earlier: list[Notebook]) -> list[dict]:
@@ -67,15 +82,27 @@ def copy(folder: Path, building: Path, record: dict, earlier: list[Notebook]) ->
         shutil.copyfile(folder / name, target)
     names = [notebook.name for notebook in earlier]
     metrics = read_json(folder / "metrics.json")
-    write_json(building / "metrics.json", {name: metrics[name] for name in names if name in metrics})
-    origin = {"started": record.get("started"), "code": record.get("code"), "lock_sha256": record.get("lock_sha256")}
-    return [{"carried_over": origin} | stage for stage in record.get("stages", []) if stage["notebook"] in names]
+    write_json(
+        building / "metrics.json", {name: metrics[name] for name in names if name in metrics}
+    )
+    origin = {
+        "started": record.get("started"),
+        "code": record.get("code"),
+        "lock_sha256": record.get("lock_sha256"),
+    }
+    return [
+        {"carried_over": origin} | stage
+        for stage in record.get("stages", [])
+        if stage["notebook"] in names
+    ]
 
 
 def changed_since(record: dict, earlier: list[Notebook]) -> list[str]:
     """The earlier notebooks whose source is no longer the one that ran."""
     hashes = {stage["notebook"]: stage.get("notebook_sha256") for stage in record.get("stages", [])}
-    return [notebook.name for notebook in earlier if hashes.get(notebook.name) != sha256(notebook.path)]
+    return [
+        notebook.name for notebook in earlier if hashes.get(notebook.name) != sha256(notebook.path)
+    ]
 
 
 def _written(record: dict, earlier: list[Notebook]) -> dict[str, dict]:
@@ -90,9 +117,11 @@ def _written(record: dict, earlier: list[Notebook]) -> dict[str, dict]:
 
 def _parameters(name: str, recorded: dict, asked: dict) -> list[str]:
     """What differs between a notebook's recorded parameters and those asked for now."""
-    return [f"{name}.{key}: recorded {recorded.get(key)!r}, now {asked.get(key)!r}"
-            for key in sorted(recorded.keys() | asked.keys())
-            if key != parameters.RESERVED and recorded.get(key) != asked.get(key)]
+    return [
+        f"{name}.{key}: recorded {recorded.get(key)!r}, now {asked.get(key)!r}"
+        for key in sorted(recorded.keys() | asked.keys())
+        if key != parameters.RESERVED and recorded.get(key) != asked.get(key)
+    ]
 
 
 def _files(folder: Path, recorded: dict[str, dict]) -> list[str]:
@@ -103,5 +132,7 @@ def _files(folder: Path, recorded: dict[str, dict]) -> list[str]:
         if not path.is_file():
             differences.append(f"{name} is missing")
         elif path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            differences.append(f"{name} has changed ({path.stat().st_size} bytes, recorded {entry['bytes']})")
+            differences.append(
+                f"{name} has changed ({path.stat().st_size} bytes, recorded {entry['bytes']})"
+            )
     return differences

@@ -47,7 +47,9 @@ class _Client(PapermillNotebookClient):
             raise
 
     def execute_cell(self, cell, cell_index, *arguments, **options):
-        self.cell_index = cell_index  # known before the cell runs: one that kills its kernel sends no message
+        self.cell_index = (
+            cell_index  # known before the cell runs: one that kills its kernel sends no message
+        )
         return super().execute_cell(cell, cell_index, *arguments, **options)
 
     def process_message(self, message, cell, cell_index):
@@ -69,13 +71,23 @@ class _Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, start_timeout=60, **kwargs):
-        client = _Client(nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None,
-                         coalesce_streams=True, extra_arguments=["--log-level=ERROR"])
-        with tempfile.TemporaryFile() as log:  # what C++ code says about itself, of interest only after a crash
+        client = _Client(
+            nb_man,
+            kernel_name=kernel_name,
+            startup_timeout=start_timeout,
+            timeout=None,
+            coalesce_streams=True,
+            extra_arguments=["--log-level=ERROR"],
+        )
+        with (
+            tempfile.TemporaryFile() as log
+        ):  # what C++ code says about itself, of interest only after a crash
             try:
                 client.execute(stdout=log, stderr=log)
             except DeadKernelError:
-                raise _death(nb_man.nb.cells[client.cell_index].source, client.cell_index, log) from None
+                raise _death(
+                    nb_man.nb.cells[client.cell_index].source, client.cell_index, log
+                ) from None
 
 
 def _death(source: str, index: int, log: IO[bytes]) -> NotebookFailed:
@@ -94,11 +106,22 @@ def execute(notebook: Notebook, target: Path, parameters: dict[str, Any]) -> Non
 
     NotebookFailed when a cell raises or the kernel dies. The kernel is gone when this returns, however it returns.
     """
-    bar = {"desc": "", "bar_format": _BAR, "dynamic_ncols": True, "leave": sys.stderr.isatty(),
-           "mininterval": 0.1 if sys.stderr.isatty() else 30}
+    bar = {
+        "desc": "",
+        "bar_format": _BAR,
+        "dynamic_ncols": True,
+        "leave": sys.stderr.isatty(),
+        "mininterval": 0.1 if sys.stderr.isatty() else 30,
+    }
     try:
-        execute_notebook(notebook.path, target, parameters, engine_name="digits", cwd=notebook.path.parent,
-                         progress_bar=bar)
+        execute_notebook(
+            notebook.path,
+            target,
+            parameters,
+            engine_name="digits",
+            cwd=notebook.path.parent,
+            progress_bar=bar,
+        )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}"
         if any(text in error.evalue for text in _FULL):

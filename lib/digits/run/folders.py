@@ -16,7 +16,9 @@ from digits import files
 from digits.files import RunError, check_name, read_json, write_json
 
 SUFFIXES = (".building", ".failed", ".previous")
-MIN_FREE = 1 << 30  # bytes; a standard run on MNIST writes about a quarter of it, and an old run may stand beside it
+MIN_FREE = (
+    1 << 30
+)  # bytes; a standard run on MNIST writes about a quarter of it, and an old run may stand beside it
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def check_run_name(name: str) -> str:
     """``name`` when a run may be called so; the published run's name and the runner's own suffixes are refused."""
     check_name(name)
     if files.is_reference(name):
-        raise RunError(f"{name!r} is a published run's name. Run under another name, then publish that run.")
+        raise RunError(
+            f"{name!r} is a published run's name. Run under another name, then publish that run."
+        )
     if name.endswith(SUFFIXES):
         raise RunError(f"{name!r}: names that end with {', '.join(SUFFIXES)} are the runner's own.")
     return name
@@ -65,8 +69,10 @@ def locked(place: Place) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RunError(f"Another run called {place.name!r} is in progress. Wait for it, or choose another name "
-                       "with --run.") from None
+        raise RunError(
+            f"Another run called {place.name!r} is in progress. Wait for it, or choose another name "
+            "with --run."
+        ) from None
     try:
         yield
     finally:
@@ -77,27 +83,39 @@ def check_space(place: Place) -> None:
     """RunError when the disk has no room for a run."""
     free = shutil.disk_usage(place.outputs).free
     if free < MIN_FREE:
-        raise RunError(f"Only {free / 2**20:.0f} MB are free in {place.outputs.name}/; "
-                       f"a run needs {MIN_FREE / 2**20:.0f} MB.")
+        raise RunError(
+            f"Only {free / 2**20:.0f} MB are free in {place.outputs.name}/; "
+            f"a run needs {MIN_FREE / 2**20:.0f} MB."
+        )
 
 
 def repair(place: Place) -> list[str]:
     """Put right what a killed run left; returns what was done, in words."""
     notes = []
-    if read_record(place.building).get("status") == "finished":  # killed between finishing and the end of the swap
+    if (
+        read_record(place.building).get("status") == "finished"
+    ):  # killed between finishing and the end of the swap
         swap(place)
-        notes.append(f"The last run of {place.name!r} was complete but not yet in its place; now it is.")
+        notes.append(
+            f"The last run of {place.name!r} was complete but not yet in its place; now it is."
+        )
     elif place.previous.exists() and not place.final.exists():
         place.previous.rename(place.final)
-        notes.append(f"The swap of {place.name!r} was interrupted; the previous run is back in its place.")
+        notes.append(
+            f"The swap of {place.name!r} was interrupted; the previous run is back in its place."
+        )
     if place.building.exists() and not (place.building / "run.json").exists():
-        shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own is in it
+        shutil.rmtree(
+            place.building
+        )  # killed before the first notebook: nothing of its own is in it
     if place.building.exists():
         record = read_record(place.building)
         if record.get("status") in (None, "running"):
             record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
         keep_failed(place, record)
-        notes.append(f"The last run of {place.name!r} was killed; what it left is in {place.failed.name}/.")
+        notes.append(
+            f"The last run of {place.name!r} was killed; what it left is in {place.failed.name}/."
+        )
     if place.previous.exists():
         shutil.rmtree(place.previous)
     return notes

@@ -18,30 +18,69 @@ APP = "05"  # the notebook that Voila serves; no part of a run
 # What a profile changes; "standard" is what the notebooks say.
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
-        "01_eda": {"train_size": 10_000, "shape_size": 1_000, "embedding_size": 600, "neighbours_size": 2_000,
-                   "baseline_train_size": 4_000, "pen_size": 300},
+        "01_eda": {
+            "train_size": 10_000,
+            "shape_size": 1_000,
+            "embedding_size": 600,
+            "neighbours_size": 2_000,
+            "baseline_train_size": 4_000,
+            "pen_size": 300,
+        },
         "02_training": {"epochs": 5, "batch_size": 32},
         "03_evaluation": {"robustness_size": 200, "non_digits_each": 5},
-        "04_optimization": {"development_digits": 200, "networks": ["keras_example", "micro"],
-                            "architecture_train_size": 1_500, "architecture_epochs": 2,
-                            "ablation_network": "keras_example", "ablation_changes": ["no augmentation at all"],
-                            "ablation_train_size": 1_000, "ablation_epochs": 2, "search_trials": 2,
-                            "search_random_trials": 1, "search_train_size": 500, "search_epochs": 2,
-                            "calibration_images": 100, "mending_train_size": 500, "sparsities": [0.9],
-                            "channel_shares": [0.5], "students": ["micro"], "distillation_train_size": 1_500,
-                            "distillation_epochs": 2, "latency_runs": 100, "rounding_tolerance": 1.0},
+        "04_optimization": {
+            "development_digits": 200,
+            "networks": ["keras_example", "micro"],
+            "architecture_train_size": 1_500,
+            "architecture_epochs": 2,
+            "ablation_network": "keras_example",
+            "ablation_changes": ["no augmentation at all"],
+            "ablation_train_size": 1_000,
+            "ablation_epochs": 2,
+            "search_trials": 2,
+            "search_random_trials": 1,
+            "search_train_size": 500,
+            "search_epochs": 2,
+            "calibration_images": 100,
+            "mending_train_size": 500,
+            "sparsities": [0.9],
+            "channel_shares": [0.5],
+            "students": ["micro"],
+            "distillation_train_size": 1_500,
+            "distillation_epochs": 2,
+            "latency_runs": 100,
+            "rounding_tolerance": 1.0,
+        },
     },
     "standard": {},
     "full": {
-        "01_eda": {"shape_size": 55_000, "embedding_size": 10_000, "neighbours_size": 55_000, "pen_size": 7_494},
+        "01_eda": {
+            "shape_size": 55_000,
+            "embedding_size": 10_000,
+            "neighbours_size": 55_000,
+            "pen_size": 7_494,
+        },
         "02_training": {"epochs": 60, "patience": 20},
         "03_evaluation": {"robustness_size": 10_000, "non_digits_each": 200},
-        "04_optimization": {"development_digits": 7_494, "architecture_train_size": 55_000, "architecture_epochs": 12,
-                            "ablation_changes": [], "ablation_train_size": 20_000, "ablation_epochs": 10, "ablation_seeds": 3,
-                            "search_trials": 100, "search_random_trials": 40, "search_train_size": 20_000,
-                            "search_epochs": 5, "mending_train_size": 0, "mending_epochs": 8,
-                            "channel_shares": [0.75, 0.6, 0.5, 0.35], "distillation_train_size": 0,
-                            "distillation_epochs": 60, "latency_runs": 5_000},
+        "04_optimization": {
+            "development_digits": 7_494,
+            "architecture_train_size": 55_000,
+            "architecture_epochs": 12,
+            "ablation_changes": [],
+            "ablation_train_size": 20_000,
+            "ablation_epochs": 10,
+            "ablation_seeds": 3,
+            "search_trials": 100,
+            "search_random_trials": 40,
+            "search_train_size": 20_000,
+            "search_epochs": 5,
+            "mending_train_size": 0,
+            "mending_epochs": 8,
+            "channel_shares": [0.75, 0.6, 0.5, 0.35],
+            "distillation_train_size": 0,
+            "distillation_epochs": 60,
+            "latency_runs": 5_000,
+        },
     },
 }
 
@@ -72,7 +111,9 @@ def find_notebooks(folder: Path) -> list[Notebook]:
         raise RunError(f"No numbered notebooks in {folder.name}/.")
     numbers = [path.name[:2] for path in paths]
     if len(set(numbers)) < len(numbers):
-        raise RunError(f"Two notebooks in {folder.name}/ have the same number: {', '.join(p.name for p in paths)}.")
+        raise RunError(
+            f"Two notebooks in {folder.name}/ have the same number: {', '.join(p.name for p in paths)}."
+        )
     return [read_notebook(path) for path in paths]
 
 
@@ -81,10 +122,14 @@ def read_notebook(path: Path) -> Notebook:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path.name} cannot be read as a notebook ({type(error).__name__}: {error}).") from None
+        raise RunError(
+            f"{path.name} cannot be read as a notebook ({type(error).__name__}: {error})."
+        ) from None
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
-        raise RunError(f"{path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one.")
+        raise RunError(
+            f"{path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
+        )
     defaults = read_literals("".join(tagged[0]["source"]), path.name)
     if RESERVED not in defaults:
         raise RunError(f"{path.name} has no parameter {RESERVED!r}.")
@@ -103,9 +148,14 @@ def read_literals(source: str, where: str) -> dict[str, Any]:
     except SyntaxError as error:
         raise RunError(f"{where}: the parameters cell is no Python ({error}).") from None
     for statement in statements:
-        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1
-                and isinstance(statement.targets[0], ast.Name)):
-            raise RunError(f"{where}: the parameters cell holds more than plain assignments (line {statement.lineno}).")
+        if not (
+            isinstance(statement, ast.Assign)
+            and len(statement.targets) == 1
+            and isinstance(statement.targets[0], ast.Name)
+        ):
+            raise RunError(
+                f"{where}: the parameters cell holds more than plain assignments (line {statement.lineno})."
+            )
         name = statement.targets[0].id
         try:
             values[name] = ast.literal_eval(statement.value)
@@ -119,11 +169,17 @@ def position(notebooks: list[Notebook], number: str) -> int:
     for index, notebook in enumerate(notebooks):
         if number.rjust(2, "0") == notebook.number or number == notebook.name:
             return index
-    raise RunError(f"--from {number}: choose among {', '.join(notebook.number for notebook in notebooks)}.")
+    raise RunError(
+        f"--from {number}: choose among {', '.join(notebook.number for notebook in notebooks)}."
+    )
 
 
-def effective(notebooks: list[Notebook], profile: str, settings: list[str], dataset: str | None = None,
-              ) -> dict[str, dict[str, Any]]:
+def effective(
+    notebooks: list[Notebook],
+    profile: str,
+    settings: list[str],
+    dataset: str | None = None,
+) -> dict[str, dict[str, Any]]:
     """Every parameter of every notebook: its default, else the profile's value, else what ``settings`` ask for.
 
     settings: "PARAM=VALUE" (every notebook that has it) or "NOTEBOOK.PARAM=VALUE". RunError names what is unknown or
@@ -150,11 +206,16 @@ def _apply(notebooks: list[Notebook], values: dict, setting: str) -> None:
     where = f"--set {setting}"
     if parameter == RESERVED:
         raise RunError(f"{where}: the folder's name is given by --run.")
-    chosen = [_known_notebook(notebooks, name, where)] if dot else [
-        notebook for notebook in notebooks if parameter in notebook.defaults]
+    chosen = (
+        [_known_notebook(notebooks, name, where)]
+        if dot
+        else [notebook for notebook in notebooks if parameter in notebook.defaults]
+    )
     if not chosen:
         known = sorted({key for notebook in notebooks for key in notebook.defaults} - {RESERVED})
-        raise RunError(f"{where}: no notebook has the parameter {parameter!r}. Known: {', '.join(known)}.")
+        raise RunError(
+            f"{where}: no notebook has the parameter {parameter!r}. Known: {', '.join(known)}."
+        )
     for notebook in chosen:
         _set(values, notebook, parameter, _parse(text, notebook.defaults.get(parameter)), where)
 
@@ -164,7 +225,9 @@ def _known_notebook(notebooks: list[Notebook], name: str, where: str) -> Noteboo
     for notebook in notebooks:
         if name in (notebook.name, notebook.number):
             return notebook
-    raise RunError(f"{where}: there is no notebook {name!r}. Known: {', '.join(n.name for n in notebooks)}.")
+    raise RunError(
+        f"{where}: there is no notebook {name!r}. Known: {', '.join(n.name for n in notebooks)}."
+    )
 
 
 def _set(values: dict, notebook: Notebook, parameter: str, value: Any, where: str) -> None:
@@ -184,7 +247,13 @@ def _parse(text: str, default: Any) -> Any:
         return text.lower() == "true"
     try:
         value = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as ast.literal_eval says of itself
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+    ):  # as ast.literal_eval says of itself
         return text
     return text if isinstance(default, str) and not isinstance(value, str) else value
 
@@ -197,8 +266,10 @@ def _typed(value: Any, default: Any, parameter: str, where: str) -> Any:
         raise RunError(f"{where}: {parameter!r} has to be finite.")
     if default is None or type(value) is type(default):
         return value
-    raise RunError(f"{where}: {parameter!r} is of type {type(default).__name__} (default {default!r}), "
-                   f"not {type(value).__name__} ({value!r}).")
+    raise RunError(
+        f"{where}: {parameter!r} is of type {type(default).__name__} (default {default!r}), "
+        f"not {type(value).__name__} ({value!r})."
+    )
 
 
 def _title(cells: list[dict]) -> str:

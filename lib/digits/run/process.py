@@ -22,11 +22,19 @@ def kernel_environment() -> Iterator[None]:
     """Set what kernels inherit: fixed hashing, absolute folders, a quiet TensorFlow, no personal start-up files."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
-        os.environ.update(PYTHONHASHSEED="0", KERAS_BACKEND="tensorflow", DIGITS_RUNNER=str(os.getpid()),
-                          DIGITS_OUTPUTS=str(paths.OUTPUTS), IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder,
-                          PYDEVD_DISABLE_FILE_VALIDATION="1")
+        os.environ.update(
+            PYTHONHASHSEED="0",
+            KERAS_BACKEND="tensorflow",
+            DIGITS_RUNNER=str(os.getpid()),
+            DIGITS_OUTPUTS=str(paths.OUTPUTS),
+            IPYTHONDIR=folder,
+            JUPYTER_RUNTIME_DIR=folder,
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+        )
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # digits.training.backend's default, so that run.json records it
+        os.environ.setdefault(
+            "TF_ENABLE_ONEDNN_OPTS", "1"
+        )  # digits.training.backend's default, so that run.json records it
         os.environ.pop("MPLBACKEND", None)  # kernels draw inline
         if given := paths.given_data():
             os.environ["DIGITS_DATA"] = str(given)
@@ -40,6 +48,7 @@ def kernel_environment() -> Iterator[None]:
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into Stopped; later ones do not disturb the tidying up."""
+
     def stop(number: int, _frame: object) -> None:
         ignore_signals()
         raise Stopped(number)
@@ -60,4 +69,6 @@ def ignore_signals() -> None:
 
 
 def _signals() -> list[int]:
-    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]

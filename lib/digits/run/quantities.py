@@ -11,8 +11,14 @@ from digits.files import sha256_json
 _DURATION = re.compile(r"(?:^|_)(?:seconds|ms)(?:_|$)")
 # What tells where a run was made: the words for the data's origin (its hashes are compared), verdicts of visitors, and
 # which file was the fastest, which durations decided.
-_CIRCUMSTANCES = (("01_eda", "dataset", "source"), ("03_evaluation", "feedback"),
-                  *(("04_optimization", "advice", purpose) for purpose in ("as good, and fast", "the fastest of all")))
+_CIRCUMSTANCES = (
+    ("01_eda", "dataset", "source"),
+    ("03_evaluation", "feedback"),
+    *(
+        ("04_optimization", "advice", purpose)
+        for purpose in ("as good, and fast", "the fastest of all")
+    ),
+)
 
 Keys = tuple[str | int, ...]  # the way to one number: ("03_evaluation", "test", "interval", 0)
 
@@ -28,7 +34,11 @@ def walk(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
 
 def compared(metrics: dict) -> dict[Keys, Any]:
     """What of ``metrics.json`` two runs of the same code, data, parameters and machine must have in common."""
-    return {keys: value for keys, value in walk(metrics) if not is_duration(keys) and not is_circumstance(keys)}
+    return {
+        keys: value
+        for keys, value in walk(metrics)
+        if not is_duration(keys) and not is_circumstance(keys)
+    }
 
 
 def is_duration(keys: Keys) -> bool:
@@ -42,7 +52,7 @@ def is_duration(keys: Keys) -> bool:
 
 def is_circumstance(keys: Keys) -> bool:
     """True for what tells of the place where a run was made and not of its result."""
-    return any(keys[:len(start)] == start for start in _CIRCUMSTANCES)
+    return any(keys[: len(start)] == start for start in _CIRCUMSTANCES)
 
 
 def fingerprint(notebook: str, metrics: Any) -> str:

@@ -18,7 +18,9 @@ VENV = PROJECT / ".venv"
 STAMP = VENV / "digits-setup"  # UNFINISHED while we install, then a hash of what was installed
 UNFINISHED = "unfinished"
 LOCK = PROJECT / "requirements.lock"
-LAB = PROJECT / "lib/digits/app/jupyter/lab/digits.json"  # JupyterLab's defaults: no question about news, no look for updates
+LAB = (
+    PROJECT / "lib/digits/app/jupyter/lab/digits.json"
+)  # JupyterLab's defaults: no question about news, no look for updates
 _SUITABLE = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))"
 _HOLDS_THIS = """
 import sys
@@ -55,7 +57,9 @@ def active_environment() -> Path | None:
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if prefix := os.environ.get(variable):
             python = python_of(Path(prefix))
-            if Path(prefix).resolve() != VENV and runs(python, "-I", "-c", _HOLDS_THIS, str(PROJECT)):
+            if Path(prefix).resolve() != VENV and runs(
+                python, "-I", "-c", _HOLDS_THIS, str(PROJECT)
+            ):
                 return python
     return None
 
@@ -95,20 +99,33 @@ def create_venv() -> None:
     """An empty .venv of the Python that runs this, marked as unfinished from its first moment."""
     VENV.mkdir(exist_ok=True)
     STAMP.write_text(UNFINISHED)
-    base = getattr(sys, "_base_executable", sys.executable)  # this may be a broken .venv's own Python
-    if not runs(base, "-m", "venv", VENV) and not runs("uv", "venv", "--allow-existing", "--python", base, VENV):
-        raise SetupError("python -m venv failed. On Debian and Ubuntu: sudo apt install python3-venv. "
-                         "Or install uv (https://docs.astral.sh/uv/).")
+    base = getattr(
+        sys, "_base_executable", sys.executable
+    )  # this may be a broken .venv's own Python
+    if not runs(base, "-m", "venv", VENV) and not runs(
+        "uv", "venv", "--allow-existing", "--python", base, VENV
+    ):
+        raise SetupError(
+            "python -m venv failed. On Debian and Ubuntu: sudo apt install python3-venv. "
+            "Or install uv (https://docs.astral.sh/uv/)."
+        )
 
 
 def install() -> None:
     """Install the lock, then the project itself and what JupyterLab shall not ask, into .venv."""
     command = installer()
-    call([*command, "--require-hashes", "-r", str(LOCK)], "the locked packages could not be installed (see above). "
-         "Is there a connection to a package index, and enough room on the disk? Running this again tries again.")
-    call([*command, "--no-deps", "--no-build-isolation", "-e", str(PROJECT)], "the project itself could not be "
-         "installed (see above).")
-    defaults = VENV / "share/jupyter/lab/settings/overrides.d"  # an editable install brings no such files
+    call(
+        [*command, "--require-hashes", "-r", str(LOCK)],
+        "the locked packages could not be installed (see above). "
+        "Is there a connection to a package index, and enough room on the disk? Running this again tries again.",
+    )
+    call(
+        [*command, "--no-deps", "--no-build-isolation", "-e", str(PROJECT)],
+        "the project itself could not be installed (see above).",
+    )
+    defaults = (
+        VENV / "share/jupyter/lab/settings/overrides.d"
+    )  # an editable install brings no such files
     defaults.mkdir(parents=True, exist_ok=True)
     shutil.copy(LAB, defaults)
 
@@ -137,15 +154,25 @@ def venv_python() -> Path:
 def runs(*command: str | Path) -> bool:
     """True when ``command`` can be started and ends well; it says nothing."""
     try:
-        return subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, check=False).returncode == 0
+        return (
+            subprocess.run(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
 
 def call(command: list[str], failure: str) -> None:
     """Run ``command`` with its output on stderr (stdout is ours); SetupError with ``failure`` when it fails."""
-    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False).returncode:
+    if subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False
+    ).returncode:
         raise SetupError(failure)
 
 
@@ -153,7 +180,9 @@ def check_command_line(arguments: list[str]) -> None:
     """End with status 2 when the request itself is wrong: nobody should wait for an installation to learn that."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-m", "digits.run.command", *arguments, "--setup-only"]
-    if status := subprocess.run(command, env=environment, stdout=sys.stderr.fileno(), check=False).returncode:
+    if status := subprocess.run(
+        command, env=environment, stdout=sys.stderr.fileno(), check=False
+    ).returncode:
         sys.exit(status)
 
 
@@ -166,7 +195,9 @@ def locked() -> Iterator[None]:
         yield
         return
     name = f"digits-setup-{hashlib.sha256(str(PROJECT).encode()).hexdigest()[:16]}.lock"
-    with open(Path(tempfile.gettempdir()) / name, "a") as file:  # not in .venv, which may be made anew
+    with open(
+        Path(tempfile.gettempdir()) / name, "a"
+    ) as file:  # not in .venv, which may be made anew
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -22,10 +22,10 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from digits.run import causes
 from digits import files as paths
-from digits.run.quantities import Keys, compared, group
 from digits.files import RunError, read_json, write_json
+from digits.run import causes
+from digits.run.quantities import Keys, compared, group
 
 FACTOR = 2.0  # a handful of runs does not show the largest deviation that there is
 ANY = None  # every value will do
@@ -63,7 +63,10 @@ def within(absolute: float, relative: float = 0.0) -> Callable[[Any, int | None]
 RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     # 01_eda trains nothing by gradient for long: a few images may change sides, t-SNE falls out differently.
     (r"01_eda\.dataset\..*|01_eda\.split\..*|01_eda\.class_counts\..*", exact),
-    (r"02_training\.(training|augmentation|limits)\..*|03_evaluation\.(seeds|ensemble)\..*", exact),  # read, not measured
+    (
+        r"02_training\.(training|augmentation|limits)\..*|03_evaluation\.(seeds|ensemble)\..*",
+        exact,
+    ),  # read, not measured
     (r"04_optimization\.study_.*", within(0.0, 1e-6)),  # averaged from what is read
     (r"01_eda\.map\.(two_components|tsne)", within(0.02)),
     (r"01_eda\.pen\.confused\..*", anything),
@@ -72,15 +75,29 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"01_eda\..*p_value", within(1e-12, 0.5)),
     # Which ones, not how many; and what is computed from counts that stand beside it.
     (r"03_evaluation\.errors\..*|.*\.commonest guess\.\*|.*\.95% interval\.\*", anything),
-    (r".*\.(p|p_value)(\.\*)?|.*\.only (here|there)\.\*|.*\.right\.n|02_training\.best_epoch", anything),
-    (r"04_optimization\.search\.(tied_with_best|(states|importances)\..*|random\.(trials|capped|expected)"
-     r"|best\.(trial|learning_rate|batch_size|dropout|weight_decay|width|augmentation|epochs|cost|parameters|multiplies))",
-     anything),
-    (r"04_optimization\.(chosen\.(name|rule|good_enough.*|.*mcnemar.*)|advice\..*|mended.*|architecture_front\..*)", anything),
+    (
+        r".*\.(p|p_value)(\.\*)?|.*\.only (here|there)\.\*|.*\.right\.n|02_training\.best_epoch",
+        anything,
+    ),
+    (
+        r"04_optimization\.search\.(tied_with_best|(states|importances)\..*|random\.(trials|capped|expected)"
+        r"|best\.(trial|learning_rate|batch_size|dropout|weight_decay|width|augmentation|epochs|cost|parameters|multiplies))",
+        anything,
+    ),
+    (
+        r"04_optimization\.(chosen\.(name|rule|good_enough.*|.*mcnemar.*)|advice\..*|mended.*|architecture_front\..*)",
+        anything,
+    ),
     (r"04_optimization\.pruning\.(taken|layers\.\*\.(zeros|sparsity))", anything),
     # How far short trainings come, and differences between two of them, which are small and so mostly luck.
-    (r"04_optimization\.(architectures|ablation\.runs\.\*|distillation\.students)\..*errors", within(10, 0.5)),
-    (r"04_optimization\.(architectures|ablation\.runs\.\*|distillation\.students)\..*(accuracy|interval.*)", within(0.03)),
+    (
+        r"04_optimization\.(architectures|ablation\.runs\.\*|distillation\.students)\..*errors",
+        within(10, 0.5),
+    ),
+    (
+        r"04_optimization\.(architectures|ablation\.runs\.\*|distillation\.students)\..*(accuracy|interval.*)",
+        within(0.03),
+    ),
     (r"04_optimization\.ablation\.effects\..*\.(points|low|high)", within(3.0)),
     (r"04_optimization\.int8\..*\.(decibels|per_channel|per_tensor)", within(3.0)),
     (r"04_optimization\.int8\..*\.(spread|step|clipped)", within(0.01, 0.5)),
@@ -89,8 +106,10 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"02_training\.history\.(val_)?loss\.\*", within(0.05, 0.25)),
     (r"02_training\.largest_difference\..*", within(1e-3)),  # rounding itself
     # What networks make of images far from all that they learnt from, or after more was taken than they can bear.
-    (r"03_evaluation\.robustness\..*\.(accuracy|low|high)\.\*|04_optimization\.pruning\.levels\.0\.9.*(accuracy|interval\.\*)",
-     within(0.25)),
+    (
+        r"03_evaluation\.robustness\..*\.(accuracy|low|high)\.\*|04_optimization\.pruning\.levels\.0\.9.*(accuracy|interval\.\*)",
+        within(0.25),
+    ),
     (r"03_evaluation\.robustness\..*\.errors\.\*", within(500)),
     (r"04_optimization\.pruning\.levels\.0\.9.*errors", within(10, 1.2)),
     (r"04_optimization\.files\..*\.non_digits_errors", within(10, 0.5)),
@@ -101,17 +120,26 @@ RULES: tuple[tuple[str, Callable[[Any, int | None], Allowed]], ...] = (
     (r"03_evaluation\.candidates\..*\.(count|n)", within(30)),
     (r"03_evaluation\.candidates\..*\.share", within(0.1)),
     (r"03_evaluation\.candidates\..*\.size", within(0.4)),
-    (r"03_evaluation\.pen\.errors_per_(digit|writer)\..*", within(30)),  # of one hand: not independent
+    (
+        r"03_evaluation\.pen\.errors_per_(digit|writer)\..*",
+        within(30),
+    ),  # of one hand: not independent
     (r".*\.(nll|brier|aurc)|.*\.nll_interval\.\*", within(1e-4, 0.35)),
     # What trained networks get wrong or refuse. A cell of the confusion holds right answers, too: a fixed number there.
     (r"03_evaluation\.confusion\..*", within(10)),
     (r".*(errors|count|only_a|only_b|errors_per_digit\.\*|errors_per_writer\.\w+)(\.\*)?", chance),
-    (r".*(accuracy|recall|precision|share|interval|low|high|answered|right|unsure|not a digit|refused|coverage[\w.]*"
-     r"|agreement_with_float32|search\.best\.best)(\.\*)?", chance),
+    (
+        r".*(accuracy|recall|precision|share|interval|low|high|answered|right|unsure|not a digit|refused|coverage[\w.]*"
+        r"|agreement_with_float32|search\.best\.best)(\.\*)?",
+        chance,
+    ),
     (r"02_training\.pass_at_min_energy\..*", within(0.03)),
     (r"04_optimization\.search\.difference_points", within(1.0)),
     # Means over a few hard images: a third, and for errors of calibration what chance alone explains.
-    (r".*\.(ece|chance|ece_mass)|02_training\.validation_calibration_error\..*", within(0.002, 0.3)),
+    (
+        r".*\.(ece|chance|ece_mass)|02_training\.validation_calibration_error\..*",
+        within(0.002, 0.3),
+    ),
     (r".*\.(temperature|accept_confidence|selective\.threshold)", within(0.0, 0.2)),
     (r".*\.calibration\.(before\.)?confidence", within(0.005)),
     (r"04_optimization\..*gzip_bytes", within(0, 0.02)),
@@ -173,7 +201,11 @@ def _sample(metrics: dict, keys: Keys) -> int | None:
         for key in keys[:depth]:
             place = place[key]
         names = (*sets, "n", "validation_n")
-        found = next((place[key] for key in names if key in place), None) if isinstance(place, dict) else None
+        found = (
+            next((place[key] for key in names if key in place), None)
+            if isinstance(place, dict)
+            else None
+        )
         if isinstance(found, list) and isinstance(keys[-1], int) and keys[-1] < len(found):
             found = found[keys[-1]]
         if isinstance(found, int):
@@ -196,21 +228,41 @@ def _is_number(value: Any) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the tolerances of a reference from runs that differ from it in nothing but hardware and settings."""
-    parser = argparse.ArgumentParser(prog="python -m digits.run.tolerances", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.run.tolerances", description=main.__doc__
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument("--reference", type=Path, default=paths.REFERENCE, help="default: the published run")
-    parser.add_argument("--factor", type=float, default=FACTOR, help="times the largest deviation (default: %(default)g)")
-    parser.add_argument("--write", action="store_true", help="state them in the reference's run.json")
+    parser.add_argument(
+        "--reference", type=Path, default=paths.REFERENCE, help="default: the published run"
+    )
+    parser.add_argument(
+        "--factor",
+        type=float,
+        default=FACTOR,
+        help="times the largest deviation (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="state them in the reference's run.json"
+    )
     options = parser.parse_args(arguments)
     try:
-        record, metrics = (read_json(options.reference / name) for name in ("run.json", "metrics.json"))
+        record, metrics = (
+            read_json(options.reference / name) for name in ("run.json", "metrics.json")
+        )
         for folder in options.runs:
             _check_same_question(record, folder)
-        moved = measured(metrics, [read_json(folder / "metrics.json") for folder in options.runs], options.factor)
+        moved = measured(
+            metrics, [read_json(folder / "metrics.json") for folder in options.runs], options.factor
+        )
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(f"{name}: {'any' if moved[name] is ANY else f'{moved[name]:.3g}'}" for name in sorted(moved)))
+    print(
+        "\n".join(
+            f"{name}: {'any' if moved[name] is ANY else f'{moved[name]:.3g}'}"
+            for name in sorted(moved)
+        )
+    )
     if options.write:
         table = default(metrics)
         table |= {name: _larger(table.get(name, 0.0), allowed) for name, allowed in moved.items()}
@@ -223,9 +275,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _check_same_question(reference: dict, folder: Path) -> None:
     """RunError for a run that differs from the reference in more than what a tolerance is for."""
     found = causes.find(reference, read_json(folder / "run.json"))
-    if other := {kind: lines for kind, lines in found.items() if kind not in ("hardware", "settings")}:
-        raise RunError(f"{folder.name} differs from the reference in more than hardware and settings: "
-                       + "; ".join(causes.sentences(other)))
+    if other := {
+        kind: lines for kind, lines in found.items() if kind not in ("hardware", "settings")
+    }:
+        raise RunError(
+            f"{folder.name} differs from the reference in more than hardware and settings: "
+            + "; ".join(causes.sentences(other))
+        )
 
 
 if __name__ == "__main__":

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from digits import evaluation, files
 from digits.data import mnist as data
-from digits import evaluation
-from digits.recognizer import ink
-from digits.training import networks as models
-from digits.data import negatives
-from digits import files
-from digits.training import fit as training
-from digits.data import unipen
+from digits.data import negatives, unipen
 from digits.data.augmentation import Augmentation
-from digits.training.backend import keras
 from digits.files import read_json, write_json
+from digits.recognizer import ink
+from digits.training import fit as training
+from digits.training import networks as models
+from digits.training.backend import keras
 
-Sets = Mapping[str, tuple[np.ndarray, np.ndarray]]  # images (n, 28, 28, 1) and labels (n,) by the set's name
+Sets = Mapping[
+    str, tuple[np.ndarray, np.ndarray]
+]  # images (n, 28, 28, 1) and labels (n,) by the set's name
 EVERYTHING, NO_AUGMENTATION = "the whole recipe", "no augmentation at all"
 
 
@@ -39,8 +39,12 @@ def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def pen_images(digits: Iterable[unipen.PenDigit]) -> tuple[np.ndarray, np.ndarray]:
     """Pen digits drawn with the app's pen on its canvas and normalised, (n, 28, 28, 1) in [0, 1], and labels (n,)."""
-    drawings = [[stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in digits]
-    images = np.stack([ink.strokes_to_image(strokes, ink.CANVAS) for strokes in drawings])[..., None]
+    drawings = [
+        [stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in digits
+    ]
+    images = np.stack([ink.strokes_to_image(strokes, ink.CANVAS) for strokes in drawings])[
+        ..., None
+    ]
     return images.astype(np.float32), np.array([digit.label for digit in digits])
 
 
@@ -49,13 +53,18 @@ def score(model: keras.Model, sets: Sets) -> dict:
     found: dict = {}
     for name, (images, labels) in sets.items():
         predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-        found |= {f"{name}_{key}": value for key, value in evaluation.accuracy_summary(labels, predicted).items()}
+        found |= {
+            f"{name}_{key}": value
+            for key, value in evaluation.accuracy_summary(labels, predicted).items()
+        }
     return found
 
 
 def non_digits(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     """What a network is shown besides ``x`` to learn to refuse, made from these images: (m, 28, 28, 1)."""
-    return negatives.generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))[0]
+    return negatives.generate(
+        int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1)
+    )[0]
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,9 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
     whole, mixture = Condition(config), Augmentation()
     found = {EVERYTHING: whole, NO_AUGMENTATION: replace(whole, augmentation=None)}
     for part in vars(mixture):
-        found[f"no {part.replace('_', ' ')}"] = replace(whole, augmentation=replace(mixture, **{part: 0.0}))
+        found[f"no {part.replace('_', ' ')}"] = replace(
+            whole, augmentation=replace(mixture, **{part: 0.0})
+        )
     return found | {
         "no gentle end": replace(whole, config=replace(config, gentle=0.0)),
         "no warm-up": replace(whole, config=replace(config, warmup=0.0)),
@@ -89,8 +100,9 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
     }
 
 
-def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Condition, title: str = ""
-          ) -> tuple[keras.Model, dict]:
+def train(
+    network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Condition, title: str = ""
+) -> tuple[keras.Model, dict]:
     """A network trained from scratch, and what it cost and scored.
 
     x, y and title as in ``training.fit``; the first of ``sets`` is the validation data that stops the training. The record has
@@ -104,14 +116,28 @@ def train(network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Con
     targets = y * (1 - condition.smoothing) + condition.smoothing / y.shape[1]
     model = models.build(network, **condition.options)
     started = time.perf_counter()
-    training.fit(model, x, targets.astype(np.float32), (images, data.one_hot(labels)), condition.config,
-                 condition.augmentation, non_digits=others, title=title)
+    training.fit(
+        model,
+        x,
+        targets.astype(np.float32),
+        (images, data.one_hot(labels)),
+        condition.config,
+        condition.augmentation,
+        non_digits=others,
+        title=title,
+    )
     seconds = time.perf_counter() - started
     return model, {**models.size(model), "seconds": seconds, **score(model, sets)}
 
 
-def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: np.ndarray, y: np.ndarray, sets: Sets,
-           kept: Path | None = None) -> pd.DataFrame:
+def repeat(
+    jobs: Mapping[str, tuple[str, Condition]],
+    seeds: Iterable[int],
+    x: np.ndarray,
+    y: np.ndarray,
+    sets: Sets,
+    kept: Path | None = None,
+) -> pd.DataFrame:
     """Train every job, a network and a condition by name, once with each seed: a row each, ``name`` and ``seed`` first.
 
     kept: a JSON file that is written after every training; what it holds already is not trained again, so that a long
@@ -124,7 +150,9 @@ def repeat(jobs: Mapping[str, tuple[str, Condition]], seeds: Iterable[int], x: n
             if (name, seed) not in there:
                 seeded = replace(condition, config=replace(condition.config, seed=seed))
                 row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded, name)[1]}
-                done.append(json.loads(json.dumps(row)))  # intervals become lists here as they do in the file
+                done.append(
+                    json.loads(json.dumps(row))
+                )  # intervals become lists here as they do in the file
                 if kept:
                     write_json(kept, read_json(kept) | {"runs": done})
     return pd.DataFrame(done)
@@ -144,16 +172,24 @@ def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.Dat
     over all changes: two or three seeds alone would say little about their own spread. With a single seed there is no
     spread to measure; then the interval says what counting errors on n images leaves open.
     """
-    table = runs.pivot(index="seed", columns="name", values=f"{kind}_accuracy")[list(dict.fromkeys(runs["name"]))]
+    table = runs.pivot(index="seed", columns="name", values=f"{kind}_accuracy")[
+        list(dict.fromkeys(runs["name"]))
+    ]
     gains = 100 * table.sub(table[baseline], axis=0).drop(columns=baseline)
     n = len(gains)
     if n > 1:
         width = stats.t.ppf(0.975, gains.shape[1] * (n - 1)) * np.sqrt(gains.var(ddof=1).mean() / n)
     else:
         errors = runs.set_index("name")[f"{kind}_errors"]
-        width = 196 * np.sqrt((errors.drop(baseline) + errors[baseline]).clip(lower=1)) / runs[f"{kind}_n"].iloc[0]
+        width = (
+            196
+            * np.sqrt((errors.drop(baseline) + errors[baseline]).clip(lower=1))
+            / runs[f"{kind}_n"].iloc[0]
+        )
     means = gains.mean()
-    return pd.DataFrame({"points": means, "low": means - width, "high": means + width, "seeds": n}).rename_axis("change")
+    return pd.DataFrame(
+        {"points": means, "low": means - width, "high": means + width, "seeds": n}
+    ).rename_axis("change")
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -166,7 +202,9 @@ def verdict(table: pd.DataFrame) -> str:
 def pareto(table: pd.DataFrame, cost: str, gain: str) -> list:
     """The index of the rows that no other row beats: none is cheaper and at least as good, or as cheap and better."""
     front, best = [], -np.inf
-    for name, row in table.sort_values([cost, gain], ascending=[True, False], kind="stable").iterrows():
+    for name, row in table.sort_values(
+        [cost, gain], ascending=[True, False], kind="stable"
+    ).iterrows():
         if row[gain] > best:
             front.append(name)
             best = row[gain]

@@ -7,8 +7,12 @@ import sys
 
 from digits.recognizer.quiet import quiet_stderr
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what is really wrong arrives as a Python exception
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # the default on newer processors only; a tenth faster on older ones
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "3"
+)  # what is really wrong arrives as a Python exception
+os.environ.setdefault(
+    "TF_ENABLE_ONEDNN_OPTS", "1"
+)  # the default on newer processors only; a tenth faster on older ones
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
@@ -18,9 +22,17 @@ def _keep_freed_memory() -> None:
     TensorFlow takes and frees the same megabytes in every step. Each time the system must find and zero the pages
     anew, which took up to half of the training time where memory is virtual.
     """
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h; other C libraries lack the function or the names
+    trim_threshold, top_pad, mmap_threshold = (
+        -1,
+        -2,
+        -3,
+    )  # malloc.h; other C libraries lack the function or the names
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        for option, value in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
+        for option, value in (
+            (mmap_threshold, 2**30),
+            (trim_threshold, 2**31 - 1),
+            (top_pad, 2**26),
+        ):
             ctypes.CDLL(None).mallopt(option, value)
 
 
@@ -31,6 +43,8 @@ with quiet_stderr():
     import tensorflow as tf
 
     tf.config.get_visible_devices()  # the look for a graphics card is the last loud part
-tf.get_logger().setLevel("ERROR")  # many networks in one kernel: its advice on retracing is not meant for that
+tf.get_logger().setLevel(
+    "ERROR"
+)  # many networks in one kernel: its advice on retracing is not meant for that
 
 __all__ = ["keras", "tf"]

@@ -15,16 +15,17 @@ import numpy as np
 import pandas as pd
 
 from digits import evaluation
-from digits.training.backend import keras, tf
 from digits.recognizer.calibration import Calibration, energy
-from digits.training.networks import logits_model
-from digits.recognizer.quiet import quiet_stderr
 from digits.recognizer.model import LiteRTModel, calibration_path
+from digits.recognizer.quiet import quiet_stderr
+from digits.training.backend import keras, tf
+from digits.training.networks import logits_model
 
 KINDS = ("float32", "float16", "dynamic_int8", "int8")
 
 
 # --- LiteRT files -----------------------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
@@ -47,8 +48,9 @@ def _one_image_model(model: keras.Model) -> keras.Model:
     return keras.Model(image, model(image), name="digits")
 
 
-def _converter(model: keras.Model, kind: str, representative: np.ndarray | None, per_channel: bool
-               ) -> tf.lite.TFLiteConverter:
+def _converter(
+    model: keras.Model, kind: str, representative: np.ndarray | None, per_channel: bool
+) -> tf.lite.TFLiteConverter:
     """The converter set up for one of ``KINDS``."""
     converter = tf.lite.TFLiteConverter.from_keras_model(_one_image_model(model))
     if kind != "float32":
@@ -62,8 +64,13 @@ def _converter(model: keras.Model, kind: str, representative: np.ndarray | None,
     return converter
 
 
-def export_litert(model: keras.Model, path: Path, kind: str = "float32", representative: np.ndarray | None = None,
-                  per_channel: bool = True) -> Path:
+def export_litert(
+    model: keras.Model,
+    path: Path,
+    kind: str = "float32",
+    representative: np.ndarray | None = None,
+    per_channel: bool = True,
+) -> Path:
     """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) float32 in [0, 1] to its logits (1, 10) float32.
 
     model: a network from ``digits.training.networks`` or its ``logits_model``; the softmax is always left out, because calibration
@@ -76,7 +83,9 @@ def export_litert(model: keras.Model, path: Path, kind: str = "float32", represe
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
     if kind == "int8" and (representative is None or not len(representative)):
-        raise ValueError("int8 needs representative training images: they set the range of every activation.")
+        raise ValueError(
+            "int8 needs representative training images: they set the range of every activation."
+        )
     with _quiet():
         content = _converter(model, kind, representative, per_channel).convert()
     Path(path).write_bytes(content)
@@ -117,7 +126,9 @@ def deployed(model: keras.Model, images: np.ndarray, runs: int) -> dict:
         return file_sizes(path) | latency(path, images, runs)
 
 
-def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int) -> pd.DataFrame:
+def measure_files(
+    files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int
+) -> pd.DataFrame:
     """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set with count and interval.
 
     sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; a set called "pen" gives the columns
@@ -131,7 +142,10 @@ def measure_files(files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray
         scores: dict = {}
         for kind, (images, labels) in sets.items():
             predicted = litert_logits(path, images).argmax(1)
-            scores |= {f"{kind}_{key}": value for key, value in evaluation.accuracy_summary(labels, predicted).items()}
+            scores |= {
+                f"{kind}_{key}": value
+                for key, value in evaluation.accuracy_summary(labels, predicted).items()
+            }
             if images is first:
                 scores["agreement_with_float32"] = float((predicted == expected).mean())
         rows[name] = {**file_sizes(path), **latency(path, first, runs), **scores}
@@ -147,7 +161,10 @@ def answered(path: Path, answers: evaluation.Answers) -> dict:
     sure = replace(answers, temperature=limits.temperature)
     reasons = np.array([limits.reason(row) for row in answers.logits])
     thresholds = evaluation.at_thresholds(sure.confidence, sure.correct, reasons == "not a digit")
-    return {"selective": evaluation.acceptance_summary(reasons == "", sure.correct), "thresholds": thresholds.to_dict("list")}
+    return {
+        "selective": evaluation.acceptance_summary(reasons == "", sure.correct),
+        "thresholds": thresholds.to_dict("list"),
+    }
 
 
 def refusals(path: Path, images: np.ndarray) -> int:

@@ -15,13 +15,17 @@ def lesson(teacher: keras.Model, temperature: float = 4.0) -> dict:
     """
     if not temperature > 0:
         raise ValueError(f"the temperature is above zero, not {temperature!r}")
-    answers = keras.Model(teacher.inputs[0], teacher.get_layer("logits").output)  # shares the weights
+    answers = keras.Model(
+        teacher.inputs[0], teacher.get_layer("logits").output
+    )  # shares the weights
 
     def relabel(images: tf.Tensor, _labels: tf.Tensor) -> tf.Tensor:
         eleven = tf.pad(answers(images, training=False), [[0, 0], [0, 1]])
         return tf.nn.softmax(eleven / temperature)[:, :-1]
 
     def loss(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        return temperature**2 * training.background_loss(y, logits / temperature)  # gradients as large as at one
+        return temperature**2 * training.background_loss(
+            y, logits / temperature
+        )  # gradients as large as at one
 
     return {"loss": loss, "relabel": relabel}

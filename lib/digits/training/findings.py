@@ -9,8 +9,7 @@ import optuna
 import pandas as pd
 
 from digits import intervals
-from digits.training import sampling
-from digits.training import studies
+from digits.training import sampling, studies
 
 
 def table(study: optuna.Study) -> pd.DataFrame:
@@ -25,8 +24,16 @@ def table(study: optuna.Study) -> pd.DataFrame:
     for trial in filter(studies.finished, study.get_trials(deepcopy=False)):
         state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[trial.state.name]
         unknown = {} if state == "complete" else {"accuracy": math.nan, "errors": math.nan}
-        rows.append({"trial": sampling.place(study, trial) + 1, **trial.params, "state": state,
-                     **trial.user_attrs.get("result", {}), **unknown, "error": trial.user_attrs.get("error", "")})
+        rows.append(
+            {
+                "trial": sampling.place(study, trial) + 1,
+                **trial.params,
+                "state": state,
+                **trial.user_attrs.get("result", {}),
+                **unknown,
+                "error": trial.user_attrs.get("error", ""),
+            }
+        )
     frame = pd.DataFrame(rows).sort_values("trial", ignore_index=True)
     return frame.assign(best=frame["accuracy"].cummax().ffill())
 
@@ -54,7 +61,9 @@ def importances(study: optuna.Study) -> pd.Series:
     if len({trial.value for trial in complete}) < 2:
         return pd.Series(dtype=float)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return pd.Series(optuna.importance.get_param_importances(study, evaluator=evaluator), dtype=float)
+    return pd.Series(
+        optuna.importance.get_param_importances(study, evaluator=evaluator), dtype=float
+    )
 
 
 def best_of(accuracies: Sequence[float], k: int) -> dict[str, float]:
@@ -66,7 +75,9 @@ def best_of(accuracies: Sequence[float], k: int) -> dict[str, float]:
     ranked = np.sort(np.asarray(accuracies, float))
     if not 1 <= k <= len(ranked):
         raise ValueError(f"The best of {k} cannot be told from {len(ranked)} trials.")
-    reached = np.array([math.comb(i, k) / math.comb(len(ranked), k) for i in range(len(ranked) + 1)])
+    reached = np.array(
+        [math.comb(i, k) / math.comb(len(ranked), k) for i in range(len(ranked) + 1)]
+    )
     low, high = (ranked[np.searchsorted(reached[1:], share - 1e-12)] for share in (0.025, 0.975))
     return {"expected": float(ranked @ np.diff(reached)), "low": float(low), "high": float(high)}
 

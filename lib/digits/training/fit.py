@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from digits.data.augmentation import Augmentation, augment
+from digits.report.show import progress
 from digits.training.backend import keras, tf
 from digits.training.networks import logits_model, save
-from digits.report.show import progress
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels (b, 10) and logits (b, 10) to (b,)
-Relabel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # augmented images (b, 28, 28, 1) and labels to other labels
-NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
+Relabel = Callable[
+    [tf.Tensor, tf.Tensor], tf.Tensor
+]  # augmented images (b, 28, 28, 1) and labels to other labels
+NON_DIGITS = (
+    0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
+)
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,17 @@ class TrainingConfig:
     """How a network is trained. Every value is recorded with the run."""
 
     epochs: int = 20  # upper limit; the schedule is laid out over it
-    batch_size: int = 128  # small enough for many steps, large enough to keep two cores in arithmetic
+    batch_size: int = (
+        128  # small enough for many steps, large enough to keep two cores in arithmetic
+    )
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
     gentle: float = 0.2  # last fraction of the epochs, with images changed half as much: digits as they mostly are
-    patience: int = 8  # epochs without a better validation accuracy before EarlyStopping ends the training
+    patience: int = (
+        8  # epochs without a better validation accuracy before EarlyStopping ends the training
+    )
     seed: int = 1  # weights, order, augmentation, dropout
 
 
@@ -49,8 +57,12 @@ def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.L
     """One cycle (Smith 2018) over ``steps`` steps: linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup = int(config.warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 10, max(steps - warmup, 1), alpha=0.01 if config.decay else 1.0,
-        warmup_target=config.learning_rate, warmup_steps=warmup)
+        config.learning_rate / 10,
+        max(steps - warmup, 1),
+        alpha=0.01 if config.decay else 1.0,
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
+    )
 
 
 def background_loss(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -71,16 +83,28 @@ def accuracy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(tf.reduce_any(y > 0, axis=-1), digit, none), tf.float32)
 
 
-def compile_model(model: keras.Model, config: TrainingConfig, steps: int, loss: Loss = background_loss) -> None:
+def compile_model(
+    model: keras.Model, config: TrainingConfig, steps: int, loss: Loss = background_loss
+) -> None:
     """Adam with decoupled weight decay and ``loss`` on a model of logits; ``steps``: of the whole training."""
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule(config, steps), weight_decay=config.weight_decay or None),
-        loss=loss, metrics=[accuracy])
-    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice, for a second
+        optimizer=keras.optimizers.Adam(
+            schedule(config, steps), weight_decay=config.weight_decay or None
+        ),
+        loss=loss,
+        metrics=[accuracy],
+    )
+    model.optimizer.build(
+        model.trainable_variables
+    )  # else TensorFlow traces the first step twice, for a second
 
 
-def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
-            ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+    x: np.ndarray,
+    y: np.ndarray,
+    config: TrainingConfig,
+    augmentation: Augmentation | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), epoch after epoch without end.
 
     Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on what ran before.
@@ -93,19 +117,26 @@ def batches(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: 
         rng = np.random.default_rng([config.seed, epoch])
         order = rng.permutation(len(x))
         for start in range(0, len(x) - config.batch_size + 1, config.batch_size):
-            chosen = order[start:start + config.batch_size]
+            chosen = order[start : start + config.batch_size]
             images, labels = x[chosen], y[chosen]
             styles = np.where(labels.any(1), labels.argmax(1), -1)
             yield (augment(images, rng, augmentation, styles) if augmentation else images), labels
         epoch += 1
 
 
-def as_dataset(x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None,
-               relabel: Relabel | None = None) -> tf.data.Dataset:
+def as_dataset(
+    x: np.ndarray,
+    y: np.ndarray,
+    config: TrainingConfig,
+    augmentation: Augmentation | None,
+    relabel: Relabel | None = None,
+) -> tf.data.Dataset:
     """``batches`` prepared ahead in one background thread while the network computes; ``relabel`` sees them augmented."""
     size = config.batch_size
     shapes = tf.TensorSpec((size, *x.shape[1:]), tf.float32), tf.TensorSpec((size, 10), tf.float32)
-    stream = tf.data.Dataset.from_generator(lambda: batches(x, y, config, augmentation), output_signature=shapes)
+    stream = tf.data.Dataset.from_generator(
+        lambda: batches(x, y, config, augmentation), output_signature=shapes
+    )
     if relabel:
         stream = stream.map(lambda images, labels: (images, relabel(images, labels)))
     return stream.prefetch(8)
@@ -128,8 +159,10 @@ class _Recorder(keras.callbacks.Callback):
         now = time.perf_counter()
         if now - self.shown > 1:
             self.shown = now
-            progress(f"{self.name}: epoch {self.epoch + 1} of {self.epochs}, {(batch + 1) / self.steps:4.0%}, "
-                     f"training accuracy {logs['accuracy']:.2%}, best validation accuracy {self.best:.2%}")
+            progress(
+                f"{self.name}: epoch {self.epoch + 1} of {self.epochs}, {(batch + 1) / self.steps:4.0%}, "
+                f"training accuracy {logs['accuracy']:.2%}, best validation accuracy {self.best:.2%}"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.perf_counter() - self.started)
@@ -137,14 +170,27 @@ class _Recorder(keras.callbacks.Callback):
         self.best = max(self.best, (logs or {}).get("val_accuracy", 0.0))
 
     def on_train_end(self, logs=None):
-        progress(f"{self.name}: {len(self.seconds)} epochs in {sum(self.seconds):.0f} s, "
-                 f"best validation accuracy {self.best:.2%}", done=True)
+        progress(
+            f"{self.name}: {len(self.seconds)} epochs in {sum(self.seconds):.0f} s, "
+            f"best validation accuracy {self.best:.2%}",
+            done=True,
+        )
 
 
-def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-        config: TrainingConfig, augmentation: Augmentation | None = None, checkpoint: Path | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (), non_digits: np.ndarray | None = None,
-        loss: Loss = background_loss, relabel: Relabel | None = None, title: str = "") -> pd.DataFrame:
+def fit(
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_data: tuple[np.ndarray, np.ndarray],
+    config: TrainingConfig,
+    augmentation: Augmentation | None = None,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    non_digits: np.ndarray | None = None,
+    loss: Loss = background_loss,
+    relabel: Relabel | None = None,
+    title: str = "",
+) -> pd.DataFrame:
     """Train ``model`` in place; return its history; leave it with the weights of its best validation accuracy.
 
     Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs more, but less surely,
@@ -158,24 +204,43 @@ def fit(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple
     ValueError when there are fewer images than one batch.
     """
     if non_digits is not None and len(non_digits):
-        x, y = np.concatenate([x, non_digits]), np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
+        x, y = (
+            np.concatenate([x, non_digits]),
+            np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)]),
+        )
     steps = len(x) // config.batch_size
     if not steps:
-        raise ValueError(f"{len(x)} training images are fewer than one batch of {config.batch_size}.")
+        raise ValueError(
+            f"{len(x)} training images are fewer than one batch of {config.batch_size}."
+        )
     trained = logits_model(model)  # shares the weights
     compile_model(trained, config, steps * config.epochs, loss)
     recorder = _Recorder(title or model.name, config.epochs, steps)
-    stopping = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=config.patience,
-                                             restore_best_weights=True)
+    stopping = keras.callbacks.EarlyStopping(
+        "val_accuracy", mode="max", patience=config.patience, restore_best_weights=True
+    )
     stopping.min_delta = -1e-6  # of equally accurate epochs the last: its learning rate was lowest
     watching = [recorder, stopping, *callbacks]
     if checkpoint:
-        watching.append(keras.callbacks.ModelCheckpoint(checkpoint, "val_accuracy", mode="max", save_best_only=True))
-    history = trained.fit(as_dataset(x, y, config, augmentation, relabel), epochs=config.epochs, steps_per_epoch=steps,
-                          validation_data=validation_data, validation_batch_size=1000, callbacks=watching,
-                          shuffle=False, verbose=0)
+        watching.append(
+            keras.callbacks.ModelCheckpoint(
+                checkpoint, "val_accuracy", mode="max", save_best_only=True
+            )
+        )
+    history = trained.fit(
+        as_dataset(x, y, config, augmentation, relabel),
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        validation_data=validation_data,
+        validation_batch_size=1000,
+        callbacks=watching,
+        shuffle=False,
+        verbose=0,
+    )
     if checkpoint:
-        save(model, checkpoint)  # with its softmax; the callback's file, without it, was for a training that is cut off
+        save(
+            model, checkpoint
+        )  # with its softmax; the callback's file, without it, was for a training that is cut off
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)

@@ -16,8 +16,10 @@ from optuna.exceptions import StorageInternalError
 
 PATIENCE = 120  # seconds to wait for a worker that takes its next trial; it needs a moment
 CONNECT = {"connect_timeout": 15}  # seconds for a server to answer
-STUCK = (f"Another worker has been taking its next trial for {PATIENCE} seconds. If it is suspended, let it go on or end it; "
-         "then start again.")
+STUCK = (
+    f"Another worker has been taking its next trial for {PATIENCE} seconds. If it is suspended, let it go on or end it; "
+    "then start again."
+)
 
 
 class StudyError(Exception):
@@ -31,12 +33,16 @@ def speaking_plainly(url: sa.URL) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise StudyError(f"{shown}: the driver for this database is not installed ({error}). For PostgreSQL write "
-                         "postgresql+psycopg://..., whose driver comes with pip install 'digits[postgres]'.") from error
+        raise StudyError(
+            f"{shown}: the driver for this database is not installed ({error}). For PostgreSQL write "
+            "postgresql+psycopg://..., whose driver comes with pip install 'digits[postgres]'."
+        ) from error
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         why = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
-        raise StudyError(f"{shown}: the database cannot be used ({why}). Check its address, and whether it is up.") from error
+        raise StudyError(
+            f"{shown}: the database cannot be used ({why}). Check its address, and whether it is up."
+        ) from error
 
 
 class FileLeases:
@@ -99,25 +105,40 @@ class PostgresLeases:
     pooling) breaks this. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
     """
 
-    _SETTINGS = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3,
-                 "idle_session_timeout": 0, "lock_timeout": PATIENCE * 1000}
+    _SETTINGS = {
+        "tcp_keepalives_idle": 30,
+        "tcp_keepalives_interval": 10,
+        "tcp_keepalives_count": 3,
+        "idle_session_timeout": 0,
+        "lock_timeout": PATIENCE * 1000,
+    }
 
     def __init__(self, url: sa.URL):
         """StudyError when the server does not answer or refuses."""
         self.url = url
         self._own: str | None = None  # the name of the worker that this process is
         with speaking_plainly(url):
-            engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=CONNECT)
+            engine = sa.create_engine(
+                url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=CONNECT
+            )
             self._connection = engine.connect()
             for name, value in self._SETTINGS.items():  # an older server does not know them all
-                self._connection.execute(sa.text("SELECT set_config(name, :value, false) FROM pg_settings "
-                                                 "WHERE name = :name"), {"name": name, "value": str(value)})
+                self._connection.execute(
+                    sa.text(
+                        "SELECT set_config(name, :value, false) FROM pg_settings WHERE name = :name"
+                    ),
+                    {"name": name, "value": str(value)},
+                )
 
     def _call(self, function: str, name: str) -> bool:
         """Call an advisory lock's function with the key that belongs to ``name``."""
-        key = int.from_bytes(hashlib.sha256(f"digits.training.search:{name}".encode()).digest()[:8], signed=True)
+        key = int.from_bytes(
+            hashlib.sha256(f"digits.training.search:{name}".encode()).digest()[:8], signed=True
+        )
         with speaking_plainly(self.url):
-            return self._connection.execute(sa.text(f"SELECT {function}(:key)"), {"key": key}).scalar()
+            return self._connection.execute(
+                sa.text(f"SELECT {function}(:key)"), {"key": key}
+            ).scalar()
 
     @contextmanager
     def claiming(self) -> Iterator[None]:

@@ -8,10 +8,29 @@ import numpy as np
 from digits.training.backend import keras, tf
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
-TABLE = ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1), (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5),
-         (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2), (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5))
+TABLE = (
+    (0, 1, 2),
+    (1, 2, 3),
+    (2, 3, 4),
+    (3, 4, 5),
+    (4, 5, 0),
+    (5, 0, 1),
+    (0, 1, 2, 3),
+    (1, 2, 3, 4),
+    (2, 3, 4, 5),
+    (3, 4, 5, 0),
+    (4, 5, 0, 1),
+    (5, 0, 1, 2),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)
 Shape = tuple[int | None, ...]  # None: any number of images
-UNITS, RUBBISH = 84, 42.0  # of F6; the "rubbish" class lies as far from a digit's code as half of another digit's
+UNITS, RUBBISH = (
+    84,
+    42.0,
+)  # of F6; the "rubbish" class lies as far from a digit's code as half of another digit's
 
 
 @keras.saving.register_keras_serializable("digits")
@@ -32,7 +51,9 @@ class Subsampling(keras.layers.Layer):
     def build(self, shape: Shape) -> None:
         """Begin as the mean of the four."""
         quarter = keras.initializers.Constant(0.25)
-        self.coefficient = self.add_weight(name="coefficient", shape=(shape[-1],), initializer=quarter)
+        self.coefficient = self.add_weight(
+            name="coefficient", shape=(shape[-1],), initializer=quarter
+        )
         self.bias = self.add_weight(name="bias", shape=(shape[-1],), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -55,16 +76,22 @@ class TableConvolution(keras.layers.Layer):
     def build(self, shape: Shape) -> None:
         """The windows in the order of the table."""
         pairs = [(source, target) for target, sources in enumerate(TABLE) for source in sources]
-        self.place = np.full((6, len(TABLE)), len(pairs))  # of each window in ``windows``; the last is all zeros
+        self.place = np.full(
+            (6, len(TABLE)), len(pairs)
+        )  # of each window in ``windows``; the last is all zeros
         self.place[tuple(np.transpose(pairs))] = np.arange(len(pairs))
-        self.windows = self.add_weight(name="windows", shape=(len(pairs), 25), initializer=initial(25 * 4))
+        self.windows = self.add_weight(
+            name="windows", shape=(len(pairs), 25), initializer=initial(25 * 4)
+        )
         self.bias = self.add_weight(name="bias", shape=(len(TABLE),), initializer="zeros")
 
     @property
     def dense_kernel(self) -> tf.Tensor:
         """(5, 5, 6, 16), zero where nothing is connected."""
         windows = tf.concat([self.windows, tf.zeros((1, 25))], 0)
-        return tf.reshape(tf.transpose(tf.gather(windows, self.place), (2, 0, 1)), (5, 5, 6, len(TABLE)))
+        return tf.reshape(
+            tf.transpose(tf.gather(windows, self.place), (2, 0, 1)), (5, 5, 6, len(TABLE))
+        )
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """(b, h, w, 6) to (b, h - 4, w - 4, 16)."""
@@ -87,12 +114,16 @@ class RadialBasis(keras.layers.Layer):
     def build(self, shape: Shape) -> None:
         """The codes; no training changes them."""
         codes = np.random.default_rng(1998).choice([-1.0, 1.0], (shape[-1], 10)).astype(np.float32)
-        self.codes = self.add_weight(name="codes", shape=codes.shape, initializer=keras.initializers.Zeros(), trainable=False)
+        self.codes = self.add_weight(
+            name="codes", shape=codes.shape, initializer=keras.initializers.Zeros(), trainable=False
+        )
         self.codes.assign(codes)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """|x - code|² written out: codes of ±1 have the squared length 84."""
-        return RUBBISH - UNITS - tf.reduce_sum(x * x, -1, keepdims=True) + 2 * tf.matmul(x, self.codes)
+        return (
+            RUBBISH - UNITS - tf.reduce_sum(x * x, -1, keepdims=True) + 2 * tf.matmul(x, self.codes)
+        )
 
     def compute_output_shape(self, shape: Shape) -> Shape:
         """One number a digit."""

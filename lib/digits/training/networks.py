@@ -21,8 +21,11 @@ INPUT_SHAPE, CLASSES = (28, 28, 1), 10
 
 def _block(filters: int, size: int = 3, strides: int = 1) -> list:
     """Convolution without bias, batch normalisation (Ioffe and Szegedy 2015), ReLU."""
-    return [layers.Conv2D(filters, size, strides, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9), layers.Activation("relu")]
+    return [
+        layers.Conv2D(filters, size, strides, padding="same", use_bias=False),
+        layers.BatchNormalization(momentum=0.9),
+        layers.Activation("relu"),
+    ]
 
 
 def _compact(width: int = 40, dropout: float = 0.2) -> list:
@@ -33,7 +36,9 @@ def _compact(width: int = 40, dropout: float = 0.2) -> list:
         *_block(2 * width, strides=2),  # 14 -> 7: corners, ends, crossings
         *_block(2 * width),
         *_block(2 * width),
-        layers.MaxPooling2D(2, padding="same"),  # 7 -> 4: where in the digit it stands still matters
+        layers.MaxPooling2D(
+            2, padding="same"
+        ),  # 7 -> 4: where in the digit it stands still matters
         layers.Flatten(),
         layers.Dropout(dropout),
     ]
@@ -57,15 +62,23 @@ def _lenet5() -> list:
     Different here: random codes instead of hand-drawn ones (see ``lenet.RadialBasis``), and how it is trained.
     """
     return [
-        layers.ZeroPadding2D(2),  # to 32 x 32: strokes at the edge come to the middle of a window, too
+        layers.ZeroPadding2D(
+            2
+        ),  # to 32 x 32: strokes at the edge come to the middle of a window, too
         layers.Rescaling(1.275, -0.1),  # paper -0.1, ink 1.175: on average nearly zero
-        layers.Conv2D(6, 5, kernel_initializer=lenet.initial(25)), layers.Activation(lenet.squash),
-        lenet.Subsampling(), layers.Activation(lenet.squash),
-        lenet.TableConvolution(), layers.Activation(lenet.squash),
-        lenet.Subsampling(), layers.Activation(lenet.squash),
-        layers.Conv2D(120, 5, kernel_initializer=lenet.initial(400)), layers.Activation(lenet.squash),
+        layers.Conv2D(6, 5, kernel_initializer=lenet.initial(25)),
+        layers.Activation(lenet.squash),
+        lenet.Subsampling(),
+        layers.Activation(lenet.squash),
+        lenet.TableConvolution(),
+        layers.Activation(lenet.squash),
+        lenet.Subsampling(),
+        layers.Activation(lenet.squash),
+        layers.Conv2D(120, 5, kernel_initializer=lenet.initial(400)),
+        layers.Activation(lenet.squash),
         layers.Flatten(),
-        layers.Dense(lenet.UNITS, kernel_initializer=lenet.initial(120)), layers.Activation(lenet.squash),
+        layers.Dense(lenet.UNITS, kernel_initializer=lenet.initial(120)),
+        layers.Activation(lenet.squash),
         lenet.RadialBasis(),
     ]
 
@@ -73,8 +86,12 @@ def _lenet5() -> list:
 def _vgg(width: int = 32, dropout: float = 0.3) -> list:
     """Pairs of 3 x 3 convolutions and pooling, after Simonyan and Zisserman (2015), at MNIST's size."""
     return [
-        *_block(width), *_block(width), layers.MaxPooling2D(2),
-        *_block(2 * width), *_block(2 * width), layers.MaxPooling2D(2),
+        *_block(width),
+        *_block(width),
+        layers.MaxPooling2D(2),
+        *_block(2 * width),
+        *_block(2 * width),
+        layers.MaxPooling2D(2),
         layers.Flatten(),
         layers.Dense(128, activation="relu"),
         layers.Dropout(dropout),
@@ -91,15 +108,22 @@ class Residual:
 
 def _residual(width: int = 16, dropout: float = 0.2) -> list:
     """Two residual blocks a size, after He et al. (2016), figure 3 and option B, at MNIST's size."""
+
     def block(filters: int, strides: int) -> Residual:
-        branch = [*_block(filters, strides=strides), *_block(filters)[:2]]  # the last ReLU comes after the sum
+        branch = [
+            *_block(filters, strides=strides),
+            *_block(filters)[:2],
+        ]  # the last ReLU comes after the sum
         return Residual(branch, _block(filters, 1, strides)[:2] if strides > 1 else [])
 
     return [
         *_block(width),
-        block(width, 1), block(width, 1),
-        block(2 * width, 2), block(2 * width, 1),
-        block(4 * width, 2), block(4 * width, 1),
+        block(width, 1),
+        block(width, 1),
+        block(2 * width, 2),
+        block(2 * width, 1),
+        block(4 * width, 2),
+        block(4 * width, 1),
         layers.GlobalAveragePooling2D(),
         layers.Dropout(dropout),
     ]
@@ -107,14 +131,22 @@ def _residual(width: int = 16, dropout: float = 0.2) -> list:
 
 def _separable(width: int = 24, dropout: float = 0.2) -> list:
     """Depthwise-separable convolutions, after Howard et al. (2017), "MobileNets", table 1, at MNIST's size."""
+
     def pair(filters: int, strides: int = 1) -> list:
-        return [layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
-                layers.BatchNormalization(momentum=0.9), layers.Activation("relu"), *_block(filters, 1)]
+        return [
+            layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.Activation("relu"),
+            *_block(filters, 1),
+        ]
 
     return [
         *_block(width, 3),
-        *pair(2 * width, 2), *pair(2 * width),  # 14 x 14
-        *pair(4 * width, 2), *pair(4 * width), *pair(4 * width),  # 7 x 7
+        *pair(2 * width, 2),
+        *pair(2 * width),  # 14 x 14
+        *pair(4 * width, 2),
+        *pair(4 * width),
+        *pair(4 * width),  # 7 x 7
         layers.GlobalAveragePooling2D(),
         layers.Dropout(dropout),
     ]
@@ -123,12 +155,15 @@ def _separable(width: int = 24, dropout: float = 0.2) -> list:
 def _tiny(width: int = 8, dropout: float = 0.0) -> list:
     """As few weights as possible: narrow maps, each weight used at many places; it is short of room, not of data."""
     return [
-        *_block(width), *_block(width),
+        *_block(width),
+        *_block(width),
         layers.MaxPooling2D(2),  # 28 -> 14
-        *_block(2 * width), *_block(2 * width),
+        *_block(2 * width),
+        *_block(2 * width),
         layers.MaxPooling2D(2),  # 14 -> 7
         *_block(2 * width),
-        layers.DepthwiseConv2D(7, use_bias=False), layers.BatchNormalization(momentum=0.9),  # a place's weight, a map
+        layers.DepthwiseConv2D(7, use_bias=False),
+        layers.BatchNormalization(momentum=0.9),  # a place's weight, a map
         layers.Flatten(),
         layers.Dropout(dropout),
     ]
@@ -136,9 +171,17 @@ def _tiny(width: int = 8, dropout: float = 0.0) -> list:
 
 # In the order of the tables: three sizes of ours, the others, the two that count weights.
 _BODIES: dict[str, Callable[..., list]] = {
-    "compact": _compact, "compact_small": partial(_compact, 20), "compact_large": partial(_compact, 64),
-    "keras_example": _keras_example, "lenet5": _lenet5, "vgg": _vgg, "residual": _residual,
-    "separable": _separable, "tiny": _tiny, "micro": partial(_tiny, 5)}
+    "compact": _compact,
+    "compact_small": partial(_compact, 20),
+    "compact_large": partial(_compact, 64),
+    "keras_example": _keras_example,
+    "lenet5": _lenet5,
+    "vgg": _vgg,
+    "residual": _residual,
+    "separable": _separable,
+    "tiny": _tiny,
+    "micro": partial(_tiny, 5),
+}
 NAMES = tuple(_BODIES)
 
 
@@ -166,15 +209,25 @@ def _connect(body: list, x):
     """Feed ``x`` through a list of layers and forks."""
     for item in body:
         if isinstance(item, Residual):
-            x = layers.Activation("relu")(layers.Add()([_connect(item.branch, x), _connect(item.shortcut, x)]))
+            x = layers.Activation("relu")(
+                layers.Add()([_connect(item.branch, x), _connect(item.shortcut, x)])
+            )
         else:
             x = item(x)
     return x
 
 
-_SHORT = {"Conv2D": "convolution", "DepthwiseConv2D": "depthwise", "BatchNormalization": "norm", "Activation": "relu",
-          "MaxPooling2D": "pooling", "AveragePooling2D": "pooling", "GlobalAveragePooling2D": "pooling",
-          "TableConvolution": "table_convolution", "ZeroPadding2D": "padding"}
+_SHORT = {
+    "Conv2D": "convolution",
+    "DepthwiseConv2D": "depthwise",
+    "BatchNormalization": "norm",
+    "Activation": "relu",
+    "MaxPooling2D": "pooling",
+    "AveragePooling2D": "pooling",
+    "GlobalAveragePooling2D": "pooling",
+    "TableConvolution": "table_convolution",
+    "ZeroPadding2D": "padding",
+}
 
 
 def _name(body: list, counts: dict | None = None) -> None:
@@ -205,8 +258,10 @@ def save(model: keras.Model, path: Path) -> None:
     content["metadata.json"] = json.dumps(metadata).encode()
     numbers: dict[bytes, bytes] = {}
     content["config.json"] = re.sub(
-        rb'(?<="shared_object_id": )\d+', lambda found: numbers.setdefault(found[0], b"%d" % (len(numbers) + 1)),
-        content["config.json"])
+        rb'(?<="shared_object_id": )\d+',
+        lambda found: numbers.setdefault(found[0], b"%d" % (len(numbers) + 1)),
+        content["config.json"],
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # its date is the first of 1980
@@ -241,7 +296,9 @@ def _multiplies(layer: keras.Layer) -> int:
     if isinstance(layer, layers.DepthwiseConv2D):
         return int(layer.kernel.shape[0] * layer.kernel.shape[1]) * _cells(layer)
     if isinstance(layer, layers.Conv2D):
-        return int(layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2]) * _cells(layer)
+        return int(layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2]) * _cells(
+            layer
+        )
     if isinstance(layer, layers.Dense):
         return int(layer.kernel.shape[0] * layer.kernel.shape[1])
     if isinstance(layer, lenet.TableConvolution):
@@ -271,7 +328,16 @@ def size(model: keras.Model) -> dict:
 
 def layer_table(model: keras.Model) -> pd.DataFrame:
     """One row a layer: name, kind, output shape, parameters, multiplies for one image."""
-    return pd.DataFrame([{
-        "layer": layer.name, "kind": type(layer).__name__, "output": " × ".join(map(str, layer.output.shape[1:])),
-        "parameters": layer.count_params(), "multiplies": _multiplies(layer),
-    } for layer in model.layers if not isinstance(layer, layers.InputLayer)])
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer.name,
+                "kind": type(layer).__name__,
+                "output": " × ".join(map(str, layer.output.shape[1:])),
+                "parameters": layer.count_params(),
+                "multiplies": _multiplies(layer),
+            }
+            for layer in model.layers
+            if not isinstance(layer, layers.InputLayer)
+        ]
+    )

@@ -5,23 +5,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from digits.training import fit as training
 from digits.data.augmentation import Augmentation
+from digits.training import fit as training
 from digits.training.backend import keras, tf
 
 layers = keras.layers
 
 # --- Single weights: smaller when compressed --------------------------------------------------------------------------
 
+
 def prunable(model: keras.Model) -> list[keras.Layer]:
     """The layers whose kernels pruning may thin out: convolutions and dense layers, the logits too. No biases."""
-    return [layer for layer in model.layers if isinstance(getattr(layer, "kernel", None), keras.Variable)]
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(getattr(layer, "kernel", None), keras.Variable)
+    ]
 
 
 def sparsity_table(model: keras.Model) -> pd.DataFrame:
     """One row a prunable layer: ``layer``, ``weights`` in its kernel, ``zeros`` among them, ``sparsity`` (a share)."""
-    rows = [(layer.name, kernel.size, int((kernel == 0).sum()))
-            for layer in prunable(model) for kernel in [layer.kernel.numpy()]]
+    rows = [
+        (layer.name, kernel.size, int((kernel == 0).sum()))
+        for layer in prunable(model)
+        for kernel in [layer.kernel.numpy()]
+    ]
     table = pd.DataFrame(rows, columns=["layer", "weights", "zeros"])
     return table.assign(sparsity=table["zeros"] / table["weights"])
 
@@ -37,7 +45,7 @@ def scheduled_sparsity(step: int, steps: int, final: float) -> float:
     Steep at first, when there is much to spare, and flat towards ``final``.
     """
     left = 1 - min(max(step / steps, 0.0), 1.0) if steps else 0.0
-    return final * (1 - left ** 3)
+    return final * (1 - left**3)
 
 
 class Prune(keras.callbacks.Callback):
@@ -57,10 +65,14 @@ class Prune(keras.callbacks.Callback):
         if not 0 <= sparsity < 1:
             raise ValueError(f"sparsity is a share from 0 up to but not 1, not {sparsity!r}")
         if steps < 0 or every < 1:
-            raise ValueError(f"steps must be at least 0 and every at least 1, not {steps!r} and {every!r}")
+            raise ValueError(
+                f"steps must be at least 0 and every at least 1, not {steps!r} and {every!r}"
+            )
         self.sparsity, self.steps, self.every = sparsity, steps, every
         self.step = 0
-        self.keep: np.ndarray | None = None  # (n,) of booleans over the weights of all kernels, in order
+        self.keep: np.ndarray | None = (
+            None  # (n,) of booleans over the weights of all kernels, in order
+        )
 
     def on_train_begin(self, logs=None):
         """Take up the model; a second ``fit`` with the same callback goes on where the first one stopped."""
@@ -84,21 +96,32 @@ class Prune(keras.callbacks.Callback):
         """Remove the smallest weights until ``round(sparsity * n)`` are gone; what is gone never comes back."""
         target = round(sparsity * len(self.keep))
         if target > (~self.keep).sum():
-            rank = np.where(self.keep, np.abs(kernel_weights(self.model)), -1.0)  # the pruned ones first
+            rank = np.where(
+                self.keep, np.abs(kernel_weights(self.model)), -1.0
+            )  # the pruned ones first
             self.keep[np.argsort(rank, kind="stable")[:target]] = False
         kernels = [layer.kernel for layer in prunable(self.model)]
         parts = np.split(self.keep, np.cumsum([np.prod(kernel.shape) for kernel in kernels])[:-1])
-        self.masks = [(kernel, tf.constant(part.reshape(kernel.shape), kernel.dtype))
-                      for kernel, part in zip(kernels, parts, strict=True)]
+        self.masks = [
+            (kernel, tf.constant(part.reshape(kernel.shape), kernel.dtype))
+            for kernel, part in zip(kernels, parts, strict=True)
+        ]
 
     def _zero(self) -> None:
         for kernel, mask in self.masks:
             kernel.assign(kernel * mask)
 
 
-def prune(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-          config: training.TrainingConfig, sparsity: float, augmentation: Augmentation | None = None,
-          **options: Any) -> pd.DataFrame:
+def prune(
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_data: tuple[np.ndarray, np.ndarray],
+    config: training.TrainingConfig,
+    sparsity: float,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Prune a trained ``model`` in place to ``sparsity`` while it goes on learning; return its history as ``fit`` does.
 
     The first epoch prunes, the others recover: ``config.epochs`` should be at least 2. options: of ``training.fit``;
@@ -106,10 +129,13 @@ def prune(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tup
     """
     steps = len(x) // config.batch_size
     callback = Prune(sparsity, steps=max(steps * 3 // 4, 1))
-    return training.fit(model, x, y, validation_data, config, augmentation, callbacks=[callback], **options)
+    return training.fit(
+        model, x, y, validation_data, config, augmentation, callbacks=[callback], **options
+    )
 
 
 # --- Whole channels: faster -------------------------------------------------------------------------------------------
+
 
 def channel_strength(convolution: keras.Layer, norm: keras.Layer | None = None) -> np.ndarray:
     """How much each output channel (c,) can say: the sum of its weights' sizes (Li et al. 2017), times what the batch
@@ -117,7 +143,9 @@ def channel_strength(convolution: keras.Layer, norm: keras.Layer | None = None) 
     strength = np.abs(convolution.kernel.numpy()).sum((0, 1, 2))
     if norm is None:
         return strength
-    return strength * np.abs(norm.gamma.numpy()) / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+    return (
+        strength * np.abs(norm.gamma.numpy()) / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+    )
 
 
 def shrink(model: keras.Model, share: float, multiple: int = 4) -> keras.Model:
@@ -130,19 +158,24 @@ def shrink(model: keras.Model, share: float, multiple: int = 4) -> keras.Model:
     if not 0 < share <= 1:
         raise ValueError(f"share is above 0 and at most 1, not {share!r}")
     if not isinstance(model, keras.Sequential):
-        raise ValueError(f"{model.name} is no plain chain of layers: where its paths join, channels cannot go one by one.")
+        raise ValueError(
+            f"{model.name} is no plain chain of layers: where its paths join, channels cannot go one by one."
+        )
     kept, new, weights = np.arange(model.input_shape[-1]), [], []
     for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
         kept, changes, values = _cut(layer, following, kept, share, multiple)
         new.append(type(layer).from_config(layer.get_config() | changes))
         weights += values
-    smaller = keras.Sequential([keras.Input(model.input_shape[1:], name="image"), *new], name=model.name)
+    smaller = keras.Sequential(
+        [keras.Input(model.input_shape[1:], name="image"), *new], name=model.name
+    )
     smaller.set_weights(weights)
     return smaller
 
 
-def _cut(layer: keras.Layer, following: keras.Layer | None, kept: np.ndarray, share: float, multiple: int
-         ) -> tuple[np.ndarray, dict, list[np.ndarray]]:
+def _cut(
+    layer: keras.Layer, following: keras.Layer | None, kept: np.ndarray, share: float, multiple: int
+) -> tuple[np.ndarray, dict, list[np.ndarray]]:
     """One layer whose input keeps the channels ``kept``: its own channels that are kept, what of its configuration
     changes, its weights."""
     values = layer.get_weights()
@@ -152,7 +185,11 @@ def _cut(layer: keras.Layer, following: keras.Layer | None, kept: np.ndarray, sh
         count = min(max(round(share * layer.filters / multiple), 1) * multiple, layer.filters)
         norm = following if isinstance(following, layers.BatchNormalization) else None
         best = np.sort(np.argsort(-channel_strength(layer, norm), kind="stable")[:count])
-        return best, {"filters": count}, [values[0][:, :, kept][..., best], *(value[best] for value in values[1:])]
+        return (
+            best,
+            {"filters": count},
+            [values[0][:, :, kept][..., best], *(value[best] for value in values[1:])],
+        )
     if isinstance(layer, layers.BatchNormalization):
         return kept, {}, [value[kept] for value in values]
     if isinstance(layer, layers.Flatten):

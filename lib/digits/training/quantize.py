@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from digits.training import fit as training
 from digits.data.augmentation import Augmentation
-from digits.training.backend import keras, tf
 from digits.recognizer.quiet import quiet_stderr
+from digits.training import fit as training
+from digits.training.backend import keras, tf
 
 layers = keras.layers
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
 # --- What breaks, layer by layer --------------------------------------------------------------------------------------
+
 
 def decibels(signal: np.ndarray, other: np.ndarray) -> float:
     """The signal-to-noise ratio of ``other`` as a copy of ``signal``, any equal shapes: 20 dB is a tenth of the size."""
@@ -35,16 +36,26 @@ def layer_errors(exact: Path, rounded: Path, images: np.ndarray) -> pd.DataFrame
     """
     one, other = _Inside(exact), _Inside(rounded)
     if [kind for kind, _ in one.outputs] != [kind for kind, _ in other.outputs]:
-        raise ValueError(f"{Path(exact).name} and {Path(rounded).name} do not have the same layers.")
+        raise ValueError(
+            f"{Path(exact).name} and {Path(rounded).name} do not have the same layers."
+        )
     traces = [(one.trace(image), other.trace(image)) for image in images]
     rows = []
     for i, (kind, tensor) in enumerate(other.outputs):
         signal, codes = (np.stack([trace[side][i] for trace in traces]) for side in (0, 1))
         scale, zero = tensor["quantization"]
         whole = codes.dtype == np.int8
-        rows.append({"layer": _layer_name(tensor["name"]), "operation": kind.lower(), "step": scale,
-                     "decibels": decibels(signal, scale * (codes.astype(np.float64) - zero) if whole else codes),
-                     "clipped": float((codes == 127).mean()) if whole else 0.0})
+        rows.append(
+            {
+                "layer": _layer_name(tensor["name"]),
+                "operation": kind.lower(),
+                "step": scale,
+                "decibels": decibels(
+                    signal, scale * (codes.astype(np.float64) - zero) if whole else codes
+                ),
+                "clipped": float((codes == 127).mean()) if whole else 0.0,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -52,13 +63,23 @@ class _Inside:
     """A LiteRT file whose tensors can be looked at."""
 
     def __init__(self, path: Path):
-        with warnings.catch_warnings(action="ignore"), quiet_stderr():  # it says that this is for debugging: it is
-            self.interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1,
-                                           experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+        with (
+            warnings.catch_warnings(action="ignore"),
+            quiet_stderr(),
+        ):  # it says that this is for debugging: it is
+            self.interpreter = Interpreter(
+                model_path=str(path),
+                experimental_preserve_all_tensors=True,
+                num_threads=1,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
             self.interpreter.allocate_tensors()
         tensors = {tensor["index"]: tensor for tensor in self.interpreter.get_tensor_details()}
-        self.outputs = [(op["op_name"], tensors[int(op["outputs"][0])]) for op in self.interpreter._get_ops_details()
-                        if op["op_name"] not in _CONVERSIONS]
+        self.outputs = [
+            (op["op_name"], tensors[int(op["outputs"][0])])
+            for op in self.interpreter._get_ops_details()
+            if op["op_name"] not in _CONVERSIONS
+        ]
 
     def trace(self, image: np.ndarray) -> list[np.ndarray]:
         """The output of every operation for one image."""
@@ -87,12 +108,23 @@ def weight_errors(model: keras.Model) -> pd.DataFrame:
         if isinstance(layer, layers.DepthwiseConv2D):
             kernel = kernel[..., 0]  # each channel has one window
         if isinstance(following, layers.BatchNormalization):
-            kernel = kernel * following.gamma.numpy() / np.sqrt(following.moving_variance.numpy() + following.epsilon)
+            kernel = (
+                kernel
+                * following.gamma.numpy()
+                / np.sqrt(following.moving_variance.numpy() + following.epsilon)
+            )
         peaks = np.abs(kernel).max(tuple(range(kernel.ndim - 1)))
         alive = peaks[peaks > 0]
-        rows.append({"layer": layer.name, "spread": float(alive.max() / alive.min()) if len(alive) else 1.0,
-                     "per_channel": decibels(kernel, _nearest(kernel, peaks / 127)),
-                     "per_tensor": decibels(kernel, _nearest(kernel, np.full_like(peaks, peaks.max() / 127)))})
+        rows.append(
+            {
+                "layer": layer.name,
+                "spread": float(alive.max() / alive.min()) if len(alive) else 1.0,
+                "per_channel": decibels(kernel, _nearest(kernel, peaks / 127)),
+                "per_tensor": decibels(
+                    kernel, _nearest(kernel, np.full_like(peaks, peaks.max() / 127))
+                ),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -103,6 +135,7 @@ def _nearest(values: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 # --- Learning with the loss in view -----------------------------------------------------------------------------------
+
 
 def _straight(values: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
     """``rounded`` on the way forward, ``values`` on the way back (Bengio et al. 2013): rounding has no slope to follow."""
@@ -133,7 +166,9 @@ class RoundedConv2D(keras.layers.Conv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Rounded where an activation of its own ends it, else by the layer behind it."""
         outputs = super().call(inputs)
-        return outputs if self.activation is keras.activations.linear else round_activations(outputs)
+        return (
+            outputs if self.activation is keras.activations.linear else round_activations(outputs)
+        )
 
 
 @keras.saving.register_keras_serializable("digits")
@@ -142,8 +177,12 @@ class RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """As the parent's, with the kernel rounded."""
-        outputs = tf.nn.depthwise_conv2d(inputs, round_weights(self.kernel, (0, 1, 3)), (1, *self.strides, 1),
-                                         self.padding.upper())
+        outputs = tf.nn.depthwise_conv2d(
+            inputs,
+            round_weights(self.kernel, (0, 1, 3)),
+            (1, *self.strides, 1),
+            self.padding.upper(),
+        )
         return outputs + self.bias if self.use_bias else outputs
 
 
@@ -166,14 +205,21 @@ class RoundedActivation(keras.layers.Activation):
         return round_activations(super().call(x))
 
 
-_ROUNDED = {layers.Conv2D: RoundedConv2D, layers.DepthwiseConv2D: RoundedDepthwiseConv2D, layers.Dense: RoundedDense,
-            layers.Activation: RoundedActivation}
+_ROUNDED = {
+    layers.Conv2D: RoundedConv2D,
+    layers.DepthwiseConv2D: RoundedDepthwiseConv2D,
+    layers.Dense: RoundedDense,
+    layers.Activation: RoundedActivation,
+}
 
 
 def rounded(model: keras.Model) -> keras.Model:
     """A copy of ``model``, with weights of its own, that computes as its int8 file will; the softmax stays as it is."""
+
     def copy(layer: keras.Layer) -> keras.Layer:
-        kind = type(layer) if layer.name == "probabilities" else _ROUNDED.get(type(layer), type(layer))
+        kind = (
+            type(layer) if layer.name == "probabilities" else _ROUNDED.get(type(layer), type(layer))
+        )
         return kind.from_config(layer.get_config())
 
     twin = keras.models.clone_model(model, clone_function=copy)
@@ -181,8 +227,15 @@ def rounded(model: keras.Model) -> keras.Model:
     return twin
 
 
-def mend(model: keras.Model, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray],
-         config: training.TrainingConfig, augmentation: Augmentation | None = None, **options: Any) -> keras.Model:
+def mend(
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_data: tuple[np.ndarray, np.ndarray],
+    config: training.TrainingConfig,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> keras.Model:
     """A copy of a trained ``model`` that went on learning with rounded weights and activations (Jacob et al. 2018).
 
     Arguments and options of ``training.fit``. Export the copy as "int8": its weights now lie where rounding harms

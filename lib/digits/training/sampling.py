@@ -31,15 +31,23 @@ def place(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> int:
     """Which trial of the plan this is, from 0: its number, were no trial ever interrupted. A retry has its original's."""
     if "place" in trial.user_attrs:
         return trial.user_attrs["place"]
-    retries = sum("retry_of" in other.user_attrs for other in study.get_trials(deepcopy=False) if other.number < trial.number)
+    retries = sum(
+        "retry_of" in other.user_attrs
+        for other in study.get_trials(deepcopy=False)
+        if other.number < trial.number
+    )
     return trial.number - retries
 
 
 def _tpe(seed: int) -> TPESampler:
     """TPE (Bergstra et al. 2011) over all settings at once, which does not draw near what others are trying just now."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # in older versions, of these two options
-        return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+        warnings.simplefilter(
+            "ignore", optuna.exceptions.ExperimentalWarning
+        )  # in older versions, of these two options
+        return TPESampler(
+            seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+        )
 
 
 class Repeatable(BaseSampler):
@@ -58,19 +66,29 @@ class Repeatable(BaseSampler):
         entropy = [*self.entropy, place(study, trial), zlib.crc32(name.encode())]
         return self.make(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """As the sampler that ``make`` makes."""
         return self._fresh(study, trial).infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-                        ) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         """As the sampler that ``make`` makes."""
         return self._fresh(study, trial).sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
-                           param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         """As the sampler that ``make`` makes."""
-        return self._fresh(study, trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+        return self._fresh(study, trial, param_name).sample_independent(
+            study, trial, param_name, param_distribution
+        )
 
 
 class Grid(BaseSampler):
@@ -85,16 +103,24 @@ class Grid(BaseSampler):
         self.cells = list(itertools.product(*values.values()))
         self.order = np.random.default_rng(seed).permutation(len(self.cells))
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Nothing: each setting is looked up alone."""
         return {}
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-                        ) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         """Nothing: each setting is looked up alone."""
         return {}
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
-                           param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         """The value that the trial's cell has for ``param_name``."""
         return self.cells[self.order[place(study, trial)]][self.names.index(param_name)]
