@@ -689,7 +689,7 @@ def test_a_cache_that_cannot_be_written(server, body, mnist, mirrors, cache):
 
 CHILD = """
 import json, sys
-from digits import data
+from digits.data import mnist as data
 known, url = json.loads(sys.argv[1]), sys.argv[2]
 data.MNIST = {name: data.Known(k[0], k[1], tuple(k[2]), k[3], k[4]) for name, k in known.items()}
 data.MNIST_MIRRORS = ((url,),)
