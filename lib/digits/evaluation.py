@@ -1,29 +1,29 @@
-"""How good, how sure, how robust: probabilities and labels in, numbers and tables out. No TensorFlow here.
+"""How good, how sure, how robust: probabilities and labels in, numbers and tables out.
 
-Everywhere: ``probabilities`` is (n, 10) with rows that sum to 1, ``labels`` is (n,) with integers 0 to 9,
-``confidence`` is (n,) in [0, 1], ``correct`` is (n,) of booleans.
+Everywhere: ``probabilities`` is (n, 10) with rows that sum to 1, ``labels`` is (n,) with integers 0
+to 9, ``confidence`` is (n,) in [0, 1], ``correct`` is (n,) of booleans. NumPy and SciPy; only a
+table needs pandas, which the app does not have.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import optimize, special, stats
-from sklearn import metrics
 
-from digits.intervals import proportion, wilson_interval
-from digits.recognizer.calibration import Calibration, energy, softmax
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES = np.arange(10)
 _TINY = np.finfo(
     np.float64
-).tiny  # the logarithm of a probability that was rounded to 0 stays finite
+).tiny  # keeps the logarithm of a probability that was rounded to 0 finite
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model said about n labelled images, and how sure it was."""
 
     labels: np.ndarray  # (n,) integers 0 to 9
@@ -33,7 +33,7 @@ class Answers:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """(n, 10), calibrated by the temperature."""
-        return softmax(self.logits, self.temperature)
+        return special.softmax(np.asarray(self.logits, np.float64) / self.temperature, axis=1)
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -50,29 +50,63 @@ class Answers:
         """(n,) booleans."""
         return self.predictions == self.labels
 
-    def uncalibrated(self) -> "Answers":
-        """The same answers at temperature 1."""
+    def uncalibrated(self) -> "Predictions":
+        """The same predictions at temperature 1."""
         return replace(self, temperature=1.0)
 
 
-def kept_epoch(history: pd.DataFrame) -> pd.Series:
-    """The row of ``training.fit``'s history whose weights were kept: of the most accurate epochs the last."""
+def kept_epoch(history: "pd.DataFrame") -> "pd.Series":
+    """The row of ``training.fit``'s history whose weights were kept: of the best epochs the
+    last."""
     return history.loc[history["val_accuracy"][::-1].idxmax()]
 
 
-# --- Accuracy ---------------------------------------------------------------------------------------------------------
+def _table(rows, **options) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, **options)
+
+
+# Shares and accuracy, with their intervals
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval for a proportion (Wilson 1927); unlike the textbook ± it holds near 0 and 1.
+
+    With n = 0 nothing is known: (0, 1).
+
+    >>> [round(end, 4) for end in wilson_interval(9_946, 10_000)]
+    [0.993, 0.9959]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def proportion(successes: int, n: int) -> dict:
+    """``share`` (NaN when n = 0), ``count``, ``n`` and the 95% Wilson ``interval``."""
+    share = float(successes / n) if n else float("nan")
+    interval = wilson_interval(successes, n)
+    return {"share": share, "count": int(successes), "n": int(n), "interval": interval}
+
+
+def share_text(share: dict) -> str:
+    """A ``proportion`` for a sentence.
+
+    >>> share_text(proportion(3_403, 3_498))
+    '97.3% (3,403 of 3,498; 95% interval 96.7% to 97.8%)'
+    """
+    low, high = share["interval"]
+    counted = f"{share['count']:,} of {share['n']:,}"
+    return f"{share['share']:.1%} ({counted}; 95% interval {low:.1%} to {high:.1%})"
 
 
 def accuracy_summary(labels: np.ndarray, predictions: np.ndarray) -> dict:
-    """``accuracy`` (NaN when n = 0), ``errors``, ``n`` and the 95% Wilson ``interval`` of the accuracy; both arguments (n,)."""
-    n = len(labels)
-    right = int(np.sum(np.asarray(labels) == predictions))
-    return {
-        "accuracy": right / n if n else float("nan"),
-        "errors": n - right,
-        "n": n,
-        "interval": wilson_interval(right, n),
-    }
+    """``accuracy`` (NaN when n = 0), ``errors``, ``n`` and the 95% Wilson ``interval``."""
+    right = proportion(int(np.sum(np.asarray(labels) == predictions)), len(labels))
+    errors, n = right["n"] - right["count"], right["n"]
+    return {"accuracy": right["share"], "errors": errors, "n": n, "interval": right["interval"]}
 
 
 def accuracy_text(summary: dict) -> str:
@@ -86,54 +120,44 @@ def accuracy_text(summary: dict) -> str:
     return f"{summary['accuracy']:.2%} ({counted}; 95% interval {low:.2%} to {high:.2%})"
 
 
-def comparison(summaries: Mapping[str, dict]) -> pd.DataFrame:
-    """Accuracy summaries by name as a table, the best first; what has no ``accuracy`` is left out."""
-    rows = [
-        {
-            "model": name,
-            "accuracy": one["accuracy"],
-            "errors": one.get("errors"),
-            "n": one.get("n"),
-            "95% interval": "{:.2%} to {:.2%}".format(*one["interval"])
-            if one.get("interval")
-            else None,
-        }
-        for name, one in summaries.items()
-        if isinstance(one, Mapping) and "accuracy" in one
-    ]
-    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+def comparison(summaries: Mapping[str, dict]) -> "pd.DataFrame":
+    """Accuracy summaries by name as a table, the best first."""
+    rows = []
+    for name, one in summaries.items():
+        row = {"model": name} | {key: one[key] for key in ("accuracy", "errors", "n")}
+        rows.append(row | {"95% interval": "{:.2%} to {:.2%}".format(*one["interval"])})
+    return _table(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Counts (10, 10): row = true digit, column = digit that was read."""
-    return metrics.confusion_matrix(labels, predictions, labels=CLASSES)
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, predictions, labels=CLASSES)
 
 
 def confusion_rates(matrix: np.ndarray) -> np.ndarray:
-    """Each row of a confusion matrix as shares of that digit; a digit that never occurs gives a row of NaN."""
+    """Each row of a confusion matrix as shares of that digit; NaN for a digit that never occurs."""
     totals = matrix.sum(axis=1, keepdims=True)
     return np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
 
 
-def confused_pairs(matrix: np.ndarray, top: int = 5) -> pd.DataFrame:
-    """The most frequent confusions: columns ``digit``, ``read as``, ``count``, most frequent first, no zeros."""
+def confused_pairs(matrix: np.ndarray, top: int = 5) -> "pd.DataFrame":
+    """The commonest confusions, the most frequent first: ``digit``, ``read as``, ``count``."""
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-errors, axis=None, kind="stable")[:top]
     rows, columns = np.unravel_index(order, errors.shape)
-    table = pd.DataFrame({"digit": rows, "read as": columns, "count": errors[rows, columns]})
+    table = _table({"digit": rows, "read as": columns, "count": errors[rows, columns]})
     return table[table["count"] > 0]
 
 
-def per_class(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
-    """One row a digit: ``n``, ``errors``, ``recall`` with its 95% interval, ``precision``, ``mostly read as``.
-
-    A digit that does not occur has NaN for its recall; "mostly read as" names its commonest wrong answer, "–" for none.
-    """
+def per_class(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
+    """One row a digit: ``n``, ``errors``, ``recall`` (NaN for a digit that does not occur) with its
+    95% interval, ``precision``, ``mostly read as`` (the commonest wrong answer, "–" for none)."""
     matrix = confusion(labels, predictions)
     n, right = matrix.sum(axis=1), np.diag(matrix)
     intervals = np.array([wilson_interval(k, m) for k, m in zip(right, n, strict=True)])
-    wrong = matrix - np.diag(right)
-    worst = [str(row.argmax()) if row.any() else "–" for row in wrong]
+    worst = [str(row.argmax()) if row.any() else "–" for row in matrix - np.diag(right)]
     with np.errstate(invalid="ignore"):
         recall, precision = right / n, right / matrix.sum(axis=0)
     columns = {
@@ -145,60 +169,58 @@ def per_class(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
         "precision": precision,
         "mostly read as": worst,
     }
-    return pd.DataFrame(columns, index=pd.Index(CLASSES, name="digit"))
+    return _table(columns).rename_axis("digit")
 
 
-def by_group(groups: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
-    """One row for each of ``groups`` (n,), such as writers: ``n``, ``errors``, ``accuracy``, 95% ``low``, ``high``."""
-    table = (
-        pd.DataFrame({"group": groups, "correct": correct})
-        .groupby("group")["correct"]
-        .agg(n="count", right="sum")
-    )
-    intervals = [wilson_interval(right, n) for n, right in table.itertuples(index=False)]
-    low, high = np.transpose(intervals)
-    return table.assign(
-        errors=table["n"] - table["right"], accuracy=table["right"] / table["n"], low=low, high=high
-    )
+def by_group(groups: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
+    """A row for each of ``groups`` (n,), such as writers: ``n``, ``right``, ``errors``,
+    ``accuracy``, 95% ``low`` and ``high``."""
+    grouped = _table({"group": groups, "correct": correct}).groupby("group")["correct"]
+    table = grouped.agg(n="count", right="sum")
+    table["errors"] = table["n"] - table["right"]
+    table["accuracy"] = table["right"] / table["n"]
+    intervals = [wilson_interval(*row) for row in table[["right", "n"]].itertuples(index=False)]
+    table["low"], table["high"] = np.transpose(intervals)
+    return table
 
 
-def classification_report(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
-    """scikit-learn's report as a frame: precision, recall, f1-score and support for each digit and their means."""
-    report = metrics.classification_report(
-        labels, predictions, labels=CLASSES, output_dict=True, zero_division=0
-    )
+def classification_report(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
+    """scikit-learn's report: precision, recall, f1-score and support of each digit and their
+    means."""
+    from sklearn import metrics
+
+    options = {"labels": CLASSES, "output_dict": True, "zero_division": 0}
+    report = metrics.classification_report(labels, predictions, **options)
     report.pop("accuracy", None)  # it has a section of its own
     report.pop("micro avg", None)
-    frame = pd.DataFrame(report).T.astype({"support": int})
-    return frame.rename_axis("digit")
+    return _table(report).T.astype({"support": int}).rename_axis("digit")
 
 
 def error_table(
     labels: np.ndarray, probabilities: np.ndarray, known: Iterable[int] = ()
-) -> pd.DataFrame:
-    """Every wrong answer, the most confident first.
+) -> "pd.DataFrame":
+    """Every wrong prediction, the most confident first.
 
-    Columns: ``index`` into the data, ``label``, ``first`` and ``second`` guess with ``p first`` and ``p second``,
-    ``known`` (the index is among ``known``, e.g. documented label errors).
+    Columns: ``index`` into the data, ``label``, ``first`` and ``second`` guess with ``p first`` and
+    ``p second``, ``known`` (the index is among ``known``, e.g. documented label errors).
     """
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     index = np.flatnonzero(ranked[:, 0] != labels)
     first, second = ranked[index].T
-    table = pd.DataFrame(
-        {
-            "index": index,
-            "label": labels[index],
-            "first": first,
-            "p first": probabilities[index, first],
-            "second": second,
-            "p second": probabilities[index, second],
-            "known": np.isin(index, list(known)),
-        }
-    )
+    columns = {
+        "index": index,
+        "label": labels[index],
+        "first": first,
+        "p first": probabilities[index, first],
+        "second": second,
+        "p second": probabilities[index, second],
+        "known": np.isin(index, list(known)),
+    }
+    table = _table(columns)
     return table.sort_values("p first", ascending=False, kind="stable", ignore_index=True)
 
 
-# --- Calibration ------------------------------------------------------------------------------------------------------
+# Calibration
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -208,36 +230,30 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance to the one-hot label, summed over the ten digits (Brier 1950): 0 perfect, 2 worst."""
+    """Mean squared distance to the one-hot label (Brier 1950): 0 perfect, 2 worst."""
     return float(np.square(probabilities - np.eye(10)[labels]).sum(axis=1).mean())
 
 
 def reliability_bins(
     confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Confidence against accuracy, bin by bin; empty bins are left out.
 
-    binning: "width" cuts [0, 1] evenly (Guo et al. 2017, section 2), "mass" puts equally many samples into each bin.
-    Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``, ``accuracy`` with its 95% interval in
-    ``accuracy low`` and ``accuracy high``.
+    ``binning``: "width" cuts [0, 1] evenly (Guo et al. 2017, section 2), "mass" puts equally many
+    samples into each bin. Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``,
+    ``accuracy`` with its 95% interval in ``accuracy low`` and ``accuracy high``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    members = _bin_members(confidence, bins, binning)
     rows = []
-    for (low, high), chosen in members:
+    for (low, high), chosen in _bin_members(confidence, bins, binning):
         n, right = len(chosen), int(correct[chosen].sum())
-        rows.append(
-            (low, high, n, confidence[chosen].mean(), right / n, *wilson_interval(right, n))
-        )
-    return pd.DataFrame(
-        rows,
-        columns=["low", "high", "n", "confidence", "accuracy", "accuracy low", "accuracy high"],
-    )
+        interval = wilson_interval(right, n)
+        rows.append((low, high, n, confidence[chosen].mean(), right / n, *interval))
+    measured = ["confidence", "accuracy", "accuracy low", "accuracy high"]
+    return _table(rows, columns=["low", "high", "n", *measured])
 
 
-def _bin_members(
-    confidence: np.ndarray, bins: int, binning: str
-) -> list[tuple[tuple[float, float], np.ndarray]]:
+def _bin_members(confidence: np.ndarray, bins: int, binning: str) -> list[tuple]:
     """The edges and the sample indices of each bin that is not empty."""
     if binning == "mass":
         parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
@@ -245,9 +261,8 @@ def _bin_members(
     if binning != "width":
         raise ValueError(f"binning is 'width' or 'mass', not {binning!r}")
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(
-        np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1
-    )  # (low, high], as in the paper
+    above = np.searchsorted(edges, confidence, side="left")  # (low, high], as in the paper
+    place = np.clip(above - 1, 0, bins - 1)
     return [((edges[i], edges[i + 1]), np.flatnonzero(place == i)) for i in np.unique(place)]
 
 
@@ -256,39 +271,43 @@ def expected_calibration_error(
 ) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, equation 3).
 
-    15 bins of equal width unless told; ``binning="mass"`` for bins of equal size. In [0, 1]; a perfectly calibrated
-    model has a small positive value too, see ``honest_calibration_error``.
+    In [0, 1]; a perfectly calibrated model has a small positive value too, see
+    ``calibration_error_by_chance``. ``binning`` as for ``reliability_bins``.
     """
-    table = reliability_bins(confidence, correct, bins, binning)
-    return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["n"]))
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    members = [chosen for _, chosen in _bin_members(confidence, bins, binning)]
+    gaps = [abs(confidence[chosen].sum() - correct[chosen].sum()) for chosen in members]
+    return float(sum(gaps) / len(confidence))
 
 
-def honest_calibration_error(
+def calibration_error_by_chance(
     confidence: np.ndarray, seed: int, resamples: int = 200, bins: int = 15
 ) -> float:
-    """The calibration error that chance alone keeps a model below 95 times in 100 when its confidence is true.
+    """The calibration error that a model with true confidence stays below 95 times in 100.
 
-    Draws who is right from the confidence itself (consistency resampling, Bröcker and Smith 2007, section 3).
+    Draws who is right from the confidence itself (consistency resampling, Bröcker and Smith 2007,
+    section 3).
     """
     rng = np.random.default_rng(seed)
     drawn = rng.random((resamples, len(confidence))) < confidence
-    return float(
-        np.quantile([expected_calibration_error(confidence, right, bins) for right in drawn], 0.95)
-    )
+    members = [chosen for _, chosen in _bin_members(confidence, bins, "width")]
+    gaps = [abs(confidence[chosen].sum() - drawn[:, chosen].sum(axis=1)) for chosen in members]
+    return float(np.quantile(np.sum(gaps, axis=0) / len(confidence), 0.95))
 
 
-def calibration_summary(answers: Answers, seed: int) -> dict:
+def calibration_summary(predictions: Predictions, seed: int) -> dict:
     """Every measure of trust: calibration error beside its chance level, likelihood, Brier score.
 
-    Keys: ``ece`` (15 bins of equal width), ``chance`` (``honest_calibration_error``; a bootstrap interval would be
-    biased, since every resampling adds to a mean of absolute gaps), ``ece_mass`` (15 bins of equal size), ``nll`` with
-    its 95% bootstrap ``nll_interval``, ``brier``, mean ``confidence``, ``n``.
+    ``ece`` (15 bins of equal width), ``chance`` (``calibration_error_by_chance``; a bootstrap
+    interval would be biased, since every resampling adds to a mean of absolute gaps), ``ece_mass``
+    (15 bins of equal size), ``nll`` with its 95% bootstrap ``nll_interval``, ``brier``, mean
+    ``confidence``, ``n``.
     """
-    confidence, correct = answers.confidence, answers.correct
-    scored = answers.probabilities, answers.labels
+    confidence, correct = predictions.confidence, predictions.correct
+    scored = predictions.probabilities, predictions.labels
     return {
         "ece": expected_calibration_error(confidence, correct),
-        "chance": honest_calibration_error(confidence, seed),
+        "chance": calibration_error_by_chance(confidence, seed),
         "ece_mass": expected_calibration_error(confidence, correct, binning="mass"),
         "nll": negative_log_likelihood(*scored),
         "nll_interval": bootstrap_interval(negative_log_likelihood, *scored, seed=seed),
@@ -298,30 +317,25 @@ def calibration_summary(answers: Answers, seed: int) -> dict:
     }
 
 
-def calibration_table(summaries: Mapping[str, dict]) -> pd.DataFrame:
-    """``calibration_summary`` of several versions, one row each; show it with ``CALIBRATION_FORMATS``."""
-    rows = [
-        {
-            "version": name,
-            "ECE": one["ece"],
-            "by chance": one["chance"],
-            "ECE, equal bins": one["ece_mass"],
-            "NLL": one["nll"],
-            "95% interval of NLL": "{:.4f} to {:.4f}".format(*one["nll_interval"]),
-            "Brier": one["brier"],
-        }
-        for name, one in summaries.items()
-    ]
-    return pd.DataFrame(rows)
+def calibration_table(summaries: Mapping[str, dict]) -> "pd.DataFrame":
+    """``calibration_summary`` of several versions, a row each, for ``CALIBRATION_FORMATS``."""
+    titles = {"ece": "ECE", "chance": "by chance", "ece_mass": "ECE, equal bins", "nll": "NLL"}
+    rows = []
+    for name, one in summaries.items():
+        row = {"version": name} | {title: one[key] for key, title in titles.items()}
+        row["95% interval of NLL"] = "{:.4f} to {:.4f}".format(*one["nll_interval"])
+        rows.append(row | {"Brier": one["brier"]})
+    return _table(rows)
 
 
-CALIBRATION_FORMATS = dict.fromkeys(
-    ["ECE", "by chance", "ECE, equal bins"], "{:.2%}"
-) | dict.fromkeys(["NLL", "Brier"], "{:.4f}")
+CALIBRATION_FORMATS = {
+    **dict.fromkeys(["ECE", "by chance", "ECE, equal bins"], "{:.2%}"),
+    **dict.fromkeys(["NLL", "Brier"], "{:.4f}"),
+}
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [0.05, 20] that minimises the negative log-likelihood (Guo et al. 2017, section 4.2).
+    """The temperature in [0.05, 20] with the least negative log-likelihood (Guo et al. 2017, 4.2).
 
     Fit it on data that the network was not trained on and that is not the test set.
     """
@@ -336,14 +350,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-# --- Selective prediction: answer, or say "not sure" ------------------------------------------------------------------
+# Selective prediction: answer, or say "not sure"
 
 
-def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
-    """What every possible threshold gives (Geifman and El-Yaniv 2017): one row for each distinct confidence.
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
+    """What every possible threshold gives (Geifman and El-Yaniv 2017), a row a distinct confidence.
 
-    Columns: ``threshold`` (descending; answer when the confidence is at least that), ``coverage`` (share that is
-    answered), ``risk`` (share of the answers that is wrong), ``answered``, ``wrong`` (counts).
+    Columns: ``threshold`` (descending; answer when the confidence is at least that), ``coverage``
+    (share that is answered), ``risk`` (share of the answers that is wrong), ``answered``, ``wrong``
+    (counts).
     """
     confidence = np.asarray(confidence, np.float64)
     order = np.argsort(-confidence, kind="stable")
@@ -351,134 +366,102 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     # samples of equal confidence cannot be told apart by a threshold: keep the last of each run
     last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
     answered = last + 1
-    return pd.DataFrame(
-        {
-            "threshold": confidence[order][last],
-            "coverage": answered / len(order),
-            "risk": wrong[last] / answered,
-            "answered": answered,
-            "wrong": wrong[last],
-        }
-    )
+    columns = {
+        "threshold": confidence[order][last],
+        "coverage": answered / len(order),
+        "risk": wrong[last] / answered,
+        "answered": answered,
+        "wrong": wrong[last],
+    }
+    return _table(columns)
 
 
 def area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean risk over all coverages (AURC): 0 is perfect; with a confidence that knows nothing it is the error rate."""
+    """Mean risk over all coverages (AURC): 0 is perfect, the error rate is a confidence that knows
+    nothing."""
     curve = risk_coverage(confidence, correct)
     return float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0)))
 
 
 def coverage_at_risk(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
-    """The largest share that can be answered with at most ``risk`` of the answers wrong; 0 when none can."""
+    """The largest share that can be answered with at most ``risk`` of the answers wrong."""
     curve = risk_coverage(confidence, correct)
-    return float(
-        curve.loc[curve["risk"] <= risk, "coverage"].max() if (curve["risk"] <= risk).any() else 0.0
-    )
+    return float(curve["coverage"].where(curve["risk"] <= risk, 0.0).max())
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
-    """The lowest threshold whose answers are wrong at most ``risk`` of the time, on data that is not the test set.
-
-    ``risk`` is a share in [0, 1]. Where it cannot be had, the threshold is the highest at which anything is answered.
-    """
+    """The lowest threshold whose answers are wrong at most ``risk`` of the time, fitted on data
+    that is not the test set; where there is none, the highest at which anything is answered."""
     curve = risk_coverage(confidence, correct)
     good = curve[curve["risk"] <= risk]
     return float(good["threshold"].iloc[-1] if len(good) else curve["threshold"].iloc[0])
 
 
 def conformal_probability(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
-    """The probability that the right digit of a new image reaches with a chance of at least ``coverage``.
+    """The probability that the right digit of a new image reaches with a chance of ``coverage``.
 
-    Split conformal prediction (Sadinle, Lei and Wasserman 2019) with the correction for finite samples of Angelopoulos
-    and Bates (2021, section 1). It holds for images like these, which the network was not trained on. 0 when there are
-    too few of them.
+    Split conformal prediction (Sadinle, Lei and Wasserman 2019), corrected for finite samples
+    (Angelopoulos and Bates 2021, section 1); it holds for images like these. 0 when there are too
+    few.
     """
     missed = int((len(labels) + 1) * (1 - coverage) + 1e-9)
     right = np.sort(probabilities[np.arange(len(labels)), labels])
     return float(right[missed - 1]) if missed else 0.0
 
 
-def fit_calibration(
-    logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float
-) -> Calibration:
-    """Temperature, acceptance rule and candidates from the logits (n, 10) and labels (n,) of validation images.
-
-    risk: tolerated share of wrong answers among those given; refused: share of these digits that may be taken for none;
-    coverage: share of digits that shall be among the candidates.
-    """
-    temperature = fit_temperature(logits, labels)
-    probabilities = softmax(logits, temperature)
-    threshold = choose_threshold(probabilities.max(axis=1), logits.argmax(axis=1) == labels, risk)
-    return Calibration(
-        temperature,
-        threshold,
-        float(np.quantile(energy(logits), refused)),
-        conformal_probability(probabilities, labels, coverage),
-    )
-
-
 def candidates_summary(candidates: Sequence[Sequence[int]], labels: np.ndarray) -> dict:
-    """Of sets of digits: ``covered`` and ``first``, how often the label is in them and is their first, and ``size``, how
-    many digits they have (mean)."""
-    covered = sum(label in some for some, label in zip(candidates, labels, strict=True))
-    first = sum(label == some[0] for some, label in zip(candidates, labels, strict=True))
+    """Of sets of digits: ``covered`` and ``first``, how often the label is in them and is their
+    first, and ``size``, how many digits they have (mean)."""
+    pairs = list(zip(candidates, labels, strict=True))
     return {
-        "covered": proportion(covered, len(labels)),
-        "first": proportion(first, len(labels)),
-        "size": float(np.mean([len(some) for some in candidates])) if len(labels) else float("nan"),
+        "covered": proportion(sum(label in some for some, label in pairs), len(pairs)),
+        "first": proportion(sum(label == some[0] for some, label in pairs), len(pairs)),
+        "size": float(np.mean([len(some) for some, _ in pairs])) if pairs else float("nan"),
     }
 
 
 def acceptance_summary(accepted: np.ndarray, correct: np.ndarray) -> dict:
-    """``answered`` (of all) and ``right`` (of the answered) when ``accepted`` (n,) says which answers were given."""
+    """``answered`` (of all) and ``right`` (of the answered) when ``accepted`` (n,) are answered."""
     accepted, correct = np.asarray(accepted, bool), np.asarray(correct, bool)
     answered, right = int(accepted.sum()), int((accepted & correct).sum())
     return {"answered": proportion(answered, len(accepted)), "right": proportion(right, answered)}
 
 
-def refusal_table(replies: Mapping[str, list]) -> pd.DataFrame:
-    """What a recognizer replied to drawings that are no digits: a row a kind, from lists of ``recognizer.Prediction``.
+def refusal_table(replies: Mapping[str, Sequence]) -> "pd.DataFrame":
+    """What a recognizer replied to non-digits, from lists of ``recognizer.Prediction``: a row a
+    kind.
 
-    Columns: ``kind``, ``n``, the shares ``answered``, ``unsure`` and ``not a digit``, ``commonest guess``.
+    Columns: ``kind``, ``n``, the shares ``answered``, ``unsure`` and ``not a digit``, ``commonest
+    guess``.
     """
     rows = []
-    for kind, answers in replies.items():
-        reasons = pd.Series([answer.reason for answer in answers]).value_counts(normalize=True)
-        guesses = [answer.digit for answer in answers if answer.digit is not None]
-        rows.append(
-            {
-                "kind": kind,
-                "n": len(answers),
-                "answered": reasons.get("", 0.0),
-                "unsure": reasons.get("unsure", 0.0),
-                "not a digit": reasons.get("not a digit", 0.0),
-                "commonest guess": str(np.bincount(guesses).argmax()) if guesses else "–",
-            }
-        )
-    return pd.DataFrame(rows)
+    for kind, predictions in replies.items():
+        reasons = np.array([one.reason for one in predictions])
+        guesses = [one.digit for one in predictions if one.digit is not None]
+        row = {"kind": kind, "n": len(predictions), "answered": (reasons == "").mean()}
+        row |= {reason: (reasons == reason).mean() for reason in ("unsure", "not a digit")}
+        row["commonest guess"] = str(np.bincount(guesses).argmax()) if guesses else "–"
+        rows.append(row)
+    return _table(rows)
 
 
-def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray) -> pd.DataFrame:
-    """What a movable threshold gives: for 0, 0.01, ... 0.99 the share ``answered`` and, of those, the share ``right``.
-
-    confidence, correct, refused: (n,); what is ``refused`` for another reason is answered at no threshold.
-    """
+def at_thresholds(
+    confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray
+) -> "pd.DataFrame":
+    """What a movable threshold gives: for 0, 0.01, ... 0.99 the share ``answered`` and, of those,
+    the share ``right``. What is ``refused`` (n,) for another reason is answered at no threshold."""
     thresholds = np.arange(100) / 100
     given = (np.asarray(confidence) >= thresholds[:, None]) & ~np.asarray(refused, bool)
-    right = np.divide(
-        (given & np.asarray(correct, bool)).sum(1),
-        given.sum(1),
-        out=np.ones(100),
-        where=given.any(1),
-    )
-    return pd.DataFrame({"threshold": thresholds, "answered": given.mean(1), "right": right})
+    hits = (given & np.asarray(correct, bool)).sum(1)
+    right = np.divide(hits, given.sum(1), out=np.ones(100), where=given.any(1))
+    return _table({"threshold": thresholds, "answered": given.mean(1), "right": right})
 
 
-# --- Comparing two models, and intervals for anything -----------------------------------------------------------------
+# Comparing two models, and intervals for anything
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
-    """Exact test that two models err equally often on the same samples (McNemar 1947): only where they differ counts.
+    """Exact test that two models err equally often on the same samples (McNemar 1947).
 
     Returns ``only_a``, ``only_b`` (samples that just one gets right) and the two-sided ``p_value``.
 
@@ -491,32 +474,23 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
 
 
-def paired_table(answers: Mapping[str, Answers], reference: str) -> pd.DataFrame:
-    """Several ways to answer the same images, each tested against the one called ``reference`` (``mcnemar``).
+def paired_table(ways: Mapping[str, Predictions], reference: str) -> "pd.DataFrame":
+    """Several ways to read the same images, each tested against the one called ``reference``.
 
-    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``, ``only here`` and ``only there`` (images that this
-    way or only the reference gets right), ``p``; NaN in the reference's own row.
+    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``, ``only here`` and ``only there``
+    (images that this way or only the reference gets right), ``p`` (``mcnemar``); NaN in the
+    reference's own row.
     """
     rows = []
-    for name, one in answers.items():
+    for name, one in ways.items():
         score = accuracy_summary(one.labels, one.predictions)
-        test = (
-            mcnemar(one.correct, answers[reference].correct)
-            if name != reference
-            else dict.fromkeys(("only_a", "only_b", "p_value"), float("nan"))
-        )
-        rows.append(
-            {
-                "way": name,
-                "accuracy": score["accuracy"],
-                "errors": score["errors"],
-                "95% interval": "{:.1%} to {:.1%}".format(*score["interval"]),
-                "only here": test["only_a"],
-                "only there": test["only_b"],
-                "p": test["p_value"],
-            }
-        )
-    return pd.DataFrame(rows)
+        test = mcnemar(one.correct, ways[reference].correct) if name != reference else {}
+        row = {"way": name, "accuracy": score["accuracy"], "errors": score["errors"]}
+        row["95% interval"] = "{:.1%} to {:.1%}".format(*score["interval"])
+        for title, key in (("only here", "only_a"), ("only there", "only_b"), ("p", "p_value")):
+            row[title] = test.get(key, float("nan"))
+        rows.append(row)
+    return _table(rows)
 
 
 def p_text(p_value: float) -> str:
@@ -525,23 +499,13 @@ def p_text(p_value: float) -> str:
 
 
 def bootstrap_interval(
-    statistic: Callable[..., float],
-    *arrays: np.ndarray,
-    seed: int,
-    resamples: int = 500,
-    confidence: float = 0.95,
+    statistic: Callable[..., float], *arrays: np.ndarray, seed: int, resamples: int = 500
 ) -> tuple[float, float]:
-    """Percentile interval of ``statistic(*arrays)``, resampling the rows of all arrays together (Efron 1979)."""
-    rows = np.arange(len(arrays[0]))
-
-    def resampled(chosen):
-        return statistic(*(array[chosen] for array in arrays))
-
+    """95% percentile interval of ``statistic(*arrays)``, rows drawn together (Efron 1979)."""
     result = stats.bootstrap(
-        (rows,),
-        resampled,
+        (np.arange(len(arrays[0])),),
+        lambda rows: statistic(*(array[rows] for array in arrays)),
         n_resamples=resamples,
-        confidence_level=confidence,
         vectorized=False,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -549,7 +513,7 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-# --- Robustness -------------------------------------------------------------------------------------------------------
+# Robustness
 
 
 def robustness(
@@ -558,11 +522,12 @@ def robustness(
     labels: np.ndarray,
     corruptions: Sequence,
     seed: int,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Accuracy under each corruption at each severity, all on the same images with the same seed.
 
-    predict: images (n, 28, 28) to probabilities (n, 10); corruptions: ``digits.data.corruptions.Corruption`` objects.
-    Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``, ``low``, ``high`` (95% interval).
+    predict: images (n, 28, 28) to probabilities (n, 10). corruptions:
+    ``data.augmentation.CORRUPTIONS``. Columns: ``corruption``, ``severity``, ``accuracy``,
+    ``errors``, ``n``, 95% ``low`` and ``high``.
     """
     rows = []
     for corruption in corruptions:
@@ -570,19 +535,13 @@ def robustness(
             harder = corruption(images, severity, np.random.default_rng(seed))
             score = accuracy_summary(labels, predict(harder).argmax(axis=1))
             low, high = score.pop("interval")
-            rows.append(
-                {
-                    "corruption": corruption.name,
-                    "severity": severity,
-                    **score,
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows)
+            named = {"corruption": corruption.name, "severity": severity}
+            rows.append({**named, **score, "low": low, "high": high})
+    return _table(rows)
 
 
-def worst_severities(table: pd.DataFrame) -> pd.DataFrame:
-    """The row of each corruption, in the table's order, where a ``robustness`` table has its lowest accuracy."""
+def worst_severities(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The row of each corruption, in order, where a ``robustness`` table has its lowest
+    accuracy."""
     lowest = table.groupby("corruption", sort=False)["accuracy"].idxmin()
     return table.loc[lowest].reset_index(drop=True)

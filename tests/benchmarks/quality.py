@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import evaluation, intervals
+from digits import evaluation
 from digits.data import mnist as data
 from digits.data import negatives, nondigits, unipen
 from digits.recognizer import ink
@@ -37,7 +37,7 @@ def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> 
         for kind, some in negatives.unseen(EACH, seed).items()
     }
     refused = {kind: [not reply.accepted for reply in some] for kind, some in replies.items()}
-    rows = {kind: intervals.proportion(sum(some), len(some)) for kind, some in refused.items()}
+    rows = {kind: evaluation.proportion(sum(some), len(some)) for kind, some in refused.items()}
     rows["never shown"] = _together(rows, nondigits.NEVER_SHOWN)
     rows["all"] = _together(rows, refused)
     blanks = [
@@ -45,12 +45,14 @@ def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> 
         recognizer.predict_image(np.zeros((280, 280), np.uint8)),
     ]
     return rows | {
-        "blank": intervals.proportion(sum(not blank.accepted for blank in blanks), len(blanks))
+        "blank": evaluation.proportion(sum(not blank.accepted for blank in blanks), len(blanks))
     }
 
 
 def _together(rows: dict[str, dict], kinds) -> dict:
-    return intervals.proportion(*(sum(rows[kind][key] for kind in kinds) for key in ("count", "n")))
+    return evaluation.proportion(
+        *(sum(rows[kind][key] for kind in kinds) for key in ("count", "n"))
+    )
 
 
 def milliseconds(recognizer: Recognizer, images: np.ndarray) -> dict:
@@ -68,7 +70,7 @@ def score(recognizer: Recognizer, seed: int) -> dict:
     """Every figure, as JSON takes it."""
     test = data.load("mnist")
     images, labels = test.x_test[..., 0], test.y_test
-    mnist = evaluation.Answers(
+    mnist = evaluation.Predictions(
         labels, recognizer.model.logits(images), recognizer.calibration.temperature
     )
     pen = data.load_pen_digits("tes")
@@ -104,7 +106,7 @@ def score(recognizer: Recognizer, seed: int) -> dict:
 
 def show(result: dict) -> None:
     """The table."""
-    share = intervals.share_text
+    share = evaluation.share_text
     rows = [
         ("MNIST test", evaluation.accuracy_text(result["mnist"]), "at least 99.70%"),
         ("pen digits, unseen writers", evaluation.accuracy_text(result["pen"]), "at least 98.5%"),

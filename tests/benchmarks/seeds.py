@@ -24,7 +24,7 @@ from digits import evaluation
 from digits.data import augmentation as augment
 from digits.data import mnist as data
 from digits.files import write_json
-from digits.recognizer import calibration
+from digits.recognizer import Calibration, calibration
 from digits.recognizer.model import LiteRTModel, Recognizer
 from digits.run import provenance
 from digits.training import ablation as experiments
@@ -81,7 +81,7 @@ def score(model: keras.Model) -> dict:
     """Fit temperature and thresholds, export the network, and score the exported file once."""
     validation, truth = images()["judge"]
     logits = models.logits_model(model).predict(validation, batch_size=1000, verbose=0)
-    rule = evaluation.fit_calibration(logits, truth, **LIMITS)
+    rule = Calibration.fit(logits, truth, **LIMITS)
     with tempfile.TemporaryDirectory() as temporary:
         path = compress.export_litert(model, Path(temporary) / "float32.tflite")
         scores = quality.score(Recognizer(LiteRTModel(path), rule), seed=1)

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import seeds
 
-from digits import evaluation
 from digits import files as paths
 from digits.data import mnist as data
 from digits.data import negatives
 from digits.data.augmentation import Augmentation
 from digits.files import read_json, sha256, write_json
+from digits.recognizer import Calibration
 from digits.run import provenance
 from digits.training import ablation as experiments
 from digits.training import compression as compress
@@ -126,9 +126,7 @@ def main() -> None:
         1_000, np.random.default_rng([options.seed, 2]), judged, truth
     )  # as in 04
     for path in files.values():
-        limits = evaluation.fit_calibration(
-            compress.litert_logits(path, judged), truth, **seeds.LIMITS
-        )
+        limits = Calibration.fit(compress.litert_logits(path, judged), truth, **seeds.LIMITS)
         limits.write(path.with_name(f"{path.stem}.calibration.json"))
     sets = {
         "validation": (judged, truth),

@@ -229,7 +229,7 @@ def test_what_the_app_would_answer_follows_the_files_own_calibration(files, data
     limits = Calibration(2.0, float(np.median(sure)), float(np.quantile(energies, 0.2)))
     limits.write(tmp_path / "float32.calibration.json")
     truth = (logits.argmax(1) + (np.arange(len(logits)) % 4 == 0)) % 10  # one in four is wrong
-    found = compress.answered(path, evaluation.Answers(truth, logits))
+    found = compress.answered(path, evaluation.Predictions(truth, logits))
     given = np.array([not limits.reason(row) for row in logits])
     assert 0 < given.sum() < len(given)
     assert found["selective"]["answered"]["count"] == given.sum()

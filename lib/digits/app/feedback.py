@@ -194,7 +194,7 @@ class Store:
         answers: rows what it was, columns what was answered."""
         from sqlalchemy import select
 
-        from digits.intervals import proportion
+        from digits.evaluation import proportion
 
         columns = [_table().c[name] for name in ("verdict", "label", "digit", "accepted")]
         with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
@@ -267,7 +267,7 @@ def reported(url: str | None = None) -> dict:
 
 def sentence(summary: dict) -> str:
     """What ``reported`` found, in Markdown."""
-    from digits.intervals import share_text
+    from digits.evaluation import share_text
 
     if not summary["n"]:
         return (

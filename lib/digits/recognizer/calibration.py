@@ -1,4 +1,5 @@
-"""Logits to probabilities that can be believed, and the rule by which an answer is given or withheld. NumPy only."""
+"""Logits to probabilities that can be believed, and the rule by which an answer is given or
+withheld. NumPy only."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,7 +9,8 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities along the last axis, (..., 10), of logits divided by ``temperature``; computed in float64.
+    """Probabilities along the last axis, (..., 10), of logits divided by ``temperature``; computed
+    in float64.
 
     >>> softmax(np.log([6, 3, 1])).round(2).tolist()
     [0.6, 0.3, 0.1]
@@ -19,7 +21,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
-    """Log-sum-exp of the logits, (...,): high for ink like the training data's (Liu et al. 2020, sign turned)."""
+    """Log-sum-exp of the logits, (...,): high for ink like the training data's (Liu et al. 2020,
+    sign turned)."""
     logits = np.asarray(logits, dtype=np.float64)
     peak = logits.max(-1)
     return peak + np.log(np.exp(logits - peak[..., None]).sum(-1))
@@ -50,18 +53,42 @@ class Calibration:
         return softmax(logits, self.temperature)
 
     def reason(self, logits: np.ndarray) -> str:
-        """Why an answer from ``logits`` (10,) is withheld, "not a digit" or "unsure"; "" when it is given."""
+        """Why an answer from ``logits`` (10,) is withheld, "not a digit" or "unsure"; "" when it is
+        given."""
         if energy(logits) < self.min_energy:
             return "not a digit"
         return "" if self.probabilities(logits).max() >= self.accept_confidence else "unsure"
 
     def candidates(self, probabilities: np.ndarray) -> tuple[int, ...]:
-        """Which digits may be meant, given calibrated ``probabilities`` (10,): the best guess and all that are probable
-        enough, most probable first."""
+        """Which digits may be meant, given calibrated ``probabilities`` (10,): the best guess and
+        all that are probable enough, most probable first."""
         order = np.argsort(-probabilities, kind="stable").tolist()
         return tuple(
             order[:1]
             + [digit for digit in order[1:] if probabilities[digit] >= self.candidate_probability]
+        )
+
+    @classmethod
+    def fit(
+        cls, logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float
+    ) -> "Calibration":
+        """Temperature, acceptance rule and candidates from logits (n, 10) and labels of validation
+        images.
+
+        risk: tolerated share of wrong answers among those given; refused: share of these digits
+        that may be taken for none; coverage: share of digits that shall be among the candidates.
+        """
+        from digits import (
+            evaluation,
+        )  # SciPy: the app that only reads a calibration starts without it
+
+        temperature = evaluation.fit_temperature(logits, labels)
+        sure = evaluation.Predictions(labels, logits, temperature)
+        return cls(
+            temperature,
+            evaluation.choose_threshold(sure.confidence, sure.correct, risk),
+            float(np.quantile(energy(logits), refused)),
+            evaluation.conformal_probability(sure.probabilities, labels, coverage),
         )
 
     def write(self, path: Path) -> None:

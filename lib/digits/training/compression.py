@@ -152,14 +152,14 @@ def measure_files(
     return pd.DataFrame(rows.values(), index=pd.Index(rows, name="file"))
 
 
-def answered(path: Path, answers: evaluation.Answers) -> dict:
+def answered(path: Path, predictions: evaluation.Predictions) -> dict:
     """What the app would answer, from the file's logits for n labelled images and the calibration that belongs to it.
 
     ``selective``: ``evaluation.acceptance_summary``; ``thresholds``: what others would give, ``evaluation.at_thresholds``.
     """
     limits = Calibration.read(calibration_path(path))
-    sure = replace(answers, temperature=limits.temperature)
-    reasons = np.array([limits.reason(row) for row in answers.logits])
+    sure = replace(predictions, temperature=limits.temperature)
+    reasons = np.array([limits.reason(row) for row in predictions.logits])
     thresholds = evaluation.at_thresholds(sure.confidence, sure.correct, reasons == "not a digit")
     return {
         "selective": evaluation.acceptance_summary(reasons == "", sure.correct),

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from digits import intervals
+from digits import evaluation
 from digits.training import sampling, studies
 
 
@@ -48,7 +48,7 @@ def best(trials: pd.DataFrame) -> pd.Series:
 def tied_with_best(trials: pd.DataFrame) -> int:
     """How many scored trials lie within the 95% interval of the best one's accuracy, itself included."""
     top = best(trials)
-    low, _ = intervals.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
+    low, _ = evaluation.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
     return int((trials["accuracy"] >= low).sum())
 
 
