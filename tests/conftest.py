@@ -35,8 +35,8 @@ SECOND = [
     "folder = pathlib.Path(os.environ['DIGITS_OUTPUTS']) / run_name\n(folder / 'models').mkdir(exist_ok=True)",
     "(folder / 'models/m.tflite').write_bytes(bytes(size))\n"
     "metrics = read_json(folder / 'metrics.json')\nwrite_json(folder / 'metrics.json', metrics | "
-    "{'02_training': {'parameters': 71000, 'multiplies': 5}, '03_evaluation': {'test': {'accuracy': 0.9,\n"
-    "    'errors': 71000, 'n': 710000, 'interval': [0.8, 1.0]}}})\ntime.sleep(pause)",
+    "{'02_training': {'parameters': 71000, 'headlines': [{'label': 'MNIST test accuracy', 'value': 0.9,\n"
+    "    'text': '90.00%', 'detail': '71,000 errors in 710,000', 'tolerance': 0.01}]}})\ntime.sleep(pause)",
     "if fail:\n    raise ValueError('no luck in ' + str(folder))",
 ]
 FIRST_PARAMETERS = (

@@ -120,6 +120,19 @@ def accuracy_text(summary: dict) -> str:
     return f"{summary['accuracy']:.2%} ({counted}; 95% interval {low:.2%} to {high:.2%})"
 
 
+def tolerance(share: float, n: int) -> float:
+    """How far a share of n items may be off in a second run as good as the first.
+
+    Three standard deviations of the difference of two shares; two successes and two failures are
+    added (Agresti and Caffo 2000), so that a share of 0 or 1 has a tolerance, too.
+
+    >>> round(tolerance(0.9956, 10_000), 4)
+    0.0029
+    """
+    p = (share * n + 2) / (n + 4)
+    return 3 * float(np.sqrt(2 * p * (1 - p) / n)) if n else 1.0
+
+
 def comparison(summaries: Mapping[str, dict]) -> "pd.DataFrame":
     """Accuracy summaries by name as a table, the best first."""
     rows = []

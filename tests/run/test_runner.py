@@ -435,7 +435,7 @@ def test_a_failed_run_is_continued_where_it_stopped(bench):
     record = bench.record()
     assert record["parameters"]["01_eda"]["rate"] == 3.0  # taken over from the recorded run
     metrics = json.loads((bench.outputs / "latest/metrics.json").read_text())
-    assert metrics.keys() == {"01_eda", "02_training", "03_evaluation"}
+    assert metrics.keys() == {"01_eda", "02_training"}
     assert "Chapter 2" in (bench.outputs / "latest/report.html").read_text()
 
 

@@ -1,1 +1,5 @@
-"""What a notebook calls to show and record, the figures, and the executed notebooks as one HTML file."""
+"""What a notebook calls to record and show, the figures, and the executed notebooks as one HTML file."""
+
+from digits.report.notebook import Run, aims, dataset, headlines, open_run, say, slider
+
+__all__ = ["Run", "aims", "dataset", "headlines", "open_run", "say", "slider"]

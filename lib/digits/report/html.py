@@ -15,7 +15,7 @@ from nbconvert import HTMLExporter
 
 from digits import files as paths
 from digits.files import read_json
-from digits.report import statements
+from digits.report import notebook, statements
 from digits.run import console
 
 TITLE = "Reading handwritten digits"
@@ -100,7 +100,7 @@ def page(record: dict, metrics: dict) -> dict[str, Any]:
 
 def first_page(record: dict, metrics: dict) -> dict[str, Any]:
     """What was found, in sentences and numbers. They are written for MNIST: another data set gets its numbers only."""
-    found: dict[str, Any] = {"headlines": statements.headlines(metrics)}
+    found: dict[str, Any] = {"headlines": notebook.headlines(metrics)}
     if record["dataset"].get("name", "mnist") == "mnist":
         found |= {
             "abstract": statements.abstract(metrics),

@@ -1,37 +1,46 @@
-"""A run's folder as notebooks see it: its files, the numbers recorded in it, its figures and tables."""
+"""What a notebook calls: its run's folder, the numbers that it records, and what it says and shows."""
 
+import base64
 import ctypes
+import html
+import io
 import math
 import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from filelock import FileLock
+from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
+from traitlets import link
 
-from digits import files as paths
+from digits import files
 from digits.files import FULL_SIZE, RunError, check_name, read_json, write_json
-from digits.report import show
 
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
-_NOTEBOOK = re.compile(r"(\d\d)_[a-z0-9_]+")
+_CAPTION = (
+    "font-size:0.92em;color:#4b5563;max-width:46rem;margin:0.35rem auto 0;"
+    "text-align:left;caption-side:bottom"
+)
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's types: NumPy scalars, arrays and tuples converted; NaN and infinity become None."""
+    """``value`` in JSON's types; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(plain(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
@@ -43,12 +52,15 @@ def plain(value: Any) -> Any:
 class Run:
     """One run's folder, opened by one notebook.
 
-    Figures and tables are numbered in the order in which they are first shown; showing one again keeps its number.
+    Figures and tables are numbered in the order in which they are first shown; showing one again
+    keeps its number.
     """
 
     path: Path  # outputs/<run>
-    notebook: str  # such as "03_evaluation"
-    _numbers: dict = field(default_factory=dict, repr=False)
+    notebook: (
+        str  # its file's name without the ending; the number that it begins with is the chapter's
+    )
+    _names: dict = field(default_factory=dict, repr=False)
 
     @property
     def data(self) -> Path:
@@ -71,19 +83,73 @@ class Run:
         return read_json(self.path / "metrics.json")
 
     @property
+    def is_mnist(self) -> bool:
+        """True when the run's data is MNIST, of whatever size."""
+        return dataset(self.metrics).get("name") == "mnist"
+
+    @property
     def full_size(self) -> bool:
-        """True when 01_eda saved the real MNIST with more than 50,000 training images: claims can be held to it."""
-        dataset = self.metrics.get("01_eda", {}).get("dataset", {})
-        return dataset.get("name") == "mnist" and dataset.get("n_train", 0) > FULL_SIZE
+        """True with more than 50,000 training images of MNIST: claims can be held to such a run."""
+        return self.is_mnist and dataset(self.metrics).get("n_train", 0) > FULL_SIZE
 
     def record(self, **values: Any) -> None:
-        """Put ``values`` into ``metrics.json`` under this notebook's name; a key recorded before is replaced."""
-        metrics = self.metrics
-        metrics.setdefault(self.notebook, {}).update(plain(values))
-        write_json(self.path / "metrics.json", metrics)
+        """Put ``values`` into ``metrics.json`` under this notebook's name, in the place of older ones."""
+        self._update(lambda chapter: chapter.update(plain(values)))
+
+    def headline(
+        self,
+        label: str,
+        value: float,
+        text: str,
+        detail: str = "",
+        tolerance: float | None = None,
+    ) -> None:
+        """Record one number of the first page, which ``--check`` compares with the published one.
+
+        A value that is not defined (NaN) is not recorded.
+
+        Parameters
+        ----------
+        text : the format of the value, such as "{:.2%}"
+        detail : a sentence that makes the number readable: counts, interval, conditions
+        tolerance : how far the same run on another machine may be from this value; None for any
+        """
+        if not math.isnan(value):
+            entry = {"value": value, "text": text.format(value), "detail": detail}
+            self._list("headlines", {"label": label, **entry, "tolerance": tolerance})
+
+    def aim(
+        self,
+        label: str,
+        value: float | dict,
+        text: str,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        """Record what was to be reached, set before the first training, and what was.
+
+        Parameters
+        ----------
+        value : what was measured: a number, or the ``mean`` and ``std`` over ``n`` seeds
+        text : the format of both, such as "{:.1%}"
+        at_least, at_most : the bound; one of the two
+        """
+        seeds = value if isinstance(value, dict) else {}
+        mean = seeds.get("mean", value)
+        bound = at_most if at_least is None else at_least
+        spread = f" ± {text.format(seeds['std'])}" if seeds else ""
+        entry = {
+            "value": mean,
+            "seeds": seeds.get("n"),
+            "bound": bound,
+            "reached": mean <= bound if at_least is None else mean >= bound,
+            "text": text.format(mean) + spread,
+            "goal": f"at {'most' if at_least is None else 'least'} {text.format(bound)}",
+        }
+        self._list("aims", {"label": label, **entry})
 
     def require(self, relative: str, made_by: str) -> Path:
-        """The path of a file that an earlier notebook writes; RunError naming that notebook when it is missing."""
+        """The path of a file that an earlier notebook writes; RunError names that notebook when it is missing."""
         path = self.path / relative
         if not path.exists():
             raise RunError(
@@ -93,18 +159,48 @@ class Run:
         return path
 
     def figure(self, figure: Figure, name: str, caption: str, alt: str, live: str = "") -> None:
-        """Show ``figure`` with its number, caption and alternative text; keep it in ``figures/`` under ``name``.
+        """Show ``figure`` with number, caption and alternative text; keep it in ``figures/``.
 
-        live: an exhibit (``digits.report.exhibits``) that is shown on a screen instead.
+        live: HTML (an exhibit) that a screen shows in its place.
         """
         if not alt.strip():
             raise ValueError(f"the figure {name!r} has no alternative text")
-        png = show.show_figure(figure, self._label("Figure", name), caption, alt, live)
+        label, png = self._label("Figure", name), figure_png(figure)
+        display(_Element(figure_html(png, label, caption, alt, live), f"{label}. {caption}"))
         (self.figures / f"{self.notebook}-{name}.png").write_bytes(png)
 
     def table(self, frame: pd.DataFrame, caption: str, formats: dict | None = None) -> None:
-        """Show ``frame`` with its number and caption; ``formats`` as in ``show.show_table``."""
-        show.show_table(frame, self._label("Table", caption), caption, formats)
+        """Show ``frame`` with number and caption.
+
+        formats: a column's format string or function. An index without a name is not shown.
+        """
+        label = self._label("Table", caption)
+        shown = frame
+        if frame.index.name and frame.columns.name is None:  # else pandas gives it a row of its own
+            shown = frame.rename_axis(index=None, columns=frame.index.name)
+        styler = shown.style.format(formats or {}, na_rep="–")
+        styler.set_table_attributes('class="digits-table"')
+        styler.set_caption(f"<strong>{label}.</strong> {html.escape(caption)}")
+        styler.set_table_styles([{"selector": "caption", "props": _CAPTION}])
+        if frame.index.name is None:
+            styler.hide(axis="index")
+        display(_Element(styler.to_html(), f"{label}. {caption}\n{frame.to_string()}"))
+
+    def _update(self, change: Callable[[dict], object]) -> None:
+        """Change this notebook's part of ``metrics.json``; two notebooks at once lose nothing."""
+        with FileLock(self.path / ".metrics.lock"):
+            metrics = self.metrics
+            change(metrics.setdefault(self.notebook, {}))
+            write_json(self.path / "metrics.json", metrics)
+
+    def _list(self, name: str, entry: dict) -> None:
+        """Put ``entry`` into a list in the place of the one with its label, else at its end."""
+
+        def change(chapter: dict) -> None:
+            entries = {one["label"]: one for one in chapter.get(name, [])}
+            chapter[name] = list((entries | {entry["label"]: plain(entry)}).values())
+
+        self._update(change)
 
     def _folder(self, name: str) -> Path:
         folder = self.path / name
@@ -113,10 +209,38 @@ class Run:
 
     def _label(self, kind: str, name: str) -> str:
         """'Figure 3.2': the chapter is the notebook's number."""
-        names = self._numbers.setdefault(kind, [])
+        names = self._names.setdefault(kind, [])
         if name not in names:
             names.append(name)
         return f"{kind} {int(self.notebook[:2])}.{names.index(name) + 1}"
+
+
+def open_run(name: str, notebook: str) -> Run:
+    """Open ``outputs/<name>/`` for ``notebook`` (its file's name, "NN_name"); makes the folder when it is missing."""
+    check_name(name)
+    if not re.fullmatch(r"\d\d_[a-z0-9_]+", notebook):
+        raise RunError(f"{notebook!r} is no notebook's name: two digits, '_', small letters.")
+    if files.is_reference(name):
+        raise RunError(f"The published run {name!r} is read-only; choose another run_name.")
+    die_with_runner()
+    path = files.OUTPUTS / name
+    path.mkdir(parents=True, exist_ok=True)
+    return Run(path, notebook)
+
+
+def headlines(metrics: dict) -> list[dict[str, Any]]:
+    """The headlines of all notebooks, in their order: label, value, text, detail, tolerance."""
+    return [one for name in sorted(metrics) for one in metrics[name].get("headlines", [])]
+
+
+def aims(metrics: dict) -> list[dict[str, Any]]:
+    """The aims of all notebooks, in their order: label, value, seeds, bound, reached, text, goal."""
+    return [one for name in sorted(metrics) for one in metrics[name].get("aims", [])]
+
+
+def dataset(metrics: dict) -> dict:
+    """The data set that a notebook recorded as ``dataset``: name, source, hashes, n_train, n_test; {} for none."""
+    return next((one["dataset"] for one in metrics.values() if "dataset" in one), {})
 
 
 def runner() -> int:
@@ -125,9 +249,10 @@ def runner() -> int:
 
 
 def die_with_runner() -> None:
-    """Under the runner, end this kernel with it: a killed runner must leave nobody writing into a run's folder.
+    """Under the runner, end this kernel with it: a killed runner leaves nobody writing into a run's folder.
 
-    Linux does it at once, even in the middle of a long computation; elsewhere ipykernel notices within a second.
+    Linux does it at once, even in the middle of a long computation; elsewhere ipykernel notices
+    within a second.
     """
     if runner() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
@@ -139,14 +264,87 @@ def die_with_runner() -> None:
             ) from None
 
 
-def open_run(name: str, notebook: str) -> Run:
-    """Open ``outputs/<name>/`` for ``notebook`` (such as "03_evaluation"), creating the folder when it is missing."""
-    check_name(name)
-    if not _NOTEBOOK.fullmatch(notebook):
-        raise RunError(f"{notebook!r} is no notebook's name: it looks like '03_evaluation'.")
-    if paths.is_reference(name):
-        raise RunError(f"The published run {name!r} is read-only; choose another run_name.")
-    die_with_runner()
-    path = paths.OUTPUTS / name
-    path.mkdir(parents=True, exist_ok=True)
-    return Run(path, notebook)
+class _Element(HTML):
+    """HTML for a browser, its caption for a terminal or a text-only reader."""
+
+    def __init__(self, data: str, text: str):
+        super().__init__(data)
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def say(text: str) -> None:
+    """Show a Markdown sentence whose numbers were just computed: ``say(f"**{errors}** errors")``."""
+    display(Markdown(text))
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Render and close ``figure``; without the software's version, so that equal figures are equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def figure_html(png: bytes, label: str, caption: str, alt: str, live: str = "") -> str:
+    """A self-contained ``<figure>``; on a screen, ``live`` stands in the place of the PNG."""
+    data = base64.b64encode(png).decode()
+    style = "<style>@media screen { .digits-live > img { display: none; } }</style>" if live else ""
+    return (
+        f'<figure class="digits-figure{" digits-live" if live else ""}" '
+        f'style="margin:1rem 0;text-align:center">{style}{live}'
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
+        f'style="max-width:100%;height:auto;background:#fff">'
+        f'<figcaption style="{_CAPTION}"><strong>{label}.</strong> {html.escape(caption)}'
+        "</figcaption></figure>"
+    )
+
+
+def slider(
+    draw: Callable[[float], tuple[Figure, str]],
+    name: str,
+    low: float,
+    high: float,
+    step: float,
+    start: float,
+    alt: str,
+) -> ipywidgets.VBox | None:
+    """A number with its slider over the figure that follows it; meant as a cell's last expression.
+
+    Under the runner this is None and nothing is drawn: a report shows what stands beside it.
+
+    Parameters
+    ----------
+    draw : the value to a figure and a sentence about it; without side effects
+    alt : what the figure shows, for who does not see it
+    """
+    if runner():
+        return None
+    limits = {"min": low, "max": high, "step": step, "value": min(max(start, low), high)}
+    limits["tooltip"] = f"{name}, from {low:g} to {high:g}"
+    number = ipywidgets.BoundedFloatText(
+        description=name,  # a screen reader knows it by its name
+        style={"description_width": "initial"},
+        layout=ipywidgets.Layout(width="auto", flex="0 0 auto"),
+        **limits,
+    )
+    handle = ipywidgets.FloatSlider(
+        readout=False,
+        layout=ipywidgets.Layout(flex="1 1 0"),
+        continuous_update=False,  # drawn when the handle rests: a figure takes longer than a move
+        **limits,
+    )
+    link((handle, "value"), (number, "value"))
+    picture = ipywidgets.HTML()
+
+    def follow(_change: object = None) -> None:
+        figure, sentence = draw(number.value)
+        label = f"{name} {number.value:g}"
+        picture.value = figure_html(figure_png(figure), label, sentence, alt)
+
+    number.observe(follow, "value")
+    follow()
+    controls = ipywidgets.HBox([number, handle], layout=ipywidgets.Layout(max_width="46rem"))
+    return ipywidgets.VBox([controls, picture])

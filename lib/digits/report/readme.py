@@ -8,7 +8,7 @@ from pathlib import Path
 
 from digits import files
 from digits.files import read_json, write_text
-from digits.report import statements
+from digits.report import notebook
 
 README = files.PROJECT / "README.md"
 _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -17,8 +17,8 @@ _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTAL
 def results(metrics: dict, record: dict) -> str:
     """The headline numbers as a Markdown table, and under it what they were measured with."""
     rows = [
-        f"| {card['label']} | **{card['value']}** | {card['detail']} |"
-        for card in statements.headlines(metrics)
+        f"| {card['label']} | **{card['text']}** | {card['detail']} |"
+        for card in notebook.headlines(metrics)
     ]
     machine, packages = record["machine"], record["packages"]
     versions = ", ".join(
@@ -47,13 +47,11 @@ def results(metrics: dict, record: dict) -> str:
 def aims(metrics: dict) -> str:
     """What was to be reached and what was, as a Markdown table."""
     rows = [
-        f"| {aim['label']} | {aim['goal']} | {aim['value']} | {aim['reached']} |"
-        for aim in statements.aims(metrics)
+        f"| {aim['label']} | {aim['goal']} | {aim['text']} | {'reached' if aim['reached'] else 'missed'} |"
+        for aim in notebook.aims(metrics)
     ]
-    seeds = (
-        statements.fill("{03_evaluation.seeds.n} seeds, mean ± standard deviation", metrics)
-        or "the published run"
-    )
+    n = max((aim["seeds"] or 0 for aim in notebook.aims(metrics)), default=0)
+    seeds = f"{n:.0f} seeds, mean ± standard deviation" if n else "the published run"
     return "\n".join([f"| | aim | {seeds} | |", "|---|---|---|---|", *rows, ""])
 
 

@@ -3,147 +3,11 @@
 A template's fields are paths into ``metrics.json``: ``{03_evaluation.test.n:,}``. What lacks a number is left out.
 """
 
-from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from digits.files import FULL_SIZE
+from digits.report import notebook
 
-
-@dataclass(frozen=True)
-class Headline:
-    """One number of the first screen."""
-
-    label: str
-    value: str
-    detail: str = ""
-    stand_in_label: str = ""  # used instead of ``label`` when the data is not MNIST
-
-
-HEADLINES = (  # the three that matter first
-    Headline(
-        "MNIST test accuracy",
-        "{03_evaluation.test.accuracy:.2%}",
-        "{03_evaluation.test.errors:,} errors in {03_evaluation.test.n:,}; 95% interval "
-        "{03_evaluation.test.interval.0:.2%} to {03_evaluation.test.interval.1:.2%}",
-        "Test accuracy on the stand-in, not MNIST",
-    ),
-    Headline(
-        "Pen digits of unseen writers",
-        "{03_evaluation.pen.accuracy:.1%}",
-        "{03_evaluation.pen.errors:,} errors in {03_evaluation.pen.n:,}; none seen in training",
-    ),
-    Headline(
-        "Right, of the pen digits it answers",
-        "{03_evaluation.pen.selective.right.share:.1%}",
-        'it answers {03_evaluation.pen.selective.answered.share:.1%} of them and says "not sure" to the rest',
-    ),
-    Headline(
-        "Not answered, of ink that is no digit",
-        "{03_evaluation.non_digits.refused.share:.1%}",
-        "{03_evaluation.non_digits.refused.count:,} of {03_evaluation.non_digits.refused.n:,} drawings, letters and "
-        "symbols",
-    ),
-    Headline(
-        "Calibration error on the test set",
-        "{03_evaluation.calibration.ece:.2%}",
-        "chance alone explains up to {03_evaluation.calibration.chance:.2%}",
-    ),
-    Headline(
-        "One image on one thread",
-        "{04_optimization.chosen.latency_ms_median:.2f} ms",
-        "the file that the app opens, {04_optimization.chosen.kilobytes:,.0f} kB; in float32 "
-        "{04_optimization.files.float32.latency_ms_median:.2f} ms. {02_training.parameters:,} parameters, "
-        "{02_training.multiplies:,} multiplies",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What was to be reached, set before the first training."""
-
-    label: str
-    bound: float
-    path: str  # to what was measured: a number, or the mean and standard deviation over seeds
-    form: str = ".1%"
-    at_least: bool = True  # False: at most
-
-
-AIMS = (
-    Aim("MNIST test accuracy", 0.997, "03_evaluation.seeds.MNIST test accuracy", ".2%"),
-    Aim(
-        "MNIST test accuracy, all networks together",
-        0.9978,
-        "03_evaluation.ensemble.asked together.mnist.accuracy",
-        ".2%",
-    ),
-    Aim("pen digits of unseen writers", 0.985, "03_evaluation.seeds.pen accuracy"),
-    Aim("pen digits answered", 0.97, "03_evaluation.seeds.pen digits accepted"),
-    Aim("of those right", 0.995, "03_evaluation.seeds.of those right"),
-    Aim("ink that is no digit, not answered", 0.9, "03_evaluation.seeds.non-digits not accepted"),
-    Aim(
-        "calibration error, MNIST",
-        0.003,
-        "03_evaluation.seeds.calibration error, MNIST",
-        ".2%",
-        at_least=False,
-    ),
-    Aim(
-        "calibration error, pen digits",
-        0.015,
-        "03_evaluation.seeds.calibration error, pen",
-        ".2%",
-        at_least=False,
-    ),
-    Aim(
-        "one image on one thread, in float32",
-        0.25,
-        "04_optimization.files.float32.latency_ms_median",
-        ".2f ms",
-        at_least=False,
-    ),
-    Aim(
-        "the same, by the file that the app opens",
-        0.25,
-        "04_optimization.chosen.latency_ms_median",
-        ".2f ms",
-        at_least=False,
-    ),
-    Aim(
-        "points that this file loses against float32, MNIST",
-        0.05,
-        "04_optimization.chosen.points_lost",
-        ".2f points",
-        at_least=False,
-    ),
-    Aim(
-        "the same, pen digits",
-        0.2,
-        "04_optimization.chosen.pen_points_lost",
-        ".2f points",
-        at_least=False,
-    ),
-    Aim(
-        "the same, MNIST, for an int8 file of at most 100 kB (one seed)",
-        0.05,
-        "04_optimization.study_students.points_lost",
-        ".2f points",
-        at_least=False,
-    ),
-    Aim(
-        "a network of at most 10,000 parameters, MNIST (one seed)",
-        0.994,
-        "04_optimization.study_students.tiny9.files.float32.test_accuracy",
-        ".2%",
-    ),
-    Aim(
-        "a network of at most 4,000 parameters, MNIST (one seed)",
-        0.99,
-        "04_optimization.study_students.micro.files.float32.test_accuracy",
-        ".2%",
-    ),
-)
 
 ABSTRACT = (
     "A convolutional network of {02_training.parameters:,} parameters learns to read digits from "
@@ -230,29 +94,6 @@ MODEL_CARD = (
 )
 
 
-def headlines(metrics: dict) -> list[dict[str, str]]:
-    """Every headline whose numbers are there, as {label, value, detail}."""
-    mnist = metrics.get("01_eda", {}).get("dataset", {}).get("name", "mnist") == "mnist"
-    known = derived(metrics)
-    cards = [
-        {
-            "label": headline.label if mnist else headline.stand_in_label or headline.label,
-            "value": fill(headline.value, known),
-            "detail": fill(headline.detail, known) or "",
-        }
-        for headline in HEADLINES
-    ]
-    return [card for card in cards if card["value"]]
-
-
-def headline_text(metrics: dict) -> str:
-    """The headline numbers as lines for the console."""
-    return "\n".join(
-        f"  {card['label']}: {card['value']}" + (f" ({card['detail']})" if card["detail"] else "")
-        for card in headlines(metrics)
-    )
-
-
 def abstract(metrics: dict) -> str:
     """The abstract, without the sentences whose numbers are missing."""
     return " ".join(filled(ABSTRACT, derived(metrics)))
@@ -267,36 +108,11 @@ def model_card(metrics: dict) -> list[tuple[str, list[str]]]:
         if (sentences := filled(templates, known))
     ]
     aimed = [
-        f"{aim['label'][0].upper()}{aim['label'][1:]}, {aim['goal']}: {aim['value']}, {aim['reached']}."
-        for aim in aims(metrics)
+        f"{aim['label'][0].upper()}{aim['label'][1:]}, {aim['goal']}: {aim['text']}, "
+        f"{'reached' if aim['reached'] else 'missed'}."
+        for aim in notebook.aims(metrics)
     ]
     return card + ([("What we had aimed at", aimed)] if aimed else [])
-
-
-def aims(metrics: dict) -> list[dict[str, str]]:
-    """Every aim that was measured: {label, goal, value, reached}, the last one "reached" or "missed"."""
-    rows, known = [], derived(metrics)
-    for aim in AIMS:
-        found = look_up(known, aim.path)
-        if found is not None:
-            mean, spread = (
-                (found["mean"], found["std"]) if isinstance(found, dict) else (found, None)
-            )
-            good = mean >= aim.bound if aim.at_least else mean <= aim.bound
-            unit = aim.form.partition(" ")[2]
-            number, *_ = aim.form.split(" ")
-            value = format(mean, number) + (
-                f" ± {format(spread, number)}" if spread is not None else ""
-            )
-            rows.append(
-                {
-                    "label": aim.label,
-                    "value": f"{value} {unit}".strip(),
-                    "reached": "reached" if good else "missed",
-                    "goal": f"at {'least' if aim.at_least else 'most'} {format(aim.bound, number)} {unit}".strip(),
-                }
-            )
-    return rows
 
 
 def surprises(metrics: dict) -> list[str]:
@@ -344,46 +160,7 @@ def derived(metrics: dict) -> dict:
                 "kilobytes": chosen["kilobytes"],
                 "latency_ms_median": chosen.get("latency_ms_median"),
             }
-    if test := third.get("test"):
-        fourth |= _points_lost(fourth, test, third.get("pen"))
-        if (
-            chapters.get("02_training", {}).get("split", {}).get("train_size", 0) > FULL_SIZE
-        ):  # as the students' own teacher
-            fourth |= _points_lost_by_students(fourth, test)
     return chapters
-
-
-def _points_lost(chapter: dict, test: dict, pen: dict | None) -> dict[str, Any]:
-    """By how many percentage points the chosen file falls behind what float32 scored, ``test`` and ``pen``.
-
-    Errors are subtracted, not accuracies, whose rounding would decide at the bound itself.
-    """
-    found: dict[str, Any] = {}
-    if exam := chapter.get("chosen", {}).get("test"):
-        found["chosen"] = chapter["chosen"] | {
-            "points_lost": 100 * (exam["errors"] - test["errors"]) / test["n"]
-        }
-        if pen and (exam := chapter["chosen"].get("pen")):
-            found["chosen"] |= {
-                "pen_points_lost": 100 * (exam["errors"] - pen["errors"]) / pen["n"]
-            }
-    return found
-
-
-def _points_lost_by_students(chapter: dict, test: dict) -> dict[str, Any]:
-    students = chapter.get("study_students", {})
-    light = [
-        file
-        for one in students.values()
-        if (file := one["files"].get("int8", {})) and file["bytes"] <= 100_000
-    ]
-    if not light:
-        return {}
-    best = min(light, key=lambda file: file["validation_errors"])  # chosen before the test set
-    return {
-        "study_students": students
-        | {"points_lost": 100 * (best["test_errors"] - test["errors"]) / test["n"]}
-    }
 
 
 def _of_pen_digits(pen: dict, chapter: dict) -> dict:

@@ -176,7 +176,9 @@ def run_stage(place: Place, record: dict, notebook: Notebook, before: dict) -> d
 
 def note_dataset(place: Place, record: dict, announce: bool) -> None:
     """Copy what 01_eda says about its data into the record; say so when it was not MNIST."""
-    used = read_json(place.building / "metrics.json").get("01_eda", {}).get("dataset", {})
+    from digits.report.notebook import dataset
+
+    used = dataset(read_json(place.building / "metrics.json"))
     record["dataset"] |= used
     if announce and used.get("name", "mnist") != "mnist":
         console.notice(record["dataset"]["requested"])
@@ -185,7 +187,7 @@ def note_dataset(place: Place, record: dict, announce: bool) -> None:
 def finish(place: Place, record: dict, notebooks: list[Notebook]) -> str:
     """Write the report and the complete record, put the run into its place; returns the headline numbers."""
     from digits.report import html as report
-    from digits.report import statements
+    from digits.report import notebook
 
     executed = [place.building / "notebooks" / notebook.path.name for notebook in notebooks]
     record |= {
@@ -193,7 +195,10 @@ def finish(place: Place, record: dict, notebooks: list[Notebook]) -> str:
         "seconds": round(sum(stage["seconds"] for stage in record["stages"]), 2),
     }
     metrics = read_json(place.building / "metrics.json")
-    headline = statements.headline_text(metrics)
+    headline = "\n".join(
+        f"  {one['label']}: {one['text']}" + (f" ({one['detail']})" if one["detail"] else "")
+        for one in notebook.headlines(metrics)
+    )
     (place.building / "report.html").write_text(
         report.build(executed, record, metrics), encoding="utf-8"
     )

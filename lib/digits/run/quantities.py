@@ -52,7 +52,8 @@ def is_duration(keys: Keys) -> bool:
 
 def is_circumstance(keys: Keys) -> bool:
     """True for what tells of the place where a run was made and not of its result."""
-    return any(keys[: len(start)] == start for start in _CIRCUMSTANCES)
+    said_again = len(keys) > 1 and keys[1] in ("headlines", "aims")
+    return said_again or any(keys[: len(start)] == start for start in _CIRCUMSTANCES)
 
 
 def fingerprint(notebook: str, metrics: Any) -> str:
