@@ -1,6 +1,7 @@
 """A run's folder as notebooks use it."""
 
 import json
+import multiprocessing
 import re
 from unittest.mock import MagicMock
 
@@ -11,7 +12,6 @@ import pytest
 
 from digits.files import RunError, write_json
 from digits.report import notebook as runs
-from digits.report import play, show
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_an_interrupted_write_leaves_the_old_file(run, monkeypatch):
     with pytest.raises(OSError):
         run.record(n=2)
     assert run.metrics == {"03_evaluation": {"n": 1}}
-    assert [path.name for path in run.path.iterdir()] == ["metrics.json"]
+    assert [path.name for path in run.path.iterdir() if path.name[0] != "."] == ["metrics.json"]
 
 
 def test_damaged_metrics_are_named(run):
@@ -92,6 +92,48 @@ def test_tables_are_numbered_apart_from_figures(run, capsys):
     run.figure(plt.figure(), "first", "A caption.", "Nothing drawn")
     run.table(pd.DataFrame({"a": [1.234]}), "Numbers.", {"a": "{:.1f}"})
     assert "Table 3.1. Numbers." in capsys.readouterr().out
+
+
+def test_headlines_and_aims_are_listed_in_the_order_of_notebooks_and_calls(run):
+    later = runs.open_run("mine", "04_optimization")
+    later.headline("time", 0.256, "{:.2f} ms")
+    run.headline("accuracy", 0.5, "{:.1%}", "5 of 10", tolerance=0.1)
+    run.headline("undefined", float("nan"), "{:.1%}")
+    run.headline("errors", 4, "{:,}")
+    run.headline("accuracy", np.float64(0.6), "{:.1%}", "6 of 10", tolerance=0.1)  # it ran again
+    assert runs.headlines(run.metrics) == [
+        {"label": "accuracy", "value": 0.6, "text": "60.0%", "detail": "6 of 10", "tolerance": 0.1},
+        {"label": "errors", "value": 4, "text": "4", "detail": "", "tolerance": None},
+        {"label": "time", "value": 0.256, "text": "0.26 ms", "detail": "", "tolerance": None},
+    ]
+    seeds = {"mean": 0.99701, "std": 0.0003, "n": 5}
+    later.aim("time", 0.256, "{:.2f} ms", at_most=0.25)
+    run.aim("accuracy", seeds, "{:.2%}", at_least=0.997)
+    run.aim("points", 0.05, "{:.2f} points", at_most=0.05)
+    assert [(aim["goal"], aim["text"], aim["reached"]) for aim in runs.aims(run.metrics)] == [
+        ("at least 99.70%", "99.70% ± 0.03%", True),
+        ("at most 0.05 points", "0.05 points", True),
+        ("at most 0.25 ms", "0.26 ms", False),
+    ]
+    assert runs.aims(run.metrics)[0]["seeds"] == 5
+
+
+def _record_thirty(notebook):
+    run = runs.open_run("mine", notebook)
+    for i in range(30):
+        run.record(**{f"n{i}": i})
+
+
+def test_two_notebooks_at_once_lose_no_number(run):
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=_record_thirty, args=(name,)) for name in ("01_eda", "02_x")
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [len(chapter) for chapter in run.metrics.values()] == [30, 30]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +192,7 @@ def level(height):
 def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
     monkeypatch.delenv("DIGITS_RUNNER", raising=False)
     others = plt.get_fignums()  # that other tests left open
-    controls, picture = play.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
+    controls, picture = runs.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
     number, handle = controls.children
     assert (
         handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value
@@ -177,19 +219,17 @@ def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
 def test_a_slider_leaves_nothing_in_a_report(monkeypatch):
     monkeypatch.setenv("DIGITS_RUNNER", "1")
     assert (
-        play.slider(
+        runs.slider(
             MagicMock(side_effect=AssertionError("drawn")), "height", 0, 2, 0.5, 1, "one bar"
         )
         is None
     )
 
 
-def test_a_table_has_one_row_of_headings(monkeypatch):
+def test_a_table_has_one_row_of_headings(run, monkeypatch):
     """pandas gives the name of an index a row of its own, under empty cells."""
     shown = []
-    monkeypatch.setattr(show, "display", shown.append)
-    show.show_table(
-        pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "Table 1.1", "What there is."
-    )
+    monkeypatch.setattr(runs, "display", shown.append)
+    run.table(pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "What there is.")
     head = shown[0].data.split("<thead>")[1].split("</thead>")[0]
     assert head.count("<tr>") == 1 and re.findall(r">([^<>]+)</th>", head) == ["kind", "n"]

@@ -185,10 +185,10 @@ def details(record: dict) -> list[tuple[str, str]]:
 
 def parameter_rows(record: dict) -> Iterator[tuple[str, str, str, bool]]:
     """(notebook, parameter, value, changed by hand or profile) for each parameter."""
-    for notebook, values in record["parameters"].items():
-        changed = record.get("changed", {}).get(notebook, ())
+    for chapter, values in record["parameters"].items():
+        changed = record.get("changed", {}).get(chapter, ())
         for name, value in values.items():
-            yield notebook, name, repr(value), name in changed
+            yield chapter, name, repr(value), name in changed
 
 
 def wrap_tables(html: str) -> str:

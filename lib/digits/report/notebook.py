@@ -323,17 +323,19 @@ def slider(
     if runner():
         return None
     limits = {"min": low, "max": high, "step": step, "value": min(max(start, low), high)}
-    limits["tooltip"] = f"{name}, from {low:g} to {high:g}"
+    tooltip = f"{name}, from {low:g} to {high:g}"
     number = ipywidgets.BoundedFloatText(
         description=name,  # a screen reader knows it by its name
         style={"description_width": "initial"},
         layout=ipywidgets.Layout(width="auto", flex="0 0 auto"),
+        tooltip=tooltip,
         **limits,
     )
     handle = ipywidgets.FloatSlider(
         readout=False,
         layout=ipywidgets.Layout(flex="1 1 0"),
         continuous_update=False,  # drawn when the handle rests: a figure takes longer than a move
+        tooltip=tooltip,
         **limits,
     )
     link((handle, "value"), (number, "value"))

@@ -10,7 +10,7 @@ from digits import files
 from digits.files import read_json, write_text
 from digits.report import notebook
 
-README = files.PROJECT / "README.md"
+READMES = files.PROJECT / "README.md", files.PROJECT / "outputs" / "README.md"
 _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -63,8 +63,9 @@ def renewed(text: str, folder: Path = files.REFERENCE) -> str:
 
 
 def refresh(folder: Path = files.REFERENCE) -> None:
-    """Write the README with the numbers of the run in ``folder``."""
-    write_text(README, renewed(README.read_text(encoding="utf-8"), folder))
+    """Write the READMEs with the numbers of the run in ``folder``."""
+    for path in READMES:
+        write_text(path, renewed(path.read_text(encoding="utf-8"), folder))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any
 
 from digits.report import notebook
 
-
 ABSTRACT = (
     "A convolutional network of {02_training.parameters:,} parameters learns to read digits from "
     "{02_training.split.train_size:,} images, moved, bent, inked and restyled while it trains.",
