@@ -7,7 +7,7 @@ import pytest
 from digits import evaluation
 from digits.data import corruptions, nondigits
 from digits.data.corruptions import CORRUPTIONS
-from digits.recognizer.calibration import softmax
+from digits.recognizer import softmax
 from digits.report import plots_evaluation as plots
 from digits.report.style import use_style
 

@@ -18,10 +18,10 @@ from playwright.sync_api import sync_playwright
 
 import browser
 from digits.app.feedback import Store
-from digits.recognizer.examples import EXAMPLES
-from digits.recognizer.examples import draw as drawn_by_hand
+from digits.recognizer import ink
 from digits.recognizer.model import Recognizer, available, chosen
 
+EXAMPLES = ink.examples()
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
 SEVEN = [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]]
 HEAVY = ("tensorflow", "sklearn", "scipy", "matplotlib", "pandas", "cv2", "sqlalchemy")
@@ -511,8 +511,8 @@ def test_a_digit_of_several_strokes_stays_one(page, name):
 
 def test_digits_whose_strokes_touch_are_told_apart(page):
     strokes, x = [], 10.0
-    for number, glyph in enumerate(["8", "1", "4"]):
-        digit = drawn_by_hand(glyph, (0, 140), 80, number)
+    for glyph in ("8", "1", "4"):
+        digit = [0.4 * (stroke - 140) + (0, 140) for stroke in EXAMPLE[glyph]]
         shift = x - min(stroke[:, 0].min() for stroke in digit)
         strokes += [stroke + (shift, 0) for stroke in digit]
         x = (

@@ -28,13 +28,12 @@ from digits.app import pad
 from digits.app.app import App
 from digits.app.server import QUICK_KERNEL
 from digits.recognizer import ink, photo
-from digits.recognizer.examples import EXAMPLES
 from digits.recognizer.model import Recognizer, available
 
 COUNT, SEED = int(os.environ.get("DIGITS_FUZZ", 10_000)), int(os.environ.get("DIGITS_FUZZ_SEED", 1))
 SLOWEST = 5.0  # seconds of CPU for one file
 MOST_MEMORY = 300e6  # bytes beyond what the program has before
-DRAWN = {example.name: example.strokes for example in EXAMPLES}
+DRAWN = {example.name: example.strokes for example in ink.examples()}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SCRIPT = b"/*<script>alert(1)</script>*/=1;"
 
@@ -487,7 +486,7 @@ def assert_sound(app: App) -> None:
         )
     assert type(drawing.brush) is float or drawing.brush == ink.BRUSH
     assert pad.BRUSHES[0] <= drawing.brush <= pad.BRUSHES[1] and drawing.tool in pad.TOOLS
-    assert 0 <= app.limit <= 1 and app.reader.recognizer.name in available("reference")
+    assert 0 <= app.limit <= 1 and app.recognizer.name in available("reference")
     assert app._wants_why in (True, False) and app.shown.chosen <= max(len(app.shown.parts) - 1, 0)
     assert (
         len(drawing._past) + len(drawing._future) <= pad.MAX_HISTORY + 1

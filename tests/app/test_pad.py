@@ -13,9 +13,8 @@ import pytest
 from digits.app import kernel, pad, page, server
 from digits.app.app import App, Upload, UploadError, first_points, meaning
 from digits.app.ticker import Ticker, Timer
-from digits.recognizer import occlusion as why
-from digits.recognizer.model import Prediction, Recognizer
-from digits.recognizer.reading import Answer, Part, Reader, withheld
+from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
+from digits.recognizer.occlusion import occlusion_map
 
 ONE = np.array([(140.0, y) for y in range(40, 241, 5)])
 SEVEN = np.array([(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)], float)
@@ -238,7 +237,7 @@ def test_a_forged_message_is_refused_in_words_and_the_app_goes_on(recognizer):
 
 
 def test_a_failure_is_shown_and_does_not_pass_for_a_dead_kernel(recognizer, monkeypatch):
-    monkeypatch.setattr(Reader, "drawing", lambda *_: 1 / 0)
+    monkeypatch.setattr(Recognizer, "read_strokes", lambda *_: 1 / 0)
     app = run_app(recognizer, stroke(ONE))
     assert "ZeroDivisionError" in app._message.value and state(app)["seq"] == 1
 
@@ -252,9 +251,7 @@ def test_the_threshold_withholds_an_answer_but_shows_the_guess(recognizer):
 
 
 def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
-    from digits.recognizer.examples import EXAMPLES
-
-    example = next(one for one in EXAMPLES if one.expected == "5")
+    example = next(one for one in ink.examples() if one.expected == "5")
     app = run_app(recognizer, [["hello", True], ["example", example.name]])
     assert data(app)["text"] == "5" and data(app)["points"] == str(sum(map(len, example.strokes)))
     app = run_app(recognizer, [["hello", False], ["example", example.name]], wait=0.5)
@@ -263,7 +260,7 @@ def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
 
 def test_unknown_examples_models_and_parts_change_nothing(recognizer):
     app = run_app(recognizer, stroke(ONE), [["example", "../x"], ["model", "../x"], ["part", 9]])
-    assert data(app)["digit"] == "1" and app.reader.recognizer.name == recognizer.name
+    assert data(app)["digit"] == "1" and app.recognizer.name == recognizer.name
 
 
 def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
@@ -292,41 +289,26 @@ def prediction(confidence=0.9, reason="", digit=3):
 
 
 def test_the_visitor_s_threshold_is_the_one_that_counts():
-    assert (
-        withheld(prediction(0.5, "unsure"), 0.4) == ""
-        and withheld(prediction(0.9), 0.95) == "unsure"
-    )
-    assert withheld(prediction(0.9, "not a digit"), 0.0) == "not a digit"
-
-
-def test_a_drawing_that_grows_is_not_read_anew(recognizer):
-    calls = []
-    counting = SimpleNamespace(
-        predict_strokes=lambda *a: calls.append(1) or recognizer.predict_strokes(*a)
-    )
-    reader = Reader(counting)
-    row = [ONE * 0.4 + (20, 60), ONE * 0.4 + (120, 60)]
-    reader.drawing(row)
-    before = len(calls)
-    reader.drawing([*row, ONE * 0.4 + (200, 60)])
-    assert len(calls) - before <= 3
+    shown = Answer(tuple(map(Part, (prediction(0.5, "unsure"), prediction(0.9)))))
+    assert shown.judged(0.4).reason == "" and shown.judged(0.95).reason == "unsure"
+    assert Answer((Part(prediction(0.9, "not a digit")),)).judged(0).reason == "not a digit"
 
 
 def test_several_digits_are_read_and_the_last_one_is_looked_at(recognizer):
-    answer = Reader(recognizer).drawing([ONE * 0.4 + (150, 60), ONE * 0.4 + (20, 60)])
+    answer = recognizer.read_strokes([ONE * 0.4 + (150, 60), ONE * 0.4 + (20, 60)])
     assert answer.text == "11" and answer.chosen == 0 and answer.points == 2 * len(ONE)
 
 
 def test_the_map_finds_what_speaks_for_an_answer(recognizer):
     image = recognizer.predict_strokes([SEVEN]).image
-    found = why.explain(recognizer, image, 7)
+    found = occlusion_map(recognizer.model, image, 7)
     assert (
         found.effect.shape == (28, 28)
         and found.effect.max() > 0
         and not found.effect[image == 0].any()
     )
-    assert found.place(1) and found.place(1) in page.explanation(found)
-    against = why.explain(recognizer, image, 2)
+    assert found.region(1) and found.region(1) in page.explanation(found)
+    against = occlusion_map(recognizer.model, image, 2)
     assert against.effect.sum() < found.effect.sum()
 
 

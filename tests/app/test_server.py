@@ -17,7 +17,7 @@ from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_
 from digits import files
 from digits.app import channel, guard, health, limits, page, server
 from digits.app.limits import Pace, Rate, Settings, SettingsError
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer.model import quiet_stderr
 
 LEGACY = (
     (2).to_bytes(4, "big")

@@ -24,8 +24,7 @@ from digits import evaluation
 from digits.data import augmentation as augment
 from digits.data import mnist as data
 from digits.files import write_json
-from digits.recognizer import Calibration, calibration
-from digits.recognizer.model import LiteRTModel, Recognizer
+from digits.recognizer import Calibration, LiteRTModel, Recognizer, softmax
 from digits.run import provenance
 from digits.training import ablation as experiments
 from digits.training import compression as compress
@@ -114,9 +113,7 @@ def ensemble(paths: list[Path]) -> dict:
     networks = [models.logits_model(models.load(path)) for path in paths]
     result = {"n": len(networks)}
     for name, (images, labels) in inputs.items():
-        sure = sum(
-            calibration.softmax(one.predict(images, batch_size=1000, verbose=0)) for one in networks
-        )
+        sure = sum(softmax(one.predict(images, batch_size=1000, verbose=0)) for one in networks)
         result[name] = evaluation.accuracy_summary(labels, sure.argmax(1))
     return result
 

@@ -37,10 +37,7 @@ import browser  # noqa: E402  the tests' own helper
 from digits.app import server  # noqa: E402
 from digits.app.feedback import Store  # noqa: E402
 from digits.recognizer import ink
-from digits.recognizer.examples import EXAMPLES  # noqa: E402
 from digits.recognizer.model import Recognizer  # noqa: E402
-from digits.recognizer.photo import read_photo  # noqa: E402
-from digits.recognizer.reading import Reader  # noqa: E402
 from digits.report import style as plots
 from digits.run import provenance
 
@@ -82,9 +79,9 @@ class Known:
 
     def __init__(self):
         recognizer = Recognizer.load()
-        reader = Reader(recognizer)
         self.drawings = {
-            one.name: (list(one.strokes), reader.drawing(one.strokes).text) for one in EXAMPLES
+            one.name: (list(one.strokes), recognizer.read_strokes(one.strokes).text)
+            for one in ink.examples()
         }
         self.pictures = {}
         for name in ("2", "5", "8", "2026", "1749"):
@@ -93,8 +90,8 @@ class Known:
                 Image.fromarray(np.kron(paper, np.ones((3, 3), np.uint8))).save(
                     file := io.BytesIO(), kind
                 )
-                images = read_photo(file.getvalue(), name + suffix, recognizer).images
-                self.pictures[name + suffix] = file.getvalue(), reader.pictures(images).text
+                content = file.getvalue()
+                self.pictures[name + suffix] = content, recognizer.read_photo(content).text
 
 
 class Soak:

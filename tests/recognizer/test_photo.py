@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from digits.recognizer import ink, photo
-from digits.recognizer.examples import EXAMPLES
 from digits.recognizer.model import Recognizer
 
-DRAWN = {example.name: example for example in EXAMPLES}
+DRAWN = {example.name: example for example in ink.examples()}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -209,7 +208,7 @@ def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
     pairs = [(a, b) for a in "02345679" for b in "123578"]
     right = [text(recognizer, touching(a, b), ask=True) == a + b for a, b in pairs]
     assert np.mean(right) > 0.6
-    for example in EXAMPLES:
+    for example in ink.examples():
         if len(example.expected or "") == 1:
             assert (
                 len(photo.read_photo(encoded(page(example.name)), recognizer=recognizer).images)
@@ -365,7 +364,7 @@ def test_patterns_end_quickly(recognizer, make):
 def test_import_is_small():
     """OpenCV, scikit-image, SciPy and SQLAlchemy are loaded when they are needed, not when the app starts."""
     code = (
-        "import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.recognizer.examples, digits.app.feedback\n"
+        "import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.app.feedback\n"
         "print([name for name in ('cv2', 'skimage', 'scipy', 'sqlalchemy', 'tensorflow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

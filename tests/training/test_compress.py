@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from digits import evaluation
-from digits.recognizer.calibration import Calibration, energy, softmax
+from digits.recognizer import Calibration, energy, softmax
 from digits.training import compression as compress
 from digits.training import fit as training
 from digits.training import networks as models

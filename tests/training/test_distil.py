@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digits.recognizer.calibration import energy
+from digits.recognizer import energy
 from digits.training import distillation as distil
 from digits.training import fit as training
 from digits.training import networks as models

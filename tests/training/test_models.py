@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from digits import evaluation
 from digits.data.augmentation import Augmentation
-from digits.recognizer.calibration import energy, softmax
+from digits.recognizer import energy, softmax
 from digits.training import compression as compress
 from digits.training import fit as training
 from digits.training import lenet

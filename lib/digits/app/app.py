@@ -10,6 +10,7 @@ import binascii
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,17 @@ from digits import files as paths
 from digits import files as records
 from digits.app import pad, page
 from digits.app.ticker import Ticker, Timer
-from digits.recognizer import occlusion as why
-from digits.recognizer.examples import EXAMPLES
-from digits.recognizer.model import Recognizer, RecognizerError, available
-from digits.recognizer.photo import LARGEST_FILE, PhotoError, read_photo
-from digits.recognizer.reading import Answer, Part, Reader
+from digits.recognizer import (
+    Answer,
+    Part,
+    PhotoError,
+    Recognizer,
+    RecognizerError,
+    available,
+    ink,
+    occlusion,
+)
+from digits.recognizer.photo import LARGEST_FILE
 
 if TYPE_CHECKING:
     from digits.app.feedback import Store
@@ -50,7 +57,7 @@ class App:
     """
 
     def __init__(self, recognizer: Recognizer):
-        self.reader = Reader(recognizer)
+        self.recognizer = recognizer
         self.limit = recognizer.calibration.accept_confidence  # the visitor's threshold
         self.shown = Answer()
         self.pad = pad.Pad(self._receive, self._on_ready)
@@ -104,7 +111,7 @@ class App:
         self.feedback = _piece(
             VBox([HTML(page.feedback()), _piece(self._feedback.note, "digits-told")]), "digits-card"
         )
-        self.examples = _piece(HTML(page.examples(EXAMPLES)), "digits-card")
+        self.examples = _piece(HTML(page.examples(ink.examples())), "digits-card")
         self.why = _piece(VBox([HTML(page.why()), self._map]), "digits-card", "digits-reasons")
         self.threshold = _piece(
             VBox([HTML(page.threshold(self.limit)), self._meaning]), "digits-card"
@@ -131,7 +138,7 @@ class App:
             "redo": drawing.can_redo,
             "threshold": self.limit,
             "why": self._wants_why,
-            "model": self.reader.recognizer.name,
+            "model": self.recognizer.name,
         }
         if not answered or controls != self._controls:
             self._controls = controls
@@ -146,17 +153,17 @@ class App:
 
     def _show_meaning(self) -> None:
         self._meaning.value = page.threshold_meaning(
-            *meaning(self.records[1], self.limit, self.reader.recognizer)
+            *meaning(self.records[1], self.limit, self.recognizer)
         )
 
     def _show_model(self) -> None:
-        recognizer = self.reader.recognizer
+        recognizer = self.recognizer
         self._models.value = page.models(_model_labels(recognizer, self._speeds), recognizer.name)
         self._facts.value = page.footer(_provenance(recognizer, self.records[0]))
 
     def origin(self) -> dict[str, str]:
         """What gave the answer, for whoever keeps it."""
-        recognizer = self.reader.recognizer
+        recognizer = self.recognizer
         return {
             "model": recognizer.name,
             "model_sha256": recognizer.sha256,
@@ -181,7 +188,7 @@ class App:
         strokes = self.pad.drawing.strokes
         due = self._photo is None and strokes is not self._read
         if due:
-            self._answer_is(self.reader.drawing(strokes))
+            self._answer_is(self.recognizer.read_strokes(strokes))
             self._read = strokes
         self._show_state(answered=due)
 
@@ -201,7 +208,7 @@ class App:
         else:
             prediction = part.prediction
             self._map.value = page.explanation(
-                why.explain(self.reader.recognizer, prediction.image, prediction.digit)
+                occlusion.occlusion_map(self.recognizer.model, prediction.image, prediction.digit)
             )
 
     # --- What arrives from the page ---------------------------------------------------------------------------------
@@ -304,9 +311,9 @@ class App:
         self._show_meaning()
 
     def _do_model(self, name: str) -> None:
-        current = self.reader.recognizer
+        current = self.recognizer
         if name != current.name and name in available(current.run):
-            self.reader = Reader(Recognizer.load(current.run, name))
+            self.recognizer = Recognizer.load(current.run, name)
             self._show_model()
             self._show_meaning()
             self._again()
@@ -317,12 +324,14 @@ class App:
             self._read = None
             self._ticker.ask()
         else:
-            self._answer_is(
-                self.reader.pictures([part.prediction.image for part in self.shown.parts])
+            again = (
+                replace(part, prediction=self.recognizer.predict(part.prediction.image))
+                for part in self.shown.parts
             )
+            self._answer_is(replace(self.shown, parts=tuple(again)))
 
     def _do_example(self, name: str) -> None:
-        chosen = next((example for example in EXAMPLES if example.name == name), None)
+        chosen = next((example for example in ink.examples() if example.name == name), None)
         if chosen is not None:
             self._say("")
             self._replay.start(chosen.strokes, 0 if self._less_motion else REPLAY)
@@ -346,20 +355,20 @@ class App:
 
     def _read_photo(self) -> None:
         (content, name), self._file = self._file, None
-        photo = read_photo(content, name, self.reader.recognizer)
+        answer = self.recognizer.read_photo(content, name)
         self._replay.finish()
         self.pad.drawing.replace(())
         self.pad.draw()
-        self._photo = photo.preview_png, name
+        self._photo = answer.preview, name
         self._say("")
-        self._answer_is(self.reader.pictures(photo.images))
+        self._answer_is(answer)
         self._show_state()
 
     # --- Models -----------------------------------------------------------------------------------------------------
 
     def _measure_models(self) -> None:
         """How long each of the run's models takes here."""
-        current = self.reader.recognizer
+        current = self.recognizer
         self._speeds = {name: _speed(current.run, name) for name in available(current.run)}
         self._show_model()
 
@@ -523,14 +532,14 @@ class Feedback:
 def _kept(part: Part) -> dict:
     """What is kept of an answer."""
     prediction = part.prediction
-    ink = {"strokes": list(part.strokes)} if part.strokes else {"crop": prediction.image}
+    drawn = {"strokes": list(part.strokes)} if part.strokes else {"crop": prediction.image}
     return {
         "digit": prediction.digit,
         "confidence": prediction.confidence,
         "accepted": not part.reason,
         "reason": part.reason,
         "probabilities": prediction.probabilities,
-        **ink,
+        **drawn,
     }
 
 

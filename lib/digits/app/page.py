@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 
 from digits.app import pad
-from digits.recognizer.model import Prediction
-from digits.recognizer.occlusion import Explanation
-from digits.recognizer.reading import Answer, Part
+from digits.recognizer import Answer, Part, Prediction
+from digits.recognizer.occlusion import OcclusionMap
 
 _STATIC = Path(__file__).parent / "static"
 _VOID = ("img", "input")
@@ -563,7 +562,7 @@ def why() -> str:
     )
 
 
-def explanation(found: Explanation | None) -> str:
+def explanation(found: OcclusionMap | None) -> str:
     """The map with its legend; as large when there is nothing to explain. Ink that speaks for the digit is blue, against
     it orange and hatched."""
     answer_ = "it" if found is None else found.digit
@@ -584,18 +583,18 @@ def explanation(found: Explanation | None) -> str:
     return tag("figure", picture, tag("figcaption", *keys), kind="map")
 
 
-def _most(found: Explanation | None) -> str:
+def _most(found: OcclusionMap | None) -> str:
     """The map in words."""
     if found is None:
         return "Draw something first."
-    places = {"for": found.place(1), "against": found.place(-1)}
+    places = {"for": found.region(1), "against": found.region(-1)}
     return (
         " ".join(f"Most {side} it: {place}." for side, place in places.items() if place)
         or "No part stands out."
     )
 
 
-def _cells(found: Explanation) -> list[str]:
+def _cells(found: OcclusionMap) -> list[str]:
     """Each inked pixel: grey ink, over it the colour of its effect, over that a line when it speaks against."""
     strengths, cells = found.effect / max(np.abs(found.effect).max(), 1e-9), []
     for y, x in np.argwhere(found.image > 0.1).tolist():

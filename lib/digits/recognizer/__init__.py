@@ -1,6 +1,28 @@
 """Ink, photographs and the LiteRT model: from what somebody drew to an answer. No TensorFlow."""
 
-from digits.recognizer.calibration import Calibration
-from digits.recognizer.model import Prediction, Recognizer, RecognizerError
+from digits.recognizer.model import (
+    Calibration,
+    LiteRTModel,
+    Prediction,
+    Recognizer,
+    RecognizerError,
+    available,
+    energy,
+    softmax,
+)
+from digits.recognizer.photo import PhotoError
+from digits.recognizer.segmentation import Answer, Part
 
-__all__ = ["Calibration", "Prediction", "Recognizer", "RecognizerError"]
+__all__ = [
+    "Answer",
+    "Calibration",
+    "LiteRTModel",
+    "Part",
+    "PhotoError",
+    "Prediction",
+    "Recognizer",
+    "RecognizerError",
+    "available",
+    "energy",
+    "softmax",
+]

@@ -1,10 +1,15 @@
-"""Ink to MNIST's 28 x 28: the one normalization that the app, uploads, benchmarks and the notebooks share.
+"""Ink to MNIST's 28 x 28: the one normalization that app, uploads, benchmarks and notebooks share.
 
-MNIST's rule (LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist): scale the ink's bounding box into 20 x 20 keeping
-its aspect ratio, with anti-aliasing, then place its centre of mass at the centre of 28 x 28.
+MNIST's rule (LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist): scale the ink's bounding box into
+20 x 20 keeping its aspect ratio, with anti-aliasing, then place its centre of mass at the centre of
+28 x 28.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,17 +17,17 @@ from PIL import Image, ImageDraw
 CANVAS = 280  # pixels: the pad's side
 BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
-PEN = 0.12  # of that extent: MNIST's pen, and the best of 0.12 to 0.18 on the pen digits of the training writers
+PEN = 0.12  # of that extent: MNIST's pen; the best of 0.12 to 0.18 on the training writers' pen digits
 DOT = (
     1 / 25
-)  # of the canvas: a drawing smaller than this is a dot, whatever its enlarged picture looks like
+)  # of the canvas: a drawing smaller than this is a dot, whatever its enlarged picture shows
 SMALLEST = 1 / 50  # of the canvas: nothing is enlarged as if it were smaller than this
 BOX, SIDE = 20, 28  # pixels of MNIST
 MINIMUM_INK = 0.02  # of full ink: what is fainter is paper, or lost in 8 bits
 
 
 def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """``strokes`` as a list of finite (n, 2) float arrays, empty ones left out; ValueError for anything else."""
+    """Strokes as finite (n, 2) float64 arrays, empty ones left out; ValueError for anything else."""
     checked = [np.asarray(stroke, dtype=float) for stroke in strokes]
     for number, stroke in enumerate(checked, 1):
         if stroke.size and (stroke.ndim != 2 or stroke.shape[1] != 2):
@@ -34,21 +39,44 @@ def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [stroke for stroke in checked if stroke.size]
 
 
+def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
+    """The longer side of the strokes' bounding box on a canvas of ``size`` pixels, which cuts them off.
+
+    >>> extent([[(20, 10), (80, 10)], [(50, 10), (40, 110)]])
+    100.0
+    """
+    points = [np.clip(stroke, 0, size) for stroke in check_strokes(strokes)]
+    return float(np.ptp(np.concatenate(points), axis=0).max()) if points else 0.0
+
+
 def rasterize(
     strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH
 ) -> np.ndarray:
     """Draw strokes with a round pen.
 
-    strokes: (n, 2) arrays of x and y in canvas pixels, y downwards; one point is a dot. size: the canvas's side.
-    brush: the pen's width in pixels. Returns (size, size) uint8, light ink (255) on dark. ValueError for other shapes.
+    Parameters
+    ----------
+    strokes
+        (n, 2) arrays of x and y in canvas pixels, y downwards; one point is a dot.
+    size
+        The canvas's side.
+    brush
+        The pen's width in pixels.
+
+    Returns
+    -------
+    (size, size) uint8, light ink (255) on dark.
+
+    Raises
+    ------
+    ValueError
+        For strokes of other shapes.
     """
     canvas = Image.new("L", (size, size))
     draw = ImageDraw.Draw(canvas)
     radius = brush / 2
     for stroke in check_strokes(strokes):
-        points = np.clip(
-            stroke, -size, 2 * size
-        )  # far outside is outside; Pillow's coordinates stay small
+        points = np.clip(stroke, -size, 2 * size)  # Pillow's coordinates stay small
         if len(points) > 1:
             draw.line([tuple(point) for point in points], fill=255, width=round(brush))
         for x, y in points:
@@ -56,23 +84,8 @@ def rasterize(
     return np.asarray(canvas)
 
 
-def _to_ink(image: np.ndarray) -> np.ndarray:
-    """(H, W) float32 in [0, 1] from uint8 or float; ValueError when it is no single grey image in range."""
-    image = np.asarray(image)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.ndim != 2:
-        raise ValueError(f"An ink image is (H, W); this one has shape {image.shape}.")
-    if image.dtype == np.uint8:
-        return image.astype(np.float32) / 255
-    image = image.astype(np.float32)
-    if not np.isfinite(image).all() or image.min(initial=0) < 0 or image.max(initial=0) > 1:
-        raise ValueError("An ink image is uint8, or float in [0, 1] without NaN.")
-    return image
-
-
 def bounding_box(ink: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom (right and bottom exclusive) of what is darker than paper, or None for a blank.
+    """Left, top, right, bottom (right and bottom exclusive) of what is darker than paper; None for a blank.
 
     >>> tuple(map(int, bounding_box(np.eye(5))))
     (0, 0, 5, 5)
@@ -85,72 +98,98 @@ def bounding_box(ink: np.ndarray) -> tuple[int, int, int, int] | None:
 def normalize(image: np.ndarray) -> np.ndarray:
     """Any ink image to MNIST's form.
 
-    image: (H, W[, 1]), light ink on dark, uint8 or float in [0, 1]. Returns (28, 28) float32 in [0, 1]; a blank gives
-    zeros.
+    Parameters
+    ----------
+    image
+        (H, W[, 1]), light ink on dark, uint8 or float in [0, 1].
+
+    Returns
+    -------
+    (28, 28) float32 in [0, 1]; zeros for a blank.
+
+    Raises
+    ------
+    ValueError
+        For other shapes or ranges.
     """
-    ink = _to_ink(image)
-    box = bounding_box(ink)
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim != 2:
+        raise ValueError(f"An ink image is (H, W); this one has shape {image.shape}.")
+    ink = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
+    if not np.isfinite(ink).all() or ink.min(initial=0) < 0 or ink.max(initial=0) > 1:
+        raise ValueError("An ink image is uint8, or float in [0, 1] without NaN.")
+
     result = np.zeros((SIDE, SIDE), np.float32)
+    box = bounding_box(ink)
     if box is None:
         return result
     left, top, right, bottom = box
     scale = BOX / max(right - left, bottom - top)
     width, height = max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
-    crop = Image.fromarray(ink[top:bottom, left:right])
-    small = np.asarray(
-        crop.resize(
-            (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
-        )
-    )
-    return _centre(small)
-
-
-def _centre(small: np.ndarray) -> np.ndarray:
-    """``small`` (at most 20 x 20) on 28 x 28 with its centre of mass as near to the centre as whole pixels allow."""
-    height, width = small.shape
+    way = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    small = np.asarray(Image.fromarray(ink[top:bottom, left:right]).resize((width, height), way))
     total = small.sum()
     if not total:
-        return np.zeros((SIDE, SIDE), np.float32)
-    x = (small.sum(0) @ np.arange(width)) / total
-    y = (small.sum(1) @ np.arange(height)) / total
-    left = int(
-        np.clip(round(SIDE / 2 - x), 0, SIDE - width)
-    )  # MNIST's centre is column 14, row 14, counted from 0
+        return result
+    x, y = (small.sum(0) @ np.arange(width)) / total, (small.sum(1) @ np.arange(height)) / total
+    # As near as whole pixels allow; MNIST's centre is column 14, row 14, counted from 0.
+    left = int(np.clip(round(SIDE / 2 - x), 0, SIDE - width))
     top = int(np.clip(round(SIDE / 2 - y), 0, SIDE - height))
-    result = np.zeros((SIDE, SIDE), np.float32)
     result[top : top + height, left : left + width] = np.clip(small, 0, 1)
     return result
-
-
-def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
-    """The longer side of the strokes' bounding box on a canvas of ``size`` pixels, which cuts them off; 0 for none.
-
-    >>> extent([[(20, 10), (80, 10)], [(50, 10), (40, 110)]])
-    100.0
-    """
-    checked = check_strokes(strokes)
-    return (
-        float(np.ptp(np.clip(np.concatenate(checked), 0, size), axis=0).max()) if checked else 0.0
-    )
 
 
 def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.ndarray:
     """Strokes as MNIST would hold them, drawn again with an even pen.
 
-    The pad's brush may be thin or thick and the digit small or large; the path of the pen is what was meant. So the
-    path is enlarged to a fixed extent, drawn with MNIST's relative pen width, and given to ``normalize``.
+    The pad's brush may be thin or thick and the digit small or large; the path of the pen is what was
+    meant. So the path is enlarged to a fixed extent, drawn with MNIST's relative pen width, and given
+    to ``normalize``.
 
-    strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels; what lies outside is taken at
-    its edge. Returns (28, 28) float32 in [0, 1], zeros for no strokes. ValueError for other shapes.
+    Parameters
+    ----------
+    strokes
+        (n, 2) arrays of canvas pixels, y downwards; what lies outside is taken at its edge.
+    size
+        The canvas's side in pixels.
+
+    Returns
+    -------
+    (28, 28) float32 in [0, 1]; zeros for no strokes.
+
+    Raises
+    ------
+    ValueError
+        For strokes of other shapes.
     """
     strokes = [np.clip(stroke, 0, size) for stroke in check_strokes(strokes)]
     if not strokes:
         return np.zeros((SIDE, SIDE), np.float32)
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
-    scale = EXTENT / max(
-        (high - low).max(), size * SMALLEST
-    )  # what is smaller is a dot, not a tiny digit
+    scale = EXTENT / max((high - low).max(), size * SMALLEST)
     # Rounded, so that a coordinate that should be whole does not fall into another pixel by its last bit.
     moved = [np.round((stroke - (low + high) / 2) * scale + CANVAS / 2, 3) for stroke in strokes]
     return normalize(rasterize(moved, CANVAS, PEN * EXTENT))
+
+
+@dataclass(frozen=True)
+class Example:
+    """A drawing of our own, taken from no data set."""
+
+    name: str  # unique
+    title: str  # for people
+    expected: str | None  # the digits that it shows; None when it shows none
+    strokes: tuple[np.ndarray, ...]  # (n, 2) each, pixels of a canvas of 280, about 4 apart
+
+
+@cache
+def examples() -> tuple[Example, ...]:
+    """Digits in several styles, numbers, and drawings that are no digits."""
+    path = Path(__file__).with_name("examples.json")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for one in found:
+        one["strokes"] = tuple(np.array(stroke, float) for stroke in one["strokes"])
+    return tuple(Example(**one) for one in found)

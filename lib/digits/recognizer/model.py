@@ -1,31 +1,164 @@
 """A LiteRT model and its calibration to an answer: what the app, the evaluation and any other program call.
 
-Needs LiteRT, NumPy and Pillow. Never imports TensorFlow, so that it starts in half a second.
+Needs LiteRT, NumPy and Pillow. Neither TensorFlow nor SciPy: every visitor of the app has a process
+of their own, and SciPy's softmax alone would add 21 MB to it.
 """
 
-import hashlib
 import json
+import os
+import sys
 import threading
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections import OrderedDict
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from digits import files
-from digits.recognizer import ink
-from digits.recognizer.calibration import Calibration
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer import ink, segmentation
+from digits.recognizer.segmentation import Answer, Part
+
+MEMORY = 500  # groups of strokes whose prediction is remembered
 
 
 class RecognizerError(Exception):
     """The model cannot be used; the message says which file and what to do."""
 
 
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send what native code writes to file descriptor 2 to nowhere; Python's exceptions are not affected.
+
+    In the main thread only: the descriptor is the whole process's and its children's, and what a
+    server's other threads load must not silence what it logs, nor a kernel that it starts meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread() or sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+# --- From logits to an answer ---------------------------------------------------------------------
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities along the last axis, (..., 10) float64, of logits divided by ``temperature``.
+
+    >>> softmax(np.log([6, 3, 1])).round(2).tolist()
+    [0.6, 0.3, 0.1]
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return scaled / scaled.sum(-1, keepdims=True)
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """Log-sum-exp of the logits, (...,) float64: high for ink like the training data's.
+
+    Liu et al., Energy-based out-of-distribution detection, NeurIPS 2020, with the sign turned.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    peak = logits.max(-1)
+    return peak + np.log(np.exp(logits - peak[..., None]).sum(-1))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far logits can be believed, fitted on validation data and stored beside the model."""
+
+    temperature: float = 1.0  # logits are divided by it (Guo et al. 2017)
+    accept_confidence: float = 0.5  # below it the answer is "unsure"
+    min_energy: float = -1e9  # energy below it: "not a digit"
+    candidate_probability: float = 1.0  # what is as probable may be meant (Sadinle et al. 2019)
+
+    def __post_init__(self):
+        if not (
+            0 < self.temperature < 100
+            and 0 <= self.accept_confidence <= 1
+            and np.isfinite(self.min_energy)
+            and 0 <= self.candidate_probability <= 1
+        ):
+            raise ValueError(f"out of range: {self}")
+
+    @classmethod
+    def fit(
+        cls, logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float
+    ) -> "Calibration":
+        """The calibration of a network, from validation images that it was not trained on.
+
+        Parameters
+        ----------
+        logits, labels
+            (n, 10) and (n,) of those images.
+        risk
+            Tolerated share of wrong answers among those that are given.
+        refused
+            Share of these digits that may be taken for none.
+        coverage
+            Share of the digits that shall be among the candidates.
+        """
+        from digits import evaluation  # SciPy and pandas, which a recognizer never needs
+
+        temperature = evaluation.fit_temperature(logits, labels)
+        probabilities = softmax(logits, temperature)
+        correct = logits.argmax(axis=1) == labels
+        return cls(
+            temperature,
+            evaluation.choose_threshold(probabilities.max(axis=1), correct, risk),
+            float(np.quantile(energy(logits), refused)),
+            evaluation.conformal_probability(probabilities, labels, coverage),
+        )
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, (..., 10)."""
+        return softmax(logits, self.temperature)
+
+    def reason(self, logits: np.ndarray) -> str:
+        """Why an answer from ``logits`` (10,) is withheld, "not a digit" or "unsure"; "" when it is not."""
+        if energy(logits) < self.min_energy:
+            return "not a digit"
+        return "" if self.probabilities(logits).max() >= self.accept_confidence else "unsure"
+
+    def candidates(self, probabilities: np.ndarray) -> tuple[int, ...]:
+        """The digits that may be meant, given calibrated ``probabilities`` (10,), most probable first.
+
+        The best guess, and all that reach ``candidate_probability``.
+        """
+        best, *others = np.argsort(-probabilities, kind="stable").tolist()
+        enough = self.candidate_probability
+        return (best, *(digit for digit in others if probabilities[digit] >= enough))
+
+    def write(self, path: Path) -> None:
+        """Save as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Calibration":
+        """From JSON; OSError or ValueError when the file is missing, damaged or out of range."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{name: float(value) for name, value in values.items()})
+        except (AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from None
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """One answer."""
+    """What the network says of one digit."""
 
     digit: int | None  # the best guess, also when it is not accepted; None only for a blank
     confidence: float  # the calibrated probability of ``digit``; 0 for a blank
@@ -33,13 +166,23 @@ class Prediction:
     accepted: bool
     reason: str  # "" when accepted, else "blank", "unsure" or "not a digit"
     image: np.ndarray  # (28, 28) float32 in [0, 1]: what the network got
-    candidates: tuple[
-        int, ...
-    ] = ()  # the digits that may be meant, most probable first; none for a blank
+    candidates: tuple[int, ...] = ()  # digits that may be meant, most probable first
+
+    def reason_at(self, threshold: float) -> str:
+        """Why it is withheld when a confidence of ``threshold`` is asked for; "" when it is not."""
+        if self.reason in ("blank", "not a digit"):
+            return self.reason
+        return "" if self.confidence >= threshold else "unsure"
+
+
+# --- The model ------------------------------------------------------------------------------------
 
 
 class LiteRTModel:
-    """One ``.tflite`` file, images in and logits out, one image at a time on ``threads`` threads. Thread-safe."""
+    """One ``.tflite`` file, images in and logits out, one image at a time. Thread-safe.
+
+    RecognizerError when it is no LiteRT model, or not one from (1, 28, 28, 1) to (1, 10).
+    """
 
     def __init__(self, path: Path, threads: int = 1):
         try:
@@ -52,10 +195,11 @@ class LiteRTModel:
             raise RecognizerError(
                 f"{_shown(path)} is no LiteRT model that can be used: {error}"
             ) from None
-        if tuple(self._input["shape"]) != (1, 28, 28, 1) or tuple(self._output["shape"]) != (1, 10):
+        takes, gives = tuple(self._input["shape"]), tuple(self._output["shape"])
+        if takes != (1, 28, 28, 1) or gives != (1, 10):
             raise RecognizerError(
-                f"{_shown(path)} takes {tuple(self._input['shape'])} and gives "
-                f"{tuple(self._output['shape'])}; (1, 28, 28, 1) and (1, 10) are needed."
+                f"{_shown(path)} takes {takes} and gives {gives}; "
+                "(1, 28, 28, 1) and (1, 10) are needed."
             )
         self._lock = threading.Lock()
 
@@ -72,7 +216,7 @@ class LiteRTModel:
 
 
 class Recognizer:
-    """Strokes or pictures to ``Prediction``.
+    """Strokes, pictures and photographs to what was written.
 
     >>> prediction = Recognizer.load(run="reference").predict_strokes([[(140, 40), (140, 240)]])
     >>> prediction.digit, prediction.accepted
@@ -87,70 +231,123 @@ class Recognizer:
         name: str = "",
         sha256: str = "",
     ):
-        self.model, self.calibration, self.run, self.name, self.sha256 = (
-            model,
-            calibration,
-            run,
-            name,
-            sha256,
-        )
+        self.model, self.calibration = model, calibration
+        self.run, self.name, self.sha256 = run, name, sha256
+        self._known: OrderedDict[tuple, Prediction] = OrderedDict()
 
     @classmethod
     def load(cls, run: str | None = None, model: str | None = None) -> "Recognizer":
-        """The model ``model`` (a file's name without ``.tflite``) of the run ``run``.
+        """Open a run's model with its calibration.
 
-        Without a run: ``outputs/latest`` when it is a finished MNIST run and not a quick one, else the published run.
-        Without a model: ``chosen``. RecognizerError when the run or the file is missing, or the file is not the one that the
-        run recorded.
+        Parameters
+        ----------
+        run
+            Name of the run. Without one: ``latest`` when it is a finished standard or full run on
+            MNIST with no setting changed, else ``reference``, the published run.
+        model
+            Name of its file without ``.tflite``. Without one: the file that the run chose.
+
+        Raises
+        ------
+        RecognizerError
+            When the run or the file is missing, cannot be used, or is not the one that the run
+            recorded.
         """
-        folder = _run_folder(run)
-        model = chosen(folder.name) if model is None else model
+        run = _default_run() if run is None else run
+        folder = files.run_folder(run)
+        if not folder.is_dir():
+            raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
+        model = chosen(run) if model is None else model
         path = folder / "models" / f"{model}.tflite"
         if not path.is_file():
-            there = ", ".join(available(folder.name)) or "none"
+            there = ", ".join(available(run)) or "none"
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
-        recorded = _dict(_record(folder).get("models"))
-        sha256 = _check_file(
-            path, recorded
-        )  # a damaged file can crash the interpreter, so it is never opened
-        calibration = calibration_path(path, recorded)
-        _check_file(calibration, recorded)
-        return cls(LiteRTModel(path), _read_calibration(calibration), folder.name, model, sha256)
+        recorded = _read(folder / "run.json").get("models", {})
+        calibration_file = calibration_path(path, recorded)
+        digest, _ = _checked(path, recorded), _checked(calibration_file, recorded)
+        try:
+            calibration = Calibration.read(calibration_file)
+        except (OSError, ValueError) as error:
+            raise _unusable(calibration_file, error) from None
+        return cls(LiteRTModel(path), calibration, run, model, digest)
+
+    @cached_property
+    def usual_energy(self) -> float:
+        """The energy of a digit that is drawn clearly: the median over the built-in examples of one."""
+        digits = [one.strokes for one in ink.examples() if len(one.expected or "") == 1]
+        pictures = np.array([ink.strokes_to_image(strokes) for strokes in digits])
+        return float(np.median(energy(self.model.logits(pictures))))
 
     def predict_normalized(self, images: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (n, 10) of images that are in MNIST's form already, (n, 28, 28[, 1]) in [0, 1]."""
+        """Calibrated probabilities (n, 10) of images in MNIST's form, (n, 28, 28[, 1]) in [0, 1]."""
         return self.calibration.probabilities(self.model.logits(images))
 
-    def predict_image(self, canvas: np.ndarray) -> Prediction:
-        """The answer for one picture, (H, W) uint8 or float in [0, 1], light ink on dark. ValueError otherwise."""
-        return self.predict(ink.normalize(canvas))
-
-    def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
-        """The answer for pen strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels."""
-        prediction = self.predict(ink.strokes_to_image(strokes, size))
-        if (
-            prediction.accepted and ink.extent(strokes, size) < size * ink.DOT
-        ):  # enlarged, a dot looks like a fat digit
-            return replace(prediction, accepted=False, reason="not a digit")
-        return prediction
-
     def predict(self, image: np.ndarray) -> Prediction:
-        """The answer for one picture that is in MNIST's form already, (28, 28) float32 in [0, 1]."""
+        """One digit from a picture in MNIST's form, (28, 28) float32 in [0, 1]."""
         if not image.any():
             return Prediction(None, 0.0, np.full(10, 0.1), False, "blank", image)
         logits = self.model.logits(image)[0]
         probabilities = self.calibration.probabilities(logits)
         digit = int(probabilities.argmax())
-        reason = self.calibration.reason(logits)
-        return Prediction(
-            digit,
-            float(probabilities[digit]),
-            probabilities,
-            not reason,
-            reason,
-            image,
-            self.calibration.candidates(probabilities),
+        confidence, reason = float(probabilities[digit]), self.calibration.reason(logits)
+        candidates = self.calibration.candidates(probabilities)
+        return Prediction(digit, confidence, probabilities, not reason, reason, image, candidates)
+
+    def predict_image(self, canvas: np.ndarray) -> Prediction:
+        """One digit from a picture (H, W), light ink on dark, uint8 or float in [0, 1]; else ValueError."""
+        return self.predict(ink.normalize(canvas))
+
+    def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
+        """One digit from pen strokes.
+
+        strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels.
+        ValueError for other shapes.
+        """
+        prediction = self.predict(ink.strokes_to_image(strokes, size))
+        if prediction.accepted and ink.extent(strokes, size) < size * ink.DOT:
+            return replace(
+                prediction, accepted=False, reason="not a digit"
+            )  # enlarged, a dot is fat
+        return prediction
+
+    def read_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Answer:
+        """One digit or a whole number, as ``segmentation.read`` parts it.
+
+        Predictions are remembered: of a drawing that grows only the last digit changes.
+        """
+
+        def predict(group: list[np.ndarray]) -> Prediction:
+            key = size, *(sha256(stroke.tobytes()).digest() for stroke in group)
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = self.predict_strokes(group, size)
+                if len(self._known) > MEMORY:
+                    self._known.popitem(last=False)
+            return found
+
+        started = time.perf_counter()
+        answer = segmentation.read(predict, strokes, size)
+        return replace(answer, seconds=time.perf_counter() - started)
+
+    def read_photo(self, content: bytes, name: str = "") -> Answer:
+        """The digits in the bytes of a picture, in reading order; see ``photo.read_photo``.
+
+        The boxes are in pixels of ``Answer.preview``. PhotoError says in words what is wrong.
+        """
+        from digits.recognizer import photo
+
+        started = time.perf_counter()
+        found = photo.read_photo(content, name, self)
+        read = [self.predict(image) for image in found.images]
+        parts = tuple(
+            Part(prediction, prediction.reason, box)
+            for prediction, box in zip(read, found.boxes, strict=True)
         )
+        seconds = time.perf_counter() - started
+        return Answer(parts, seconds=seconds, preview=found.preview_png)
+
+
+# --- A run's files --------------------------------------------------------------------------------
 
 
 def available(run: str) -> list[str]:
@@ -159,69 +356,59 @@ def available(run: str) -> list[str]:
 
 
 def chosen(run: str) -> str:
-    """The name of the model that the rule of 04_optimization picked in a run; "float32" where it has picked none."""
-    name = _dict(
-        _dict(_record(files.run_folder(run), "metrics.json").get("04_optimization")).get("chosen")
-    ).get("name")
-    return name if name in available(run) else "float32"
+    """The name of the model that a run chose by its rule; "float32" where it has chosen none."""
+    metrics = _read(files.run_folder(run) / "metrics.json")
+    choices = [part["chosen"]["name"] for part in metrics.values() if part.get("chosen")]
+    return next((name for name in choices if name in available(run)), "float32")
 
 
 def calibration_path(path: Path, recorded: Container[str] = ()) -> Path:
-    """The calibration of a LiteRT file: NAME.calibration.json beside it, which a network with weights of its own has (it
-    lies there, or is ``recorded``), else the run's calibration.json."""
+    """The calibration of a LiteRT file: NAME.calibration.json where there is one, else calibration.json.
+
+    A network with weights of its own has one of its own, beside it or ``recorded`` by the run.
+    """
     own = path.with_name(f"{path.stem}.calibration.json")
     return own if own.name in recorded or own.exists() else path.with_name("calibration.json")
 
 
-def _run_folder(run: str | None) -> Path:
-    if run is None:
-        record = _record(files.OUTPUTS / "latest")
-        good = record.get("status") == "finished" and record.get("profile") != "quick"
-        run = (
-            "latest"
-            if good and _dict(record.get("dataset")).get("name") == "mnist"
-            else "reference"
-        )
-    folder = files.run_folder(run)
-    if not folder.is_dir():
-        raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
-    return folder
+def _default_run() -> str:
+    record = _read(files.OUTPUTS / "latest" / "run.json")
+    good = (
+        record.get("status") == "finished"
+        and record.get("profile") in ("standard", "full")
+        and (record.get("dataset") or {}).get("name") == "mnist"
+        and not record.get("settings")
+    )
+    return "latest" if good else "reference"
 
 
-def _check_file(path: Path, recorded: dict) -> str:
-    """The SHA-256 of a file; RecognizerError when it cannot be read, or when the run recorded another one (a notebook
-    run by hand records none)."""
+def _read(path: Path) -> dict:
+    """What a run recorded; {} when the file is missing or damaged."""
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise RecognizerError(
-            f"{_shown(path)} cannot be used ({error.strerror}). Restore it, or run again."
-        ) from None
-    if recorded.get(path.name) not in (None, sha256):
-        raise RecognizerError(
-            f"{_shown(path)} is not the file that this run recorded. Restore it, or run again."
-        )
-    return sha256
-
-
-def _read_calibration(path: Path) -> Calibration:
-    try:
-        return Calibration.read(path)
-    except (OSError, ValueError) as error:
-        message = f"{_shown(path)} cannot be used ({error}). Restore it, or run ./run_all.sh again."
-        raise RecognizerError(message) from None
-
-
-def _record(folder: Path, name: str = "run.json") -> dict:
-    try:
-        return _dict(json.loads((folder / name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
+        return files.read_json(path)
+    except (files.RunError, OSError):
         return {}
 
 
-def _dict(value: object) -> dict:
-    """What should be an object in JSON; {} when a damaged file holds something else."""
-    return value if isinstance(value, dict) else {}
+def _checked(path: Path, recorded: dict) -> str:
+    """The SHA-256 of a file; RecognizerError when it is not what the run recorded.
+
+    A damaged file can crash the interpreter, so it is never opened. A notebook that is run by hand
+    records nothing.
+    """
+    try:
+        digest = files.sha256(path)
+    except OSError as error:
+        raise _unusable(path, error.strerror) from None
+    if recorded.get(path.name) not in (None, digest):
+        raise RecognizerError(
+            f"{_shown(path)} is not the file that this run recorded. Restore it, or run again."
+        )
+    return digest
+
+
+def _unusable(path: Path, why: object) -> RecognizerError:
+    return RecognizerError(f"{_shown(path)} cannot be used ({why}). Restore it, or run again.")
 
 
 def _shown(path: Path) -> str:

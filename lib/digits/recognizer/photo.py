@@ -8,19 +8,16 @@ is imported where it is used, so that an app whose visitors upload nothing never
 import io
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from digits.recognizer import ink, segmentation
-from digits.recognizer.calibration import energy
-from digits.recognizer.examples import EXAMPLES
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer.model import energy, quiet_stderr
 
 if TYPE_CHECKING:
-    from digits.recognizer.model import LiteRTModel, Recognizer
+    from digits.recognizer.model import Recognizer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 LARGEST_FILE = 12_000_000  # bytes
@@ -93,7 +90,7 @@ class _Judge:
     """What a recognizer thinks of ink that may be one whole digit."""
 
     def __init__(self, recognizer: "Recognizer"):
-        self.recognizer, self.usual = recognizer, _usual_energy(recognizer.model)
+        self.recognizer, self.usual = recognizer, recognizer.usual_energy
 
     def confidence(self, piece: _Piece) -> float:
         return float(self.recognizer.predict_normalized(_mnist_form(piece)[None])[0].max())
@@ -107,16 +104,6 @@ class _Judge:
                 1,
             )
         )
-
-
-@lru_cache(maxsize=4)  # of a model that is in use
-def _usual_energy(model: "LiteRTModel") -> float:
-    drawn = [
-        ink.strokes_to_image(example.strokes)
-        for example in EXAMPLES
-        if len(example.expected or "") == 1
-    ]
-    return float(np.median(energy(model.logits(np.array(drawn)))))
 
 
 def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:

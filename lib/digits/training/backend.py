@@ -5,7 +5,7 @@ import ctypes
 import os
 import sys
 
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer.model import quiet_stderr
 
 os.environ.setdefault(
     "TF_CPP_MIN_LOG_LEVEL", "3"

@@ -15,9 +15,13 @@ import numpy as np
 import pandas as pd
 
 from digits import evaluation
-from digits.recognizer.calibration import Calibration, energy
-from digits.recognizer.model import LiteRTModel, calibration_path
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer.model import (
+    Calibration,
+    LiteRTModel,
+    calibration_path,
+    energy,
+    quiet_stderr,
+)
 from digits.training.backend import keras, tf
 from digits.training.networks import logits_model
 

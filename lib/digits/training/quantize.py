@@ -9,7 +9,7 @@ import pandas as pd
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from digits.data.augmentation import Augmentation
-from digits.recognizer.quiet import quiet_stderr
+from digits.recognizer.model import quiet_stderr
 from digits.training import fit as training
 from digits.training.backend import keras, tf
 
