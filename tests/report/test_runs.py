@@ -126,9 +126,7 @@ def _record_thirty(notebook):
 
 def test_two_notebooks_at_once_lose_no_number(run):
     context = multiprocessing.get_context("fork")
-    writers = [
-        context.Process(target=_record_thirty, args=(name,)) for name in ("01_eda", "02_x")
-    ]
+    writers = [context.Process(target=_record_thirty, args=(name,)) for name in ("01_eda", "02_x")]
     for writer in writers:
         writer.start()
     for writer in writers:
