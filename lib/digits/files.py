@@ -20,7 +20,7 @@ REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
 STUDY = (
     PROJECT / "outputs" / "study.json"
 )  # long repeated trainings, committed (tests/benchmarks/study.py)
-SEARCHES = STUDY.with_suffix(".journal")  # a long search for settings beside it
+SEARCHES = STUDY.with_suffix(".sqlite3")  # a long search for settings beside it
 SEEDS = (
     PROJECT / "outputs" / "seeds.json"
 )  # the recipe trained with other seeds, committed (tests/benchmarks/seeds.py)

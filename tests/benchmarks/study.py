@@ -6,7 +6,7 @@
 
 What the short trainings of 04_optimization cannot tell; that chapter shows the committed outputs/study.json beside its own.
 Validation images and, but for the search, pen digits of the development writers judge; no test set is opened. Every finished
-training is kept in a file beside the output (of the search: the journal with its studies, which stays): an interrupted study
+training is kept in a file beside the output (of the search: the database with its studies, which stays): an interrupted study
 goes on, and one with another budget has to have another output.
 """
 
@@ -48,7 +48,7 @@ def find_settings(
     epochs: int,
     trials: int,
 ) -> None:
-    """TPE and, as many trials, random search, both into the journal beside ``output``; the reference's settings, too."""
+    """TPE and, as many trials, random search, both into the database beside ``output``; the reference's settings, too."""
     plan = search.Plan(
         train_size=train_size, epochs=epochs, seed=1, data=search.fingerprint(x, y, *validation)
     )
@@ -70,9 +70,8 @@ def find_settings(
         },
     )
     for part in (plan, replace(plan, sampler="random", prune=False)):
-        study = search.run(
-            search.open_study(output.with_suffix(".journal"), part), part, score, trials
-        )
+        study = search.open_study(f"sqlite:///{output.with_suffix('.sqlite3')}", part)
+        search.run(study, part, score, trials)
         print(search.table(study)[["trial", "state", "accuracy", "best", "seconds"]].to_string())
 
 

@@ -265,10 +265,10 @@ def test_a_publication_that_is_cut_off_never_replaces_the_published_run(project,
 
 def test_publishing_states_the_tolerances_and_leaves_the_comparison_behind(project):
     (project.outputs / "good/comparison.md").write_text("about another run")
-    (project.outputs / "good/.study.journal.lock").touch()
+    (project.outputs / "good/.metrics.json.lock").touch()
     assert project.run("--publish", "good").returncode == 0
     assert not any(
-        (project.reference / name).exists() for name in ("comparison.md", ".study.journal.lock")
+        (project.reference / name).exists() for name in ("comparison.md", ".metrics.json.lock")
     )
     stated = json.loads((project.reference / "run.json").read_text())["tolerances"]
     assert stated["source"] == "defaults" and stated["numbers"]["01_eda.test.errors"] == 3

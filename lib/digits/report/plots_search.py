@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from digits.report.style import ACCENT, BAD, MUTED, PLAIN, WIDTH
-from digits.training import findings
+from digits.training import search
 
 ACCURACY = "validation accuracy"
 
@@ -78,8 +78,8 @@ def _renamed(ax: Axes, names: dict[str, str]) -> tuple[list, list[str]]:
 
 
 def importances(study: optuna.Study) -> Axes:
-    """``findings.importances`` as bars, the largest on top; an empty picture that says so when they cannot be told."""
-    if findings.importances(study).empty:
+    """``search.importances`` as bars, the largest on top; an empty picture that says so when they cannot be told."""
+    if search.importances(study).empty:
         ax = plt.subplots(figsize=(WIDTH, 1))[1]
         ax.text(0.5, 0.5, "too few different trials to tell", ha="center", va="center", color=MUTED)
         ax.set_axis_off()
@@ -180,13 +180,13 @@ def learning_curves(study: optuna.Study) -> Axes:
 def against_random(ax: Axes, trials: pd.DataFrame, random_trials: pd.DataFrame) -> Axes:
     """The best accuracy so far against what was spent, beside what random search is to be expected to reach.
 
-    trials, random_trials: ``findings.table`` of a study, and of a random one that prunes nothing. The cost is in units of
+    trials, random_trials: ``search.table`` of a study, and of a random one that prunes nothing. The cost is in units of
     one average random trial, the band holds 95% of what luck does to the best of so many.
     """
     scored = random_trials.dropna(subset="accuracy")
     unit = scored["cost"].mean()
     counts = range(1, len(scored) + 1)
-    chance = pd.DataFrame([findings.best_of(scored["accuracy"], k) for k in counts])
+    chance = pd.DataFrame([search.best_of(scored["accuracy"], k) for k in counts])
     ax.fill_between(counts, chance["low"], chance["high"], color=MUTED, alpha=0.2, linewidth=0)
     ax.plot(
         counts,

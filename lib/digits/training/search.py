@@ -1,263 +1,435 @@
-"""Which settings train best: one network trained and scored on validation data, and a study of many that can go on.
+"""A search for settings that train well: a study of Optuna that goes on where it was stopped.
 
-    python -m digits.training.search --study NAME --workers N
+    python -m digits.training.search --run NAME --study NAME
 
-adds workers to a study that 04_optimization began, on this computer or, when ``DIGITS_STUDY_URL`` names a database, on
-any other that has the same images.
+adds a worker to a study that a notebook began, on this computer or, when ``DIGITS_STUDY_URL`` names
+a PostgreSQL, on any other that has the same images.
 """
 
 import argparse
+import hashlib
+import json
+import math
 import os
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
+import pandas as pd
+import sqlalchemy as sa
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 
 from digits import evaluation, files
-from digits.data import mnist as data
+from digits.data import mnist
 from digits.data.augmentation import Augmentation
-from digits.files import RunError, check_name, read_json
-from digits.run.process import Stopped, stop_on_signals
-from digits.training import fit as training
-from digits.training import networks as models
-from digits.training import studies
+from digits.files import RunError, check_name
+from digits.training import fit, networks
 from digits.training.backend import keras
-from digits.training.findings import (
-    best,
-    best_of,
-    importances,
-    random_at_cost,
-    table,
-    tied_with_best,
-)
-from digits.training.leases import StudyError
-from digits.training.plan import SETTINGS, Plan, fingerprint, open_study, run
-from digits.training.studies import Score, Study, Watch, copies, storage
 
-__all__ = [
-    "SETTINGS", "Plan", "Score", "Study", "StudyError", "Watch", "best", "best_of", "copies", "fingerprint", "importances",
-    "open_study", "random_at_cost", "reference_settings", "run", "storage", "table", "tied_with_best", "train_and_score",
-    "training_score",
-]  # fmt: skip
+SETTINGS = ("learning_rate", "batch_size", "weight_decay", "dropout", "width", "augmentation")
+STARTUP = 10  # random trials before TPE has enough to learn from; Optuna's own default
+VARIABLE = "DIGITS_STUDY_URL"  # no parameter of a notebook: those are published with their password
+HEARTBEAT = 5  # seconds between two signs of life of a trial
+GRACE = 30  # seconds without one after which its worker counts as dead, and the trial is run again
+RETRIES = 2  # of a trial that is interrupted; one more, and it may be what kills its workers
+
+# (settings, trial to report each epoch's accuracy to) -> {"accuracy": share, "pruned": bool, ...}
+Score = Callable[[dict[str, Any], optuna.Trial | None], dict[str, Any]]
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what failed is in ``table``
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of heartbeats, among others
 
 
-class _Watcher(keras.callbacks.Callback):
-    """Tells ``watch`` each epoch's validation accuracy, and ends a training that it calls hopeless."""
+class StudyError(Exception):
+    """A study that cannot be worked on; the message says why and what to do."""
 
-    def __init__(self, watch: Watch, epochs: int):
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study searches, how, and what its scores depend on: another plan, another study."""
+
+    train_size: int  # training images of each trial; fewer are faster and rank almost as well
+    epochs: int  # epochs of each trial; the schedule is laid out over them
+    seed: int  # the draw of the settings, and each trial's weights and order
+    data: str = ""  # identifies the images, so that a study of other data is never continued
+    split: tuple[int, int] = (5_000, 1)  # size of the validation part, and the seed of its draw
+    sampler: str = "tpe"  # or "random" or "grid"
+    prune: bool = True  # end a trial below the median of the finished ones after the same epoch
+    model: str = "compact"
+    learning_rate: tuple[float, float] = (3e-4, 3e-2)  # drawn on a logarithmic scale
+    batch_size: tuple[int, ...] = (32, 64, 128, 256)  # powers of two fill the vector units
+    weight_decay: tuple[float, float] = (1e-4, 1e-1)  # on a logarithmic scale, too
+    dropout: tuple[float, float] = (0.0, 0.6)  # above, most of what the last layer reads is gone
+    width: tuple[int, int, int] = (24, 56, 8)  # least, most, step
+    augmentation: tuple[float, float] = (0.0, 1.5)  # strength: 0 is none, 1 the reference's
+    grid_points: int = 3  # for "grid": values of each setting that has a range
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """One trial's settings."""
+        least, most, step = self.width
+        return {
+            "learning_rate": trial.suggest_float("learning_rate", *self.learning_rate, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", self.batch_size),
+            "weight_decay": trial.suggest_float("weight_decay", *self.weight_decay, log=True),
+            "dropout": trial.suggest_float("dropout", *self.dropout),
+            "augmentation": trial.suggest_float("augmentation", *self.augmentation),
+            "width": trial.suggest_int("width", least, most, step=step),
+        }
+
+    @property
+    def grid(self) -> dict[str, list]:
+        """The values that a grid combines: evenly spaced where ``suggest`` draws evenly."""
+        least, most, step = self.width
+        return {
+            "learning_rate": np.geomspace(*self.learning_rate, self.grid_points).tolist(),
+            "batch_size": list(self.batch_size),
+            "weight_decay": np.geomspace(*self.weight_decay, self.grid_points).tolist(),
+            "dropout": np.linspace(*self.dropout, self.grid_points).tolist(),
+            "augmentation": np.linspace(*self.augmentation, self.grid_points).tolist(),
+            "width": list(range(least, most + 1, step)),
+        }
+
+    @property
+    def name(self) -> str:
+        """The study's name: equal plans share it, different ones never do."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.sampler}-{digest[:12]}"
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """Twelve characters that change with any number in ``arrays``."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:12]
+
+
+class Repeatable(optuna.samplers.BaseSampler):
+    """A sampler whose draws depend on the seed, the trial's place and the setting's name.
+
+    A study that was interrupted goes on with the trials that it would have had, and no two workers
+    draw the same one; Optuna's own samplers begin their sequence again in each process. TPE's draws
+    depend on the finished trials, too, so on the order in which several workers finish them.
+    """
+
+    def __init__(self, make: Callable[..., optuna.samplers.BaseSampler], plan: Plan):
+        self.make, self.entropy = make, [plan.seed, zlib.crc32(plan.sampler.encode())]
+
+    def before_trial(self, study, trial):
+        self.place = place(study, trial)
+
+    def fresh(self, name: str = "") -> optuna.samplers.BaseSampler:
+        entropy = [*self.entropy, self.place, zlib.crc32(name.encode())]
+        return self.make(seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def infer_relative_search_space(self, study, trial):
+        return self.fresh().infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study, trial, search_space):
+        return self.fresh().sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return self.fresh(param_name).sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+
+def place(study: optuna.Study, trial: FrozenTrial) -> int:
+    """A trial's number, from 0, were none ever interrupted; a retry has its original's."""
+    original = retry_history(trial)[0] if retry_history(trial) else trial.number
+    earlier = study.get_trials(deepcopy=False)[:original]
+    return original - sum(bool(retry_history(other)) for other in earlier)
+
+
+def retry_history(trial: FrozenTrial) -> list[int]:
+    """The numbers of the interrupted trials that this one repeats, the original first."""
+    return trial.system_attrs.get("retry_history", [])
+
+
+def make_sampler(plan: Plan) -> optuna.samplers.BaseSampler:
+    """Grid, random search, or TPE (Bergstra et al. 2011) over all settings at once."""
+    tpe = partial(
+        optuna.samplers.TPESampler, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+    )
+    if plan.sampler == "grid":
+        return optuna.samplers.GridSampler(plan.grid, plan.seed)
+    return Repeatable({"random": optuna.samplers.RandomSampler, "tpe": tpe}[plan.sampler], plan)
+
+
+def storage(folder: Path) -> str:
+    """Where a run's studies are: what ``DIGITS_STUDY_URL`` names, else a file in its folder."""
+    return os.environ.get(VARIABLE) or f"sqlite:///{folder / 'study.sqlite3'}"
+
+
+def connect(url: str) -> RDBStorage:
+    """The database; StudyError, without its password, when it cannot be used."""
+    patience = {"timeout": 60} if url.startswith("sqlite") else {"connect_timeout": 15}
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True, "connect_args": patience},
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+        )
+    except (sa.exc.SQLAlchemyError, ImportError, StorageInternalError) as error:
+        raise StudyError(
+            f"The study's database cannot be used ({str(error).strip().splitlines()[0]}). "
+            f"{VARIABLE} looks like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, "
+            "and its driver comes with pip install 'digits[postgres]'."
+        ) from None
+
+
+def open_study(url: str, plan: Plan) -> optuna.Study:
+    """The study of ``plan``: continued when it is there, else new; other plans' are left alone."""
+    pruners = optuna.pruners
+    study = optuna.create_study(
+        storage=connect(url),
+        sampler=make_sampler(plan),
+        pruner=pruners.MedianPruner(n_startup_trials=5) if plan.prune else pruners.NopPruner(),
+        study_name=plan.name,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    study.set_user_attr("plan", asdict(plan))  # for workers that only know the name
+    return study
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that ran to their end, were pruned or failed; interrupted ones have a retry."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {number for trial in trials for number in retry_history(trial)}
+    return [trial for trial in trials if trial.state.is_finished() and trial.number not in retried]
+
+
+def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
+    """Run trials until ``trials`` of the study are finished, those of other workers counted.
+
+    A trial whose ``score`` raises is recorded with its error and counts. One whose worker is
+    stopped or dies is run again with the same settings, and recorded as failed after ``RETRIES``.
+    A grid ends when every combination had its trial. StudyError when the database fails.
+    """
+    if plan.sampler == "grid":
+        trials = min(trials, math.prod(map(len, plan.grid.values())))
+
+    def objective(trial: optuna.Trial) -> float:
+        try:
+            result = score(plan.suggest(trial), trial)
+        except KeyboardInterrupt:  # stopped, not killed: run again at once, however often
+            RetryHeartbeatStaleTrialCallback()(study, study.get_trials()[trial.number])
+            raise
+        except Exception as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            raise
+        kept = {key: value for key, value in result.items() if key != "interval"}
+        trial.set_user_attr("result", kept)
+        if result["pruned"]:
+            raise optuna.TrialPruned
+        return result["accuracy"]
+
+    try:
+        study.set_user_attr("trials", trials)  # how many a worker from a shell goes on to
+        while len(finished(study)) < trials:
+            try:
+                study.optimize(objective, n_trials=1, catch=(Exception,))
+            except ValueError as error:  # a lost network: another worker has this one's trial
+                if "Cannot tell" not in str(error):
+                    raise
+    except (StorageInternalError, sa.exc.SQLAlchemyError) as error:
+        raise StudyError(
+            f"The study's database failed ({str(error.__cause__ or error).splitlines()[0]}). "
+            "What was finished is kept; start again."
+        ) from error
+
+
+def large_searches() -> dict[str, optuna.Study]:
+    """The long searches that are committed, to be looked at, by their sampler; {} without them."""
+    if not files.SEARCHES.is_file():
+        return {}
+    stored = connect(f"sqlite:///file:{files.SEARCHES}?mode=ro&uri=true")
+    names = optuna.get_all_study_names(stored)
+    return {
+        name.partition("-")[0]: optuna.load_study(study_name=name, storage=stored) for name in names
+    }
+
+
+class Pruning(keras.callbacks.Callback):
+    """Tells ``trial`` each epoch's validation accuracy, and ends a training that is hopeless."""
+
+    def __init__(self, trial: optuna.Trial, epochs: int):
         super().__init__()
-        self.watch, self.epochs, self.pruned = watch, epochs, False
+        self.trial, self.epochs, self.pruned = trial, epochs, False
 
     def on_epoch_end(self, epoch, logs=None):
-        hopeless = self.watch(epoch + 1, float(logs["val_accuracy"]))
-        if hopeless and epoch + 1 < self.epochs:  # after the last one there is nothing left to save
+        self.trial.report(float(logs["val_accuracy"]), epoch + 1)
+        if epoch + 1 < self.epochs and self.trial.should_prune():
             self.pruned = self.model.stop_training = True
 
 
-def train_and_score(
-    name: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    validation_data: tuple[np.ndarray, np.ndarray],
-    config: training.TrainingConfig,
-    augmentation: Augmentation | None = None,
-    watch: Watch | None = None,
-    **options: Any,
-) -> dict:
-    """Build the network ``name`` with ``options``, train it from scratch, score it on validation data.
-
-    Arrays as in ``training.fit``; watch: is told each epoch's validation accuracy and may call it hopeless. Returns
-    ``parameters``, ``multiplies`` (for one image), ``seconds`` and ``epochs`` of training, ``cost`` (multiplies of all
-    images in all epochs, forward only), ``pruned`` (ended by ``watch``), and ``accuracy``, ``errors``, ``n``, 95%
-    ``interval`` of its best epoch. Everything random follows ``config.seed``.
-    """
-    training.begin(config.seed)
-    model = models.build(name, **options)
-    watcher = _Watcher(watch or (lambda epoch, accuracy: False), config.epochs)
-    started = time.perf_counter()
-    epochs = len(
-        training.fit(model, x, y, validation_data, config, augmentation, callbacks=[watcher])
-    )
-    seconds = time.perf_counter() - started
-    images, labels = validation_data
-    predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-    size = models.size(model)
-    return {
-        **size,
-        "seconds": seconds,
-        "epochs": epochs,
-        "cost": size["multiplies"] * len(x) * epochs,
-        "pruned": watcher.pruned,
-        **evaluation.accuracy_summary(labels.argmax(1), predicted),
-    }
-
-
 def reference_settings() -> dict[str, Any]:
-    """The settings of 02_training, as a trial would have them."""
-    usual = training.TrainingConfig()
-    return {
-        "learning_rate": usual.learning_rate,
-        "batch_size": usual.batch_size,
-        "weight_decay": usual.weight_decay,
-        "dropout": 0.2,
-        "width": 40,
-        "augmentation": 1.0,
-    }
+    """The settings of the published network, as a trial would have them."""
+    usual = asdict(fit.TrainingConfig())
+    given = {name: usual[name] for name in ("learning_rate", "batch_size", "weight_decay")}
+    return given | {"dropout": 0.2, "width": 40, "augmentation": 1.0}
 
 
 def training_score(
     plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]
 ) -> Score:
-    """What ``run`` calls for each trial: train ``plan.model`` on the first images with the trial's settings.
+    """What ``run`` calls for each trial: train ``plan.model`` on the first images, from scratch.
 
-    A setting that is left out has its usual value; without ``augmentation`` there is none.
+    It returns ``parameters``, ``multiplies`` (for one image), ``seconds`` and ``epochs`` of
+    training, ``cost`` (multiplies of all images in all epochs, forward only), ``pruned``, and
+    ``accuracy``, ``errors``, ``n``, 95% ``interval`` on the validation data.
     """
+    x, y = x[: plan.train_size], y[: plan.train_size]
 
-    def score(settings: dict[str, Any], watch: Watch | None = None) -> dict[str, Any]:
-        chosen = {
-            key: settings[key]
-            for key in ("learning_rate", "batch_size", "weight_decay")
-            if key in settings
+    def score(settings: dict[str, Any], trial: optuna.Trial | None = None) -> dict[str, Any]:
+        tuned = {name: settings[name] for name in ("learning_rate", "batch_size", "weight_decay")}
+        config = fit.TrainingConfig(epochs=plan.epochs, seed=plan.seed, **tuned)
+        strength = settings["augmentation"]
+        augmentation = Augmentation().scaled(strength) if strength else None
+        callbacks = [Pruning(trial, plan.epochs)] if trial else []
+        fit.begin(plan.seed)
+        model = networks.build(plan.model, dropout=settings["dropout"], width=settings["width"])
+        started = time.perf_counter()
+        history = fit.fit(model, x, y, validation_data, config, augmentation, callbacks=callbacks)
+        seconds, size = time.perf_counter() - started, networks.size(model)
+        images, labels = validation_data
+        predicted = model.predict(images, batch_size=1000, verbose=0).argmax(axis=1)
+        return {
+            **size,
+            "seconds": seconds,
+            "epochs": len(history),
+            "cost": size["multiplies"] * len(x) * len(history),
+            "pruned": any(callback.pruned for callback in callbacks),
+            **evaluation.accuracy_summary(labels.argmax(axis=1), predicted),
         }
-        config = training.TrainingConfig(epochs=plan.epochs, seed=plan.seed, **chosen)
-        strength = settings.get("augmentation", 0)
-        options = {key: settings[key] for key in ("dropout", "width") if key in settings}
-        return train_and_score(
-            plan.model,
-            x[: plan.train_size],
-            y[: plan.train_size],
-            validation_data,
-            config,
-            Augmentation().scaled(strength) if strength else None,
-            watch,
-            **options,
-        )
 
     return score
 
 
-def _images(run: Path) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The run's training and validation images, as 04_optimization has them."""
-    split = read_json(run / "metrics.json").get("02_training", {}).get("split")
-    if split is None:
-        raise StudyError(
-            f"The run {run.name!r} has no trained model. Run notebooks 01 and 02 in it first."
-        )
-    images, targets, _, _ = data.load_arrays(run / "data")
-    teach, judge = data.split(
-        targets.argmax(axis=1), validation_size=split["validation_size"], seed=split["seed"]
-    )
-    return images[teach], targets[teach], (images[judge], targets[judge])
+def table(study: optuna.Study) -> pd.DataFrame:
+    """One row a finished trial: its settings, ``state`` ("complete", "pruned" or "fail"), what
+    ``score`` returned, its ``error`` and the ``best`` accuracy so far.
+
+    A pruned trial's accuracy and errors are left out, since it was not trained to its end.
+    """
+    rows = []
+    for trial in finished(study):
+        state, died = trial.state.name.lower(), "its worker died"
+        row = {"trial": place(study, trial) + 1, **trial.params, "state": state}
+        row |= trial.user_attrs.get("result", {})
+        row["error"] = trial.user_attrs.get("error", died) if state == "fail" else ""
+        if state != "complete":
+            row |= {"accuracy": math.nan, "errors": math.nan}
+        rows.append(row)
+    frame = pd.DataFrame(rows).sort_values("trial", ignore_index=True)
+    return frame.assign(best=frame["accuracy"].cummax().ffill())
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; exits with status 2 and a line on stderr when it cannot be understood."""
-    parser = argparse.ArgumentParser(
-        prog="python -m digits.training.search",
-        allow_abbrev=False,
-        description="Add workers to a study that 04_optimization began. A worker that ends, however it ends, loses at most "
-        "its running trial, which another one runs again.",
-    )
-    parser.add_argument("--study", metavar="NAME", required=True, help="as the notebook says it")
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=int,
-        default=1,
-        help="processes (default 1), each of about 1 GB",
-    )
-    parser.add_argument(
-        "--run",
-        metavar="NAME",
-        default="latest",
-        help="the folder below outputs/ with the images and, "
-        "without a database, the study (default: latest)",
-    )
-    parser.add_argument(
-        "--trials",
-        metavar="N",
-        type=int,
-        help="go on until the study has N (default: as many as the notebook asked for)",
-    )
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help=f"the database, such as postgresql+psycopg://HOST/DATABASE; "
-        f"{studies.VARIABLE} says it without showing a password to others on this computer",
-    )
-    options = parser.parse_args(arguments)
-    if options.workers < 1 or (options.trials is not None and options.trials < 1):
-        parser.error("--workers and --trials are at least 1")
-    return options
+def best(trials: pd.DataFrame) -> pd.Series:
+    """The first row of ``table`` with the highest accuracy; ValueError when none was scored."""
+    if trials["accuracy"].isna().all():
+        raise ValueError(f"No trial was scored. The first one's error: {trials['error'].iloc[0]}")
+    return trials.loc[trials["accuracy"].idxmax()]
 
 
-@contextmanager
-def _others(options: argparse.Namespace, trials: int) -> Iterator[list[subprocess.Popen]]:
-    """The workers beside this process; waited for, and stopped when it is."""
-    command = [
-        sys.executable,
-        "-m",
-        "digits.training.search",
-        "--study",
-        options.study,
-        "--run",
-        options.run,
-        "--trials",
-        str(trials),
-    ]
-    environment = {**os.environ, **({studies.VARIABLE: options.storage} if options.storage else {})}
-    processes = [subprocess.Popen(command, env=environment) for _ in range(options.workers - 1)]
-    try:
-        yield processes
-    except BaseException:
-        for process in processes:
-            process.terminate()
-        raise
-    finally:
-        for process in processes:
-            process.wait()
+def tied_with_best(trials: pd.DataFrame) -> int:
+    """How many trials lie within the 95% interval of the best one's accuracy, itself included."""
+    top = best(trials)
+    low, _ = evaluation.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
+    return int((trials["accuracy"] >= low).sum())
 
 
-def work(options: argparse.Namespace) -> int:
-    """Be a worker, with others beside; returns the exit status."""
-    check_name(options.run)
-    folder = files.OUTPUTS / options.run
-    where = options.storage or storage(folder)
-    plan = Plan.stored(studies.plan_of(where, options.study))
-    x, y, validation = _images(folder)
+def importances(study: optuna.Study) -> pd.Series:
+    """The share of the spread of the accuracies that each setting explains (fANOVA, Hutter et al.
+    2014), largest first; empty when fewer than two trials ended, or all equally accurate."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({trial.value for trial in complete}) < 2:
+        return pd.Series(dtype=float)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return pd.Series(shares, dtype=float)
+
+
+def best_of(accuracies: Sequence[float], k: int) -> dict[str, float]:
+    """The best of ``k`` of these independent trials: ``expected``, and ``low`` to ``high`` (95%).
+
+    Exact: of all choices of k, the share C(i, k) / C(n, k) has none better than the i-th worst.
+    """
+    ranked = np.sort(np.asarray(accuracies, float))
+    n = len(ranked)
+    reached = np.array([math.comb(i, k) / math.comb(n, k) for i in range(n + 1)])
+    low, high = (ranked[np.searchsorted(reached[1:], share - 1e-12)] for share in (0.025, 0.975))
+    return {"expected": float(ranked @ np.diff(reached)), "low": float(low), "high": float(high)}
+
+
+def random_at_cost(trials: pd.DataFrame, cost: float) -> dict[str, Any]:
+    """``best_of`` as many random trials as ``cost`` pays for: ``trials``, how many that is.
+
+    trials: ``table`` of a random study that prunes nothing. ``capped``: the cost would pay for more
+    than there are.
+    """
+    scored = trials.dropna(subset="accuracy")
+    affordable = max(int(cost / scored["cost"].mean() + 0.5), 1)
+    k = min(affordable, len(scored))
+    return {"trials": k, "capped": affordable > len(scored), **best_of(scored["accuracy"], k)}
+
+
+def work(run_name: str, study_name: str, trials: int | None) -> None:
+    """Be a worker of a study that is there, on the images of its run."""
+    folder = files.OUTPUTS / check_name(run_name)
+    stored = connect(storage(folder))
+    known = {study.study_name: study for study in optuna.get_all_study_summaries(stored)}
+    if study_name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise StudyError(f"The run {run_name!r} has no study {study_name!r}. Known: {names}.")
+    kept = known[study_name].user_attrs
+    plan = Plan(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()})
+    images, targets, _, _ = mnist.load_arrays(folder / "data")
+    size, seed = plan.split
+    train, held_out = mnist.split(targets.argmax(axis=1), validation_size=size, seed=seed)
+    x, y, validation = images[train], targets[train], (images[held_out], targets[held_out])
     if plan.data != fingerprint(x, y, *validation):
-        raise StudyError(
-            f"The study {options.study!r} is about other images than those of the run {options.run!r}."
-        )
-    study = open_study(where, plan)
-    trials = options.trials or study.user_attrs.get("trials")
-    if trials is None:
-        raise StudyError(
-            "Nobody has said yet how many trials this study is to have: add --trials N."
-        )
-    with _others(options, trials) as others:
-        run(study, plan, training_score(plan, x, y, validation), trials)
-    print(f"The study {plan.name} has {len(table(study))} finished trials.")
-    return int(any(process.returncode for process in others))
+        raise StudyError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
+    study = open_study(storage(folder), plan)
+    run(study, plan, training_score(plan, x, y, validation), trials or kept["trials"])
+    print(f"The study {study_name} has {len(finished(study))} finished trials.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 done, 1 another worker failed, 2 a wrong request, 128 + n a signal."""
-    options = parse(arguments)
+    """Entry point; returns the exit status: 0, 2 (a wrong request) or 130 (stopped)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.training.search",
+        description="Be one more worker of a study; start as many as there is room for, of about "
+        "1 GB each. One that is stopped or killed loses nothing: its trial is run again.",
+    )
+    parser.add_argument("--study", metavar="NAME", required=True, help="as the notebook says it")
+    parser.add_argument("--run", metavar="NAME", default="latest", help="the folder below outputs/")
+    parser.add_argument("--trials", type=int, help="default: as many as the notebook asked for")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     try:
-        with stop_on_signals():
-            return work(options)
-    except (StudyError, RunError, data.DataError) as error:
-        print(f"python -m digits.training.search: error: {error}", file=sys.stderr)
+        work(options.run, options.study, options.trials)
+    except (StudyError, RunError, mnist.DataError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    except Stopped as stopped:
-        print("\nStopped. The trial that was running goes back to the queue.", file=sys.stderr)
-        return 128 + stopped.number
+    except KeyboardInterrupt:
+        print("\nStopped. The trial that was running will be run again.", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
