@@ -183,7 +183,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, subproces
 def mnist():
     """MNIST from ``DIGITS_DATA``; tests that need it are skipped without."""
     _given_or_skip()
-    from digits.data import mnist as data
+    from digits import data
 
     return data.load("mnist", download=False)
 
@@ -192,7 +192,7 @@ def mnist():
 def pen_test():
     """The pen digits of the test writers from ``DIGITS_DATA``."""
     _given_or_skip()
-    from digits.data import mnist as data
+    from digits import data
 
     return data.load_pen_digits("tes")
 

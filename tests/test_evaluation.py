@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from digits import evaluation
-from digits.data import corruptions, nondigits
-from digits.data.corruptions import CORRUPTIONS
+from digits.data.augmentation import CORRUPTIONS
 from digits.recognizer import softmax
 from digits.report import plots_evaluation as plots
 from digits.report.style import use_style
@@ -259,61 +258,6 @@ def disc():
     return np.clip(6 - np.hypot(x - 13.5, y - 13.5), 0, 1).astype(np.float32)[None]
 
 
-def _centroid(image):
-    y, x = np.mgrid[:28, :28]
-    return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
-
-
-@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
-def test_corruptions_change_nothing_at_the_neutral_severity_and_stay_in_range(corruption, disc):
-    assert corruption.neutral in corruption.severities
-    assert list(corruption.severities) == sorted(corruption.severities)
-    same = corruption(disc, corruption.neutral, np.random.default_rng(0))
-    np.testing.assert_array_equal(same, disc)
-    assert same is not disc
-    for severity in corruption.severities:
-        changed = corruption(disc, severity, np.random.default_rng(0))
-        assert changed.shape == disc.shape and changed.dtype == np.float32
-        assert changed.min() >= 0 and changed.max() <= 1
-        np.testing.assert_array_equal(changed, corruption(disc, severity, np.random.default_rng(0)))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_shift_moves_the_centre_of_mass_by_that_many_pixels(disc, seed):
-    moved = corruptions.shift(disc[0], 5, np.random.default_rng(seed))
-    assert np.abs(_centroid(moved) - _centroid(disc[0])).sum() == pytest.approx(5, abs=1e-3)
-
-
-def test_blur_keeps_the_ink_and_contrast_keeps_the_mean(disc):
-    rng = np.random.default_rng(0)
-    assert corruptions.blur(disc[0], 2, rng).sum() == pytest.approx(disc.sum(), rel=1e-3)
-    pale = corruptions.contrast(disc[0], 0.3, rng)
-    assert pale.mean() == pytest.approx(disc.mean(), rel=1e-5)
-    assert np.ptp(pale) == pytest.approx(0.3 * np.ptp(disc), rel=1e-5)
-
-
-def test_stroke_width_thickens_and_thins_a_line_on_both_sides():
-    line = np.zeros((28, 28), np.float32)
-    line[12:16, 4:24] = 1
-    rng = np.random.default_rng(0)
-    wide, thin = corruptions.stroke_width(line, 2, rng), corruptions.stroke_width(line, -2, rng)
-    assert wide[:, 14].sum() == pytest.approx(6, abs=0.5) and thin[:, 14].sum() == pytest.approx(
-        2, abs=0.5
-    )
-    assert _centroid(wide) == pytest.approx(_centroid(line), abs=0.05)
-
-
-def test_scale_changes_the_area_and_rotation_keeps_the_ink(disc):
-    rng = np.random.default_rng(0)
-    assert corruptions.scale(disc[0], 1.4, rng).sum() == pytest.approx(
-        1.4**2 * disc.sum(), rel=0.03
-    )
-    assert corruptions.scale(disc[0], 0.5, rng).sum() == pytest.approx(
-        0.5**2 * disc.sum(), rel=0.05
-    )
-    assert corruptions.rotate(disc[0], 45, rng).sum() == pytest.approx(disc.sum(), rel=0.02)
-
-
 def test_robustness_scores_every_severity_on_the_same_images(disc):
     def predict(images):
         return np.eye(10)[np.zeros(len(images), int)]
@@ -325,17 +269,6 @@ def test_robustness_scores_every_severity_on_the_same_images(disc):
     assert (
         set(table["errors"]) == {1} and (table["low"] < 0.75).all() and (table["high"] > 0.75).all()
     )
-
-
-def test_non_digits_are_seeded_strokes_on_the_canvas():
-    first, again = (nondigits.non_digits(3, seed=2) for _ in range(2))
-    assert list(first) == list(nondigits.NON_DIGITS)
-    for kind, drawings in first.items():
-        assert len(drawings) == 3
-        for drawing, twin in zip(drawings, again[kind], strict=True):
-            for stroke, other in zip(drawing, twin, strict=True):
-                np.testing.assert_array_equal(stroke, other)
-                assert stroke.shape[1] == 2 and stroke.min() >= 0 and stroke.max() <= 280
 
 
 def test_a_movable_threshold_answers_less_and_refuses_what_is_refused():

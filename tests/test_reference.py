@@ -8,8 +8,7 @@ from html import unescape
 import numpy as np
 import pytest
 
-from digits import evaluation, files
-from digits.data import mnist as data
+from digits import data, evaluation, files
 from digits.recognizer.model import Recognizer
 from digits.report import headlines
 from digits.report import html as report

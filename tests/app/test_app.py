@@ -1107,11 +1107,11 @@ def test_a_pad_in_view_stays_where_it_is(page):
 
 
 def test_two_hundred_pen_digits_get_the_answers_of_the_library(page):
-    from digits.data import mnist as data
+    from digits import data
 
     try:
         digits = data.load_pen_digits("tes")
-    except data.PenDigitsMissing as missing:
+    except data.DataMissing as missing:
         pytest.skip(str(missing))
     recognizer, differing = Recognizer.load(), []
     for index in np.random.default_rng(1).permutation(len(digits))[:200]:

@@ -41,9 +41,8 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
+from digits import data
 from digits import files as paths
-from digits.data import mnist as data
-from digits.data import unipen  # noqa: E402
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer  # noqa: E402
 from digits.run import provenance
@@ -333,7 +332,7 @@ def main() -> None:
     recognizer = Recognizer.load(model="float32")
     layers = read_layers(paths.OUTPUTS / recognizer.run / "models" / "float32.tflite")
     strokes = [
-        [(stroke * (ink.CANVAS / unipen.TABLET)).tolist() for stroke in one.strokes]
+        [(stroke * (ink.CANVAS / data.TABLET)).tolist() for stroke in one.strokes]
         for one in data.load_pen_digits("tes")[: options.most]
     ]
     images = np.stack(

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from digits.data import mnist as data
+from digits import data
 from digits.data.augmentation import Augmentation
 from digits.run import provenance
 from digits.training import fit as training

@@ -2,7 +2,7 @@
 
     DIGITS_DATA=FOLDER python tests/benchmarks/quality.py [--run NAME] [--model float32] [--seed 1] [--output FILE.json]
 
-Only ``digits.recognizer.model`` is asked, as the app asks it. Needs MNIST and the pen digits (see ``digits.data.mnist``). The test
+Only ``digits.recognizer.model`` is asked, as the app asks it. Needs MNIST and the pen digits (see ``digits.data``). The test
 images and the test writers are for finished models: choose on other data.
 """
 
@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import evaluation
-from digits.data import mnist as data
-from digits.data import negatives, nondigits, unipen
+from digits import data, evaluation
+from digits.data import non_digits
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer
 from digits.run import provenance
@@ -26,19 +25,19 @@ SPEED_RUNS = 2_000
 
 def refusals(recognizer: Recognizer, pen: list[list[np.ndarray]], seed: int) -> dict[str, dict]:
     """Of ink that is no digit, the share that is not accepted: a row a kind, and all of them together."""
-    drawings = nondigits.non_digits(EACH, seed)
-    drawings["two digits as one"] = nondigits.side_by_side(pen, EACH, seed)
+    drawings = non_digits.drawings(EACH, seed)
+    drawings["two digits as one"] = non_digits.side_by_side(pen, EACH, seed)
     replies = {
         kind: [recognizer.predict_strokes(strokes) for strokes in some]
         for kind, some in drawings.items()
     }
     replies |= {
         f"{kind} (unseen fonts)": [recognizer.predict_image(image) for image in some]
-        for kind, some in negatives.unseen(EACH, seed).items()
+        for kind, some in non_digits.characters(EACH, seed).items()
     }
     refused = {kind: [not reply.accepted for reply in some] for kind, some in replies.items()}
     rows = {kind: evaluation.proportion(sum(some), len(some)) for kind, some in refused.items()}
-    rows["never shown"] = _together(rows, nondigits.NEVER_SHOWN)
+    rows["never shown"] = _together(rows, non_digits.NEVER_SHOWN)
     rows["all"] = _together(rows, refused)
     blanks = [
         recognizer.predict_strokes([]),
@@ -74,9 +73,7 @@ def score(recognizer: Recognizer, seed: int) -> dict:
         labels, recognizer.model.logits(images), recognizer.calibration.temperature
     )
     pen = data.load_pen_digits("tes")
-    drawings = [
-        [stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in pen
-    ]
+    drawings = [[stroke * (ink.CANVAS / data.TABLET) for stroke in digit.strokes] for digit in pen]
     answers = [recognizer.predict_strokes(strokes) for strokes in drawings]
     truth = np.array([digit.label for digit in pen])
     right = np.array([answer.digit for answer in answers]) == truth

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from digits.data import mnist as data
+from digits import data
 from digits.evaluation import proportion
 from digits.recognizer import ink, segmentation
 from digits.recognizer.model import Recognizer

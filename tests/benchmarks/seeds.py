@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 import quality
 
-from digits import evaluation
+from digits import data, evaluation
 from digits.data import augmentation as augment
-from digits.data import mnist as data
 from digits.files import write_json
 from digits.recognizer import Calibration, LiteRTModel, Recognizer, softmax
 from digits.run import provenance

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import seeds
 
+from digits import data
 from digits import files as paths
-from digits.data import mnist as data
-from digits.data import negatives
 from digits.data.augmentation import Augmentation
+from digits.data.non_digits import generate
 from digits.files import read_json, sha256, write_json
 from digits.recognizer import Calibration
 from digits.run import provenance
@@ -122,9 +122,7 @@ def main() -> None:
             student, x, y, validation, gently, Augmentation(), non_digits=strange, **lesson
         )
         compress.export_litert(better, files["int8"], "int8", x[:CALIBRATION_IMAGES])
-    odd, _ = negatives.generate(
-        1_000, np.random.default_rng([options.seed, 2]), judged, truth
-    )  # as in 04
+    odd, _ = generate(1_000, np.random.default_rng([options.seed, 2]), judged, truth)  # as in 04
     for path in files.values():
         limits = Calibration.fit(compress.litert_logits(path, judged), truth, **seeds.LIMITS)
         limits.write(path.with_name(f"{path.stem}.calibration.json"))

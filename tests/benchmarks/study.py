@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.data import mnist as data
+from digits import data
 from digits.files import read_json, write_json
 from digits.run import provenance
 from digits.training import ablation as experiments

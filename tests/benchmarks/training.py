@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from digits import data
 from digits.data import augmentation as augment
-from digits.data import mnist as data
 from digits.run import provenance
 from digits.training import ablation as experiments
 from digits.training import fit as training

@@ -358,7 +358,7 @@ def test_a_repetition_takes_everything_from_its_record(template, capsys, option)
 
 
 def test_the_data_of_a_record_are_looked_for_in_earnest():
-    from digits.data import mnist as data
+    from digits import data
 
     hashes = data.load("digits").hashes
     repetition.check_data({"dataset": {"name": "digits", "hashes": hashes}})

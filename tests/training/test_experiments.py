@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from digits import files
-from digits.data import unipen
+from digits import data, files
 from digits.data.augmentation import NONE, Augmentation
 from digits.training import ablation as experiments
 from digits.training import fit as training
@@ -174,7 +173,7 @@ def test_the_front_holds_what_nothing_cheaper_matches():
 
 
 def test_pen_digits_are_drawn_as_the_app_draws_them():
-    stem = unipen.PenDigit((np.array([[250, 100], [250, 400]], np.float32),), 1, 7)
+    stem = data.PenDigit((np.array([[250, 100], [250, 400]], np.float32),), 1, 7)
     images, labels = experiments.pen_images([stem, stem])
     assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32 and list(labels) == [1, 1]
     ys, xs = np.nonzero(images[0, ..., 0] > 0.3)

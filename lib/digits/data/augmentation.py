@@ -1,8 +1,10 @@
-"""What happens to training images: geometry, stroke width, and writing styles that MNIST lacks.
+"""What happens to images: changes to learn from, with writing styles that MNIST lacks, and
+corruptions, digits made harder by degrees, to examine with.
 
 Everything is drawn from the generator that is passed in, so that the same seed gives the same bits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,28 +12,23 @@ import numpy as np
 
 from digits.recognizer.ink import SIDE, normalize
 
-cv2.setNumThreads(
-    1
-)  # images are tiny; training keeps the cores, and one thread keeps the order of sums
+# Images are tiny: training keeps the cores, and one thread keeps the order of sums.
+cv2.setNumThreads(1)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """How strongly training images are changed. Zero everywhere changes nothing."""
 
-    rotation: float = 12.0  # degrees, standard deviation is a half of it: people tilt digits, but 6 must not become 9
+    rotation: float = 12.0  # degrees, twice the standard deviation: a 6 must not become a 9
     scale: float = 0.18  # fraction, each axis on its own: aspect ratios differ between writers
-    shear: float = 0.25  # tangent of the slant; 01_eda measures the slant of MNIST's writers
+    shear: float = 0.25  # tangent of the slant, as MNIST's writers differ in it
     shift: float = 1.5  # pixels: the centre of mass moves with a hook or a foot
     elastic: float = 0.7  # pixels, root mean square of the smooth displacement (Simard et al. 2003)
-    stroke_width: float = (
-        0.9  # 0 to 1: how far towards one step of erosion or dilation; thin pens and thick markers
-    )
-    contrast: float = (
-        0.5  # 0 to 1: the part of its strength that ink may lose; pencils and photographs are grey
-    )
+    stroke_width: float = 0.9  # 0 to 1: how far towards one step of erosion or dilation
+    contrast: float = 0.5  # 0 to 1: the part of its strength that ink may lose; pencils are grey
     noise: float = 0.12  # standard deviation, in units of full ink: paper is not clean
-    styles: float = 0.3  # probability of a writing style that MNIST lacks, for the digits that have one (times ``OFTEN``)
+    styles: float = 0.3  # probability of a style that MNIST lacks, times ``OFTEN``
 
     def scaled(self, strength: float) -> "Augmentation":
         """The same mixture, every amount multiplied by ``strength`` (0 to 2)."""
@@ -57,20 +54,15 @@ def _linear(rng: np.random.Generator, a: Augmentation, strength: np.ndarray) -> 
     sx, sy = np.exp(a.scale * strength * rng.uniform(-1, 1, (2, n)))
     shear = a.shear * strength * np.clip(rng.normal(0, 0.5, n), -1.5, 1.5)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack(
-        [cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy], -1
-    ).reshape(n, 2, 2)
+    entries = [cos * sx, (cos * shear - sin) * sy, sin * sx, (sin * shear + cos) * sy]
+    return np.stack(entries, -1).reshape(n, 2, 2)
 
 
-GAP = (
-    2  # images are stacked with empty rows between them, so that OpenCV handles a batch in one call
-)
-_GRID = (
-    np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2).astype(np.float32)
-)  # x then y
-_ENLARGE = cv2.resize(
-    np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC
-)  # (28, 5)
+# Images are stacked with empty rows between them, so that OpenCV handles a batch in one call.
+GAP = 2
+_AXIS = np.arange(SIDE, dtype=np.float32)
+_GRID = np.stack(np.meshgrid(_AXIS, _AXIS), -1).reshape(-1, 2)  # x then y
+_ENLARGE = cv2.resize(np.eye(5, dtype=np.float32), (5, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
 def _stack(images: np.ndarray) -> np.ndarray:
@@ -85,32 +77,20 @@ def _unstack(picture: np.ndarray) -> np.ndarray:
 def geometry(
     images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray
 ) -> np.ndarray:
-    """Images (n, 28, 28), each moved by a random affine map about its centre and bent by a smooth displacement."""
-    n = len(images)
+    """Images (n, 28, 28), each moved by a random affine map about its centre and smoothly bent."""
+    n, middle = len(images), np.float32(13.5)
     inverse = np.linalg.inv(_linear(rng, a, strength)).astype(np.float32)
     shift = (a.shift * strength[:, None] * rng.uniform(-1, 1, (n, 2))).astype(np.float32)
-    where = (_GRID - 13.5 - shift[:, None]) @ inverse.transpose(0, 2, 1) + np.float32(
-        13.5
-    )  # (n, 784, 2)
+    where = (_GRID - middle - shift[:, None]) @ inverse.transpose(0, 2, 1) + middle  # (n, 784, 2)
     if a.elastic:  # coarse noise, enlarged by cubic interpolation along both axes
-        coarse = (
-            rng.normal(0, 1, (n, 2, 5, 5)).astype(np.float32)
-            * (a.elastic * strength)[:, None, None, None]
-        )
+        noise = rng.normal(0, 1, (n, 2, 5, 5)).astype(np.float32)
+        coarse = noise * (a.elastic * strength)[:, None, None, None]
         bent = _ENLARGE @ coarse.astype(np.float32) @ _ENLARGE.T
         where = where + bent.reshape(n, 2, -1).transpose(0, 2, 1)
-    rows = (
-        np.clip(where[..., 1], -GAP / 2, SIDE - 1 + GAP / 2)
-        + (SIDE + GAP) * np.arange(n)[:, None]
-        + GAP / 2
-    )
-    shape = (n * SIDE, SIDE)
-    moved = cv2.remap(
-        _stack(images),
-        where[..., 0].reshape(shape),
-        rows.astype(np.float32).reshape(shape),
-        cv2.INTER_LINEAR,
-    )
+    top = (SIDE + GAP) * np.arange(n)[:, None]  # of each image in the stack
+    rows = np.clip(where[..., 1], -GAP / 2, SIDE - 1 + GAP / 2) + top + GAP / 2
+    columns, rows = (axis.astype(np.float32).reshape(-1, SIDE) for axis in (where[..., 0], rows))
+    moved = cv2.remap(_stack(images), columns, rows, cv2.INTER_LINEAR)
     return moved.reshape(n, SIDE, SIDE)
 
 
@@ -118,10 +98,10 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def stroke_width(images: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Thicken (amount up to 1) or thin (down to -1) by a part of one step of grey dilation or erosion.
+    """Thicken (amount up to 1) or thin (down to -1) by a part of one step of dilation or erosion.
 
-    images (n, 28, 28), amount (n,). A thin stroke is not eroded away: erosion stops at 0.7 of a step, and what it leaves
-    is brought back to full ink.
+    images (n, 28, 28), amount (n,). A thin stroke is not eroded away: erosion stops at 0.7 of a
+    step, and what it leaves is brought back to full ink.
     """
     amount = np.asarray(amount, np.float32)[:, None, None]
     stacked = _stack(images)
@@ -135,11 +115,9 @@ def stroke_width(images: np.ndarray, amount: np.ndarray) -> np.ndarray:
 def paper(
     images: np.ndarray, rng: np.random.Generator, a: Augmentation, strength: np.ndarray
 ) -> np.ndarray:
-    """Paler ink, and for every third image the grain of paper or of a camera; images (n, 28, 28), strength (n,)."""
-    if a.contrast:
-        loss = (
-            min(a.contrast, 0.8) * strength * rng.random(len(images))
-        )  # some ink is left at any strength
+    """Paler ink, and for every third image the grain of paper or of a camera."""
+    if a.contrast:  # some ink is left at any strength
+        loss = min(a.contrast, 0.8) * strength * rng.random(len(images))
         images = images * (1 - loss)[:, None, None].astype(np.float32)
     if a.noise:
         grainy = np.flatnonzero(rng.random(len(images)) < 0.3)
@@ -155,23 +133,19 @@ def _box(image: np.ndarray) -> tuple[float, float, float, float]:
     return (xs.min(), ys.min(), xs.max(), ys.max()) if len(xs) else (10.0, 10.0, 18.0, 18.0)
 
 
-FINE = 3  # times larger, while a line is drawn
+FINE = 3  # times larger, while a line is drawn: even edges at any width
 
 
 def _line(image: np.ndarray, points, width: float) -> np.ndarray:
-    """``image`` with an anti-aliased pen line through ``points`` (n, 2); ``width`` and points in its pixels."""
+    """``image`` with an anti-aliased pen line through ``points`` (n, 2), in its pixels."""
     height, breadth = image.shape
-    big = np.zeros(
-        (FINE * height, FINE * breadth), np.uint8
-    )  # enlarged, then averaged: even edges at any width
-    path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
-    cv2.polylines(
-        big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4
+    big = np.zeros((FINE * height, FINE * breadth), np.uint8)
+    path = (
+        np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32).reshape(-1, 1, 2)
     )
-    return np.maximum(
-        image,
-        cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255,
-    )
+    cv2.polylines(big, [path], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
+    line = cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.maximum(image, line / 255)
 
 
 def _slashed_zero(image, rng, width):
@@ -192,15 +166,13 @@ def _dotted_zero(image, rng, width):
 def _curve(start, middle, end) -> np.ndarray:
     """A quadratic Bézier curve through three control points, (9, 2)."""
     t = np.linspace(0, 1, 9)[:, None]
-    return (
-        (1 - t) ** 2 * np.asarray(start)
-        + 2 * t * (1 - t) * np.asarray(middle)
-        + t**2 * np.asarray(end)
-    )
+    start, middle, end = (np.asarray(point) for point in (start, middle, end))
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
 
 
 def _european_one(image, rng, width):
-    """A flag before the stem, from a tick to nearly the stem's length, and sometimes a base line under it."""
+    """A flag before the stem, from a tick to nearly the stem's length, and sometimes a base line
+    under it."""
     ys, xs = np.nonzero(image > 0.3)
     if not len(xs):
         return image
@@ -208,10 +180,8 @@ def _european_one(image, rng, width):
     head_x, foot_x = xs[ys == ys.min()].mean(), xs[ys == ys.max()].mean()
     height = bottom - top
     length, angle = height * rng.uniform(0.2, 1.0), np.deg2rad(rng.uniform(15, 65))
-    head, tip = (
-        np.array([head_x, top]),
-        (head_x - length * np.sin(angle), top + length * np.cos(angle)),
-    )
+    head = np.array([head_x, top])
+    tip = (head_x - length * np.sin(angle), top + length * np.cos(angle))
     bend = (head + tip) / 2 + rng.normal(0, 0.1 * length, 2)
     out = _line(image, _curve(tip, bend, head), width)
     if rng.random() < 0.4:
@@ -227,11 +197,8 @@ def _crossed_seven(image, rng, width):
     breadth, height = right - left, bottom - top
     if rng.random() < 0.5:
         end = (left + rng.uniform(-3, 1), top + height * rng.uniform(0.12, 0.4))
-        image = _line(
-            image,
-            _curve((left, top + 1), (left + rng.uniform(-2, 2), top + rng.uniform(0, 3)), end),
-            width,
-        )
+        bend = (left + rng.uniform(-2, 2), top + rng.uniform(0, 3))
+        image = _line(image, _curve((left, top + 1), bend, end), width)
     y = top + height * rng.uniform(0.4, 0.78)
     row = np.nonzero(image[int(round(y))] > 0.3)[0]
     x = row.mean() + rng.normal(0, 0.08 * breadth) if len(row) else (left + right) / 2
@@ -239,29 +206,15 @@ def _crossed_seven(image, rng, width):
     return _line(image, [(x - half, y + tilt), (x + half, y - tilt)], width)
 
 
-def _squeezed(image, top, height, upper):
-    """The upper half of the ink, ``height`` rows from ``top``, pressed into ``upper`` of its height; the ink moves up."""
-    top, half = int(top), int(height / 2)
-    head = cv2.resize(
-        image[top : top + half],
-        (image.shape[1], max(int(half * upper), 1)),
-        interpolation=cv2.INTER_AREA,
-    )
-    return np.concatenate(
-        [
-            image[:top],
-            head,
-            image[top + half :],
-            np.zeros((half - len(head), image.shape[1]), np.float32),
-        ]
-    )
-
-
 def _curled_nine(image, rng, width):
     """The tail goes on in a curve to the left, as in a g; sometimes under a small head."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.5:  # the upper half is pressed together, and the ink below moves up
         _, top, _, bottom = _box(image)
-        image = _squeezed(image, top, bottom - top, rng.uniform(0.4, 0.8))
+        top, half, breadth = int(top), int((bottom - top) / 2), image.shape[1]
+        size = (breadth, max(int(half * rng.uniform(0.4, 0.8)), 1))
+        head = cv2.resize(image[top : top + half], size, interpolation=cv2.INTER_AREA)
+        below = np.zeros((half - len(head), breadth), np.float32)
+        image = np.concatenate([image[:top], head, image[top + half :], below])
     ys, xs = np.nonzero(image > 0.3)
     if not len(xs):
         return image
@@ -274,21 +227,17 @@ def _curled_nine(image, rng, width):
 
 
 def _small_headed_nine(image, rng, width):
-    """A head shrunk to a loop, and a new stem that swings out to the right and back under it."""
+    """A head shrunk to a loop, and a new stem that swings out to the right and back under it.
+
+    Drawn enlarged, or the loop would close; made small again like all ink.
+    """
     left, top, right, bottom = (int(side) for side in _box(image))
     height = bottom - top
     head = image[top : top + max(int(0.6 * height), 4), left : right + 1]
     shrink = rng.uniform((0.55, 0.45), (0.95, 0.8))
-    head = np.clip(
-        cv2.resize(
-            head, None, fx=FINE * shrink[0], fy=FINE * shrink[1], interpolation=cv2.INTER_LINEAR
-        ),
-        0,
-        1,
-    )
-    out = np.pad(
-        head, FINE * height
-    )  # drawn enlarged, or the loop would close; made small again like all ink
+    enlarge = {"fx": FINE * shrink[0], "fy": FINE * shrink[1], "interpolation": cv2.INTER_LINEAR}
+    head = np.clip(cv2.resize(head, None, **enlarge), 0, 1)
+    out = np.pad(head, FINE * height)
     inked = np.argwhere(head > 0.5)
     if not len(inked):
         return image
@@ -296,9 +245,8 @@ def _small_headed_nine(image, rng, width):
     length = FINE * height * rng.uniform(0.5, 1.0)
     turn = (x - rng.uniform(-0.15, 0.35) * length, y + length)
     end = turn - np.array([rng.uniform(0.15, 0.6), rng.uniform(-0.05, 0.2)]) * length
-    stem = _curve(
-        (x, y), (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length), turn
-    )
+    swing = (x + rng.uniform(0.0, 0.35) * length, y + rng.uniform(0.3, 0.7) * length)
+    stem = _curve((x, y), swing, turn)
     hook = _curve(turn, turn + np.array([-0.1, rng.uniform(0, 0.12)]) * length, end)
     return _line(out, np.concatenate([stem, hook]), FINE * width * shrink.mean())
 
@@ -332,19 +280,16 @@ def _roofed_five(image, rng, width):
 
 def _narrow(image, rng, width):
     """Written narrowly: down to less than half as broad as before."""
-    del width  # nothing is added
     height, breadth = image.shape
-    return cv2.resize(
-        image, (int(breadth * rng.uniform(0.45, 0.75)), height), interpolation=cv2.INTER_AREA
-    )
+    size = (int(breadth * rng.uniform(0.45, 0.75)), height)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _slanted(image, rng, width):
     """Leaning far to the right."""
-    del width
     height, breadth = image.shape
     slant = rng.uniform(0.25, 0.6)
-    matrix = np.float32([[1, -slant, slant * height / 2 + 4], [0, 1, 0]])  # type: ignore[arg-type]  # takes arrays, too
+    matrix = np.array([[1, -slant, slant * height / 2 + 4], [0, 1, 0]], np.float32)
     return cv2.warpAffine(image, matrix, (breadth + 8, height))
 
 
@@ -358,13 +303,13 @@ _STYLES = {
     9: (_curled_nine, _curled_nine, _small_headed_nine, _small_headed_nine, _slanted),
 }
 STYLED = tuple(_STYLES)  # the digits that have a style of their own
-OFTEN = np.array(
-    [1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0]
-)  # a bare 1 is soon learnt, but its sisters look like 7s; last: -1
+# How often, by label: a bare 1 is soon learnt, but its sisters look like 7s; the last one is -1.
+OFTEN = np.array([1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0])
 
 
 def estimate_width(image: np.ndarray) -> float:
-    """The pen's width in pixels: twice the area over the outline's length, good enough to match an added stroke."""
+    """The pen's width in pixels: twice the area over the outline's length, good enough for a
+    stroke."""
     area = image.sum()
     edges = np.abs(np.diff(image, axis=0)).sum() + np.abs(np.diff(image, axis=1)).sum()
     return float(np.clip(2.4 * area / max(edges, 1e-6), 1.2, 4.5))
@@ -373,9 +318,8 @@ def estimate_width(image: np.ndarray) -> float:
 def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
     """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
 
-    Slashed or dotted 0, flagged or footed 1, 4 with a short stem or narrow, 5 with a long roof, crossed 7, narrow 8,
-    curled or small-headed 9, slanted 4 and 9. The pen of an added stroke is about as wide as the pen that wrote the
-    digit; the result is normalised as every other ink.
+    The pen of an added stroke is about as wide as the pen that wrote the digit; the result is
+    normalised as every other ink.
     """
     choices = _STYLES.get(int(label))
     if not choices:
@@ -388,10 +332,11 @@ def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray
 def augment(
     images: np.ndarray, rng: np.random.Generator, a: Augmentation, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """A changed copy of ``images``, (n, 28, 28, 1) float32 in [0, 1]; ``labels`` (n,) are needed for writing styles.
+    """A changed copy of ``images``, (n, 28, 28, 1) float32 in [0, 1].
 
-    Every image has a strength of its own between nothing and all of ``a``: most stay near to what was written, a few
-    go far. A label without a style, such as -1 for what is no digit, is never redrawn.
+    Every image has a strength of its own between nothing and all of ``a``: most stay near to what
+    was written, a few go far. ``labels`` (n,) are needed for writing styles; -1, what is no digit,
+    has none.
     """
     out = np.array(images[..., 0], np.float32)
     if labels is not None and a.styles:
@@ -402,3 +347,93 @@ def augment(
     if a.stroke_width:
         out = stroke_width(out, a.stroke_width * strength * rng.uniform(-1, 1, len(out)))
     return np.clip(paper(out, rng, a, strength), 0, 1, dtype=np.float32)[..., None]
+
+
+# Corruptions: what a test set lacks, to examine with
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to make digits harder; call it as ``corruption(images, severity, rng)``.
+
+    Images are (n, 28, 28) float32 in [0, 1] and come back alike, as a new array.
+    """
+
+    name: str  # as in metrics.json
+    label: str  # the axis of a plot, with its unit
+    severities: tuple[float, ...]  # ascending
+    neutral: float  # the severity that changes nothing
+    apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]  # (28, 28) to another
+
+    def __call__(self, images: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+        if severity == self.neutral:
+            return np.array(images, np.float32)
+        harder = [np.clip(self.apply(image, severity, rng), 0, 1) for image in images]
+        return np.stack(harder).astype(np.float32)
+
+
+_CENTRE = ((SIDE - 1) / 2, (SIDE - 1) / 2)
+
+
+def shift(image: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
+    """Move by ``pixels`` to the left, right, top or bottom; ink that leaves the picture is lost."""
+    dx, dy = ((-1, 0), (1, 0), (0, -1), (0, 1))[rng.integers(4)]
+    return _affine(image, np.array([[1, 0, dx * pixels], [0, 1, dy * pixels]], np.float64))
+
+
+def rotate(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Turn about the centre, clockwise or counter-clockwise at random."""
+    return _affine(image, cv2.getRotationMatrix2D(_CENTRE, degrees * rng.choice((-1, 1)), 1.0))
+
+
+def scale(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Enlarge or shrink about the centre; shrinking averages, so that thin ink fades, not
+    vanishes."""
+    smooth = blur(image, 0.4 / factor, rng) if factor < 0.75 else image
+    return _affine(smooth, cv2.getRotationMatrix2D(_CENTRE, 0, factor))
+
+
+def noise(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise with this standard deviation to every pixel."""
+    return image + rng.normal(0, deviation, image.shape)
+
+
+def blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur with ``sigma`` pixels; the amount of ink stays, up to what leaves the
+    picture."""
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+
+
+def contrast(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Pull every pixel towards the mean (Hendrycks and Dietterich 2019): ink pales, paper greys."""
+    return image.mean() + factor * (image - image.mean())
+
+
+def pen_width(image: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
+    """Make strokes wider by about ``pixels``; where negative, thinner, and what is thinner
+    vanishes.
+
+    On a picture enlarged four times, so that half pixels count.
+    """
+    side = 2 * round(abs(pixels) * 2) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+    changed = (cv2.dilate if pixels > 0 else cv2.erode)(large, disc)
+    return cv2.resize(changed, image.shape[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return cv2.warpAffine(image, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR, borderValue=0)
+
+
+CORRUPTIONS = (
+    Corruption("shift", "shift (pixels)", (0, 1, 2, 3, 4, 6, 8), 0, shift),
+    Corruption("rotation", "rotation (degrees)", (0, 10, 20, 30, 45, 60), 0, rotate),
+    Corruption("scale", "scale (factor)", (0.4, 0.55, 0.7, 0.85, 1, 1.2, 1.4), 1, scale),
+    Corruption("noise", "noise (standard deviation)", (0, 0.1, 0.2, 0.3, 0.45, 0.6), 0, noise),
+    Corruption("blur", "blur (sigma, pixels)", (0, 0.5, 1, 1.5, 2, 3), 0, blur),
+    Corruption("contrast", "contrast (factor)", (0.1, 0.2, 0.3, 0.5, 0.75, 1), 1, contrast),
+    Corruption(
+        "stroke width", "stroke width (change, pixels)", (-1.5, -1, -0.5, 0, 1, 2, 3), 0, pen_width
+    ),
+)

@@ -1,6 +1,7 @@
-"""What the data looks like in numbers: shapes, a map, odd and alike images, baselines' votes. No TensorFlow here.
+"""What the data looks like in numbers: shapes, a map, odd and alike images, duplicates.
 
-Everywhere: ``images`` is (n, 28, 28[, 1]) float in [0, 1], ink light on dark; ``labels`` is (n,) with integers 0 to 9.
+Everywhere: ``images`` is (n, 28, 28[, 1]) float in [0, 1], ink light on dark; ``labels`` is (n,)
+with integers 0 to 9.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy import ndimage, stats
 from skimage.morphology import skeletonize
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -19,35 +20,39 @@ from threadpoolctl import threadpool_limits
 from digits import evaluation
 
 DIGITS = np.arange(10)
-FINE = 4  # times: stroke width is measured on an image enlarged this much, so that quarters of a pixel count
 
 
 def sample(n: int, size: int, seed: int) -> np.ndarray:
-    """Indices of ``size`` of ``n`` items, drawn without replacement and sorted; all of them when there are no more."""
+    """Sorted indices of ``size`` of ``n`` items, drawn without replacement; of all when there are
+    fewer."""
     return np.sort(np.random.default_rng(seed).permutation(n)[:size])
 
 
 def flat(images: np.ndarray) -> np.ndarray:
-    """Images as rows of pixels, (n, 784) float32: what a method sees that knows nothing of neighbouring pixels."""
+    """Images as rows of pixels, (n, 784) float32: what a method sees that knows no
+    neighbourhood."""
     return np.asarray(images, np.float32).reshape(len(images), -1)
 
 
-# --- Whole classes ----------------------------------------------------------------------------------------------------
+# Whole classes
 
 
 def class_counts(splits: dict[str, np.ndarray]) -> pd.DataFrame:
-    """How many images of each digit (rows 0 to 9) each split holds (columns); ``splits`` maps a name to its labels."""
+    """How many images of each digit (rows) each split holds (columns); ``splits``: name to
+    labels."""
     counts = {name: np.bincount(labels, minlength=10) for name, labels in splits.items()}
     return pd.DataFrame(counts, index=pd.Index(DIGITS, name="digit"))
 
 
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the first ``count`` images of 0, then of 1, and so on; fewer where a digit has fewer."""
+    """Indices of the first ``count`` images of 0, then of 1, and so on; fewer where there are
+    fewer."""
     return np.concatenate([np.flatnonzero(labels == digit)[:count] for digit in DIGITS])
 
 
 def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each pixel over the images of each digit: two arrays (10, 28, 28)."""
+    """Mean and standard deviation of each pixel over each digit's images: two arrays (10, 28,
+    28)."""
     pictures = np.asarray(images).reshape(len(images), *images.shape[1:3])
     groups = [pictures[labels == digit] for digit in DIGITS]
     return np.stack([group.mean(0) for group in groups]), np.stack(
@@ -55,35 +60,28 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     )
 
 
-# --- The shape of one image -------------------------------------------------------------------------------------------
+# The shape of one image
 
 
 def longest_sides(images: np.ndarray) -> np.ndarray:
-    """Longer side of each image's bounding box of all ink above zero, (n,) in pixels; 0 for a blank image."""
-    inked = np.asarray(images).reshape(len(images), *images.shape[1:3]) > 0
-    return np.maximum(*(_extent(np.any(inked, axis)) for axis in (1, 2)))
-
-
-def _extent(occupied: np.ndarray) -> np.ndarray:
-    """From the first to the last True of each row of (n, length), both counted; 0 where a row has none."""
-    length = occupied.shape[1]
-    spanned = length - occupied.argmax(1) - occupied[:, ::-1].argmax(1)
-    return np.where(occupied.any(1), spanned, 0)
+    """Longer side of the bounding box of all ink above zero, (n,) in pixels; 0 for a blank
+    image."""
+    return np.array([max(cv2.boundingRect(inked)[2:]) for inked in (images > 0).astype(np.uint8)])
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Centre (column, row) of each image's ink, the variance of its rows, and its covariance; (n,) each, pixels."""
-    rows, columns = (axis.ravel() for axis in np.indices(images.shape[1:3], dtype=np.float64))
-    sums = flat(images).astype(np.float64) @ np.stack(
-        [np.ones_like(rows), columns, rows, rows**2, rows * columns], 1
-    )
+    """Centre of each image's ink (column, row), variance of its rows, covariance; (n,), in
+    pixels."""
+    y, x = (axis.ravel() for axis in np.indices(images.shape[1:3], dtype=np.float64))
+    sums = flat(images).astype(np.float64) @ np.stack([np.ones_like(y), x, y, y**2, y * x], 1)
     with np.errstate(invalid="ignore"):
         x, y, yy, xy = (sums[:, 1:] / sums[:, :1]).T
     return x, y, yy - y**2, xy - x * y
 
 
 def centres(images: np.ndarray) -> np.ndarray:
-    """Centre of mass of each image's ink, (n, 2): column and row in pixels, counted from 0; NaN for a blank image."""
+    """Centre of mass of each image's ink, (n, 2): column and row in pixels; NaN for a blank
+    image."""
     return np.stack(_moments(images)[:2], axis=1)
 
 
@@ -93,10 +91,10 @@ def ink(images: np.ndarray) -> np.ndarray:
 
 
 def slants(images: np.ndarray) -> np.ndarray:
-    """Slant of each image in degrees, (n,): 0 is upright, positive leans to the right; NaN where it has no height.
+    """Slant of each image in degrees, (n,): 0 is upright, positive leans right; NaN without height.
 
-    From second moments: the angle of the shear that leaves columns and rows of the ink uncorrelated, as in LeCun et
-    al. (1998), "Gradient-based learning applied to document recognition", section III.A ("deslanting").
+    The angle of the shear that leaves columns and rows of the ink uncorrelated, as in LeCun et al.
+    (1998), "Gradient-based learning applied to document recognition", section III.A ("deslanting").
     """
     _, _, variance, covariance = _moments(images)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -104,100 +102,86 @@ def slants(images: np.ndarray) -> np.ndarray:
 
 
 def stroke_width(image: np.ndarray) -> float:
-    """Width of the pen in one image, in pixels: twice the median distance from the skeleton to the paper.
+    """Width of the pen in pixels: twice the median distance from the skeleton to the paper.
 
-    The image is enlarged ``FINE`` times and cut at half of its darkest ink. The skeleton is scikit-image's
-    ``skeletonize``; distances are Euclidean, between the centres of pixels. NaN for a blank image.
+    Measured at half of the darkest ink on an enlarged image, so that quarters of a pixel count. NaN
+    for a blank image.
     """
-    enlarged = cv2.resize(np.squeeze(np.asarray(image, np.float32)), None, fx=FINE, fy=FINE)
+    enlarged = cv2.resize(np.squeeze(np.asarray(image, np.float32)), None, fx=4, fy=4)
     inked = np.pad(enlarged > enlarged.max() / 2, 1)
     if not inked.any():
         return float("nan")
     to_paper = ndimage.distance_transform_edt(inked)[skeletonize(inked)]
-    return float(2 * np.median(to_paper) / FINE)
+    return float(2 * np.median(to_paper) / 4)
 
 
 def shape_table(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """One row an image: ``digit``, ``ink`` in percent of full, ``stroke width`` in pixels, ``slant`` in degrees."""
+    """One row an image: ``digit``, ``ink`` in percent, ``stroke width`` in pixels, ``slant`` in
+    degrees."""
     widths = [stroke_width(image) for image in images]
-    return pd.DataFrame(
-        {"digit": labels, "ink": 100 * ink(images), "stroke width": widths, "slant": slants(images)}
-    )
+    columns = {"ink": 100 * ink(images), "stroke width": widths, "slant": slants(images)}
+    return pd.DataFrame({"digit": labels, **columns})
 
 
 def extremes(values: pd.Series, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the ``count`` smallest values, the smallest first, and of the largest, the largest first."""
+    """Positions of the ``count`` smallest values, the smallest first, and of the largest."""
     order = values.reset_index(drop=True).dropna().sort_values(kind="stable").index.to_numpy()
     return order[:count], order[::-1][:count]
 
 
 def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Median and middle nine tenths of each column of ``shape_table``, a row for each digit and one for "all".
+    """Median and middle nine tenths of ``shape_table``: a row for each digit and one for "all".
 
-    The columns have two levels: the quantity, then ``median``, ``low`` and ``high`` (5th and 95th percentile).
+    The columns have two levels: the quantity, then ``median``, ``low``, ``high`` (5th and 95th
+    percentile).
     """
     values = table.drop(columns="digit")
-    groups = {
-        **{str(digit): group for digit, group in values.groupby(table["digit"])},
-        "all": values,
-    }
-    quantiles = {
-        name: group.quantile([0.5, 0.05, 0.95]).set_axis(["median", "low", "high"]).T.stack()
-        for name, group in groups.items()
-    }
+    groups = {str(digit): group for digit, group in values.groupby(table["digit"])}
+    quantiles = {}
+    for name, group in (groups | {"all": values}).items():
+        of_group = group.quantile([0.5, 0.05, 0.95]).set_axis(["median", "low", "high"])
+        quantiles[name] = of_group.T.stack()
     return pd.DataFrame(quantiles).T.rename_axis("digit")
 
 
 def spans(summary: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """``shape_summary`` for people: "median (low to high)" in a column for each quantity, under its title."""
-    return pd.DataFrame(
-        {
-            title: [
-                f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
-                for _, row in summary[quantity].iterrows()
-            ]
-            for quantity, title in titles.items()
-        },
-        index=summary.index,
-    )
+    """``shape_summary`` for people: "median (low to high)", a column a quantity, under its
+    title."""
+    span = "{0[median]:.1f} ({0[low]:.1f} to {0[high]:.1f})".format
+    columns = {title: summary[name].apply(span, axis=1) for name, title in titles.items()}
+    return pd.DataFrame(columns)
 
 
 def deslant(images: np.ndarray) -> np.ndarray:
-    """Shear each image about its centre of mass until its slant is 0; same shape, float32. A blank one stays blank."""
+    """Each image sheared about its centre of mass until its slant is 0; a blank one stays blank."""
     pictures = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
     leaning, middle = np.tan(np.radians(slants(images))), centres(images)[:, 1]
-    moves = np.nan_to_num(np.stack([leaning, middle], axis=1))
-    upright = [_shear(image, lean, row) for image, (lean, row) in zip(pictures, moves, strict=True)]
+    options = {"dsize": pictures.shape[:0:-1], "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
+    upright = []
+    for image, lean, row in zip(
+        pictures, np.nan_to_num(leaning), np.nan_to_num(middle), strict=True
+    ):
+        source = np.array([[1, -lean, lean * row], [0, 1, 0]])
+        upright.append(cv2.warpAffine(image, source, **options))
     return np.stack(upright).reshape(images.shape)
 
 
-def _shear(image: np.ndarray, lean: float, row: float) -> np.ndarray:
-    """One image with each row moved to the left by ``lean`` times its height above ``row``."""
-    source = np.array([[1, -lean, lean * row], [0, 1, 0]])
-    return cv2.warpAffine(
-        image, source, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
-
-
-# --- A map of all images ----------------------------------------------------------------------------------------------
+# A map of all images, odd ones, twins, duplicates
 
 
 def embed(
     images: np.ndarray, seed: int, components: int = 50, perplexity: float = 30
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two pictures of the same images in the plane, each (n, 2): their first two principal components, and t-SNE.
+    """Images in the plane, twice, each (n, 2): their first two principal components, and t-SNE.
 
-    t-SNE (van der Maaten and Hinton 2008) keeps neighbours together, starting from ``components`` principal components;
-    distances between far groups mean nothing in it.
+    t-SNE (van der Maaten and Hinton 2008) keeps neighbours together, starting from ``components``
+    principal components; distances between far groups mean nothing in it.
     """
     reduced = PCA(min(components, len(images)), random_state=seed).fit_transform(flat(images))
     perplexity = min(perplexity, (len(images) - 1) / 3)
-    with threadpool_limits(
-        1
-    ):  # its steps are short and wait for one another: threads cost more than they bring
-        return reduced[:, :2], TSNE(
-            2, perplexity=perplexity, max_iter=500, random_state=seed
-        ).fit_transform(reduced)
+    tsne = TSNE(2, perplexity=perplexity, max_iter=500, random_state=seed)
+    with threadpool_limits(1):  # its steps are short: threads cost more than they bring
+        return reduced[:, :2], tsne.fit_transform(reduced)
 
 
 def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
@@ -206,99 +190,87 @@ def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(labels[nearest] == labels))
 
 
-# --- Odd ones, twins, leaks -------------------------------------------------------------------------------------------
-
-
-def loneliness(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarray:
-    """Mean Euclidean distance of each image to its ``k`` nearest other images of the same digit, (n,)."""
-    lonely = np.full(len(images), np.nan)
+def knn_distance(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarray:
+    """Mean Euclidean distance of each image to its ``k`` nearest others of the same digit, (n,)."""
+    distance = np.full(len(images), np.nan)
     for digit in DIGITS:
         rows = np.flatnonzero(labels == digit)
         if len(rows) > 1:
-            search = NearestNeighbors(n_neighbors=min(k, len(rows) - 1), algorithm="brute").fit(
-                flat(images[rows])
-            )
-            lonely[rows] = search.kneighbors()[0].mean(1)
-    return lonely
+            search = NearestNeighbors(n_neighbors=min(k, len(rows) - 1), algorithm="brute")
+            distance[rows] = search.fit(flat(images[rows])).kneighbors()[0].mean(1)
+    return distance
 
 
-def loneliest(lonely: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the ``count`` loneliest images of each digit, (count, 10): a column a digit, the worst on top."""
+def largest_of_each(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` largest values of each digit, (count, 10), the largest on top."""
     ranked = [np.flatnonzero(labels == digit) for digit in DIGITS]
-    return np.stack(
-        [rows[np.argsort(-lonely[rows], kind="stable")[:count]] for rows in ranked], axis=1
-    )
+    chosen = [rows[np.argsort(-values[rows], kind="stable")[:count]] for rows in ranked]
+    return np.stack(chosen, axis=1)
 
 
 def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """The closest two images of each pair of different digits, the closest pair first.
 
-    Columns: ``first`` and ``second`` (indices), ``digit`` and ``other`` (their labels), Euclidean ``distance``.
+    Columns: ``first`` and ``second`` (indices), ``digit`` and ``other`` (their labels),
+    ``distance``.
     """
     groups = {digit: np.flatnonzero(labels == digit) for digit in np.unique(labels)}
     rows = []
     for digit, other in combinations(groups, 2):
         search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(images[groups[other]]))
-        distances, nearest = (
-            found[:, 0] for found in search.kneighbors(flat(images[groups[digit]]))
-        )
+        found = search.kneighbors(flat(images[groups[digit]]))
+        distances, nearest = (column[:, 0] for column in found)
         best = distances.argmin()
-        rows.append(
-            (groups[digit][best], groups[other][nearest[best]], digit, other, distances[best])
-        )
+        pair = groups[digit][best], groups[other][nearest[best]]
+        rows.append((*pair, digit, other, distances[best]))
     table = pd.DataFrame(rows, columns=["first", "second", "digit", "other", "distance"])
     return table.sort_values("distance", kind="stable", ignore_index=True)
 
 
-def repeats(images: np.ndarray) -> int:
-    """How many images are pixel for pixel the same as an earlier one."""
-    return len(images) - len({image.tobytes() for image in np.ascontiguousarray(images)})
+def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+    """Indices of the images that are, pixel for pixel, among ``others``, or without them an earlier one."""
+    known = {image.tobytes() for image in np.ascontiguousarray(() if others is None else others)}
+    found = []
+    for index, image in enumerate(np.ascontiguousarray(images)):
+        if image.tobytes() in known:
+            found.append(index)
+        elif others is None:
+            known.add(image.tobytes())
+    return np.array(found, int)
 
 
-def copies(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Indices of the images that occur, pixel for pixel, among ``others`` (same shape and type)."""
-    known = {image.tobytes() for image in np.ascontiguousarray(others)}
-    return np.flatnonzero([image.tobytes() in known for image in np.ascontiguousarray(images)])
-
-
-# --- Baselines --------------------------------------------------------------------------------------------------------
+# Baselines, and digits drawn with a pen
 
 
 def vote(neighbour_labels: np.ndarray, k: int) -> np.ndarray:
-    """The commonest digit in the first ``k`` columns of (n, neighbours), nearest first; the smaller one in a tie."""
-    votes = (neighbour_labels[:, :k, None] == DIGITS).sum(1)
-    return votes.argmax(1)
+    """The commonest digit in the first ``k`` columns of (n, neighbours); the smaller one in a
+    tie."""
+    return stats.mode(neighbour_labels[:, :k], axis=1).mode
 
 
 def scores(
     guesses: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray]
 ) -> dict[str, dict[str, dict]]:
-    """``evaluation.accuracy_summary`` of each method on each split: ``guesses[method][split]`` against its labels."""
+    """``evaluation.accuracy_summary`` of ``guesses[method][split]`` against the labels of the
+    split."""
     return {
-        method: {
-            split: evaluation.accuracy_summary(labels[split], guess)
-            for split, guess in splits.items()
-        }
+        method: {name: evaluation.accuracy_summary(labels[name], splits[name]) for name in splits}
         for method, splits in guesses.items()
     }
 
 
-# --- Digits drawn with a pen ------------------------------------------------------------------------------------------
-
-
 def stroke_counts(strokes: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -> pd.DataFrame:
-    """Share of each digit (rows 0 to 9) that was drawn with one stroke, two, and so on (columns); rows sum to 1."""
+    """Share of each digit (rows) that was drawn with one stroke, two, and so on (columns)."""
     counts = pd.Series([len(drawing) for drawing in strokes], name="strokes")
     table = pd.crosstab(pd.Series(labels, name="digit"), counts, normalize="index")
     return table.reindex(DIGITS, fill_value=0.0).rename_axis("digit")
 
 
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Index of the first sample of each confusion; ``pairs`` as from ``evaluation.confused_pairs``."""
-    return np.array(
-        [
-            np.flatnonzero((labels == digit) & (predictions == read))[0]
-            for digit, read in zip(pairs["digit"], pairs["read as"], strict=True)
-        ],
-        dtype=int,
-    )
+    """Index of the first sample of each confusion; ``pairs`` as from
+    ``evaluation.confused_pairs``."""
+    confusions = zip(pairs["digit"], pairs["read as"], strict=True)
+    found = [
+        np.flatnonzero((labels == digit) & (predictions == read)) for digit, read in confusions
+    ]
+    return np.array([indices[0] for indices in found], int)

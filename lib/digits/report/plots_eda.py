@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from digits.data.unipen import TABLET
+from digits.data import TABLET
 from digits.report.style import ACCENT, BAD, MUTED, PALETTE, WIDTH, ink
 
 MARKERS = ("o", "s", "^")  # told apart without colour

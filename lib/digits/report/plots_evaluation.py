@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import PercentFormatter
 
-from digits.data.corruptions import Corruption
+from digits.data.augmentation import Corruption
 from digits.report.style import ACCENT, BAD, MUTED, PALETTE, WIDTH, ink
 
 ERROR_CMAP = "Blues"  # one hue from light to dark: readable in print and with any colour vision

@@ -89,7 +89,7 @@ def new_here(record: dict, notebooks: list[Notebook]) -> list[str]:
 
 def check_data(record: dict) -> None:
     """RunError when the recorded data cannot be had here or are others: a repetition could not come out the same."""
-    from digits.data import mnist as data
+    from digits import data
 
     wanted, name = record["dataset"].get("hashes") or {}, record["dataset"].get("name")
     try:

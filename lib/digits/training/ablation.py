@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from digits import evaluation, files
-from digits.data import mnist as data
-from digits.data import negatives, unipen
+from digits import data, evaluation, files
 from digits.data.augmentation import Augmentation
+from digits.data.non_digits import generate
 from digits.files import read_json, write_json
 from digits.recognizer import ink
 from digits.training import fit as training
@@ -30,17 +29,17 @@ def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pen digits of the 30 development writers as the app would see them: images (n, 28, 28, 1) and labels (n,).
 
     ``count`` of the 7,494, drawn by chance. They choose between networks and train none; the test writers are others.
-    PenDigitsMissing when they cannot be had.
+    DataMissing when they cannot be had.
     """
     digits = data.load_pen_digits("tra")
     chosen = np.random.default_rng(seed).permutation(len(digits))[:count]
     return pen_images([digits[i] for i in chosen])
 
 
-def pen_images(digits: Iterable[unipen.PenDigit]) -> tuple[np.ndarray, np.ndarray]:
+def pen_images(digits: Iterable[data.PenDigit]) -> tuple[np.ndarray, np.ndarray]:
     """Pen digits drawn with the app's pen on its canvas and normalised, (n, 28, 28, 1) in [0, 1], and labels (n,)."""
     drawings = [
-        [stroke * (ink.CANVAS / unipen.TABLET) for stroke in digit.strokes] for digit in digits
+        [stroke * (ink.CANVAS / data.TABLET) for stroke in digit.strokes] for digit in digits
     ]
     images = np.stack([ink.strokes_to_image(strokes, ink.CANVAS) for strokes in drawings])[
         ..., None
@@ -62,9 +61,9 @@ def score(model: keras.Model, sets: Sets) -> dict:
 
 def non_digits(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     """What a network is shown besides ``x`` to learn to refuse, made from these images: (m, 28, 28, 1)."""
-    return negatives.generate(
-        int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1)
-    )[0]
+    return generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))[
+        0
+    ]
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from digits import evaluation, files
-from digits.data import mnist
+from digits import data, evaluation, files
 from digits.data.augmentation import Augmentation
 from digits.files import RunError, check_name
 from digits.training import fit, networks
@@ -398,9 +397,9 @@ def work(run_name: str, study_name: str, trials: int | None) -> None:
         raise StudyError(f"The run {run_name!r} has no study {study_name!r}. Known: {names}.")
     kept = known[study_name].user_attrs
     plan = Plan(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()})
-    images, targets, _, _ = mnist.load_arrays(folder / "data")
+    images, targets, _, _ = data.load_arrays(folder / "data")
     size, seed = plan.split
-    train, held_out = mnist.split(targets.argmax(axis=1), validation_size=size, seed=seed)
+    train, held_out = data.split(targets.argmax(axis=1), validation_size=size, seed=seed)
     x, y, validation = images[train], targets[train], (images[held_out], targets[held_out])
     if plan.data != fingerprint(x, y, *validation):
         raise StudyError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
@@ -423,7 +422,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     try:
         work(options.run, options.study, options.trials)
-    except (StudyError, RunError, mnist.DataError) as error:
+    except (StudyError, RunError, data.DataError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

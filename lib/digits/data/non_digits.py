@@ -1,7 +1,8 @@
-"""Ink that is no digit, generated: what the network must learn to refuse.
+"""Ink that is no digit, generated, in two halves that share no drawing code.
 
-Scribbles, shapes, letters and symbols, several digits as one, and training digits turned or torn into nonsense. Letters
-that are digits to the eye (O, I, l, S, Z, b, g, q and their like) are left out, and so is whatever might pass for a digit.
+To train: scribbles, shapes, letters and symbols, several digits as one, digits turned or torn into
+nonsense. To examine: other drawings, and characters in fonts that training never sees. Letters that
+are digits to the eye (O, I, l, S, Z, b, g, q and their like) are left out of both.
 """
 
 from collections.abc import Callable
@@ -21,10 +22,10 @@ from digits.recognizer import ink
 LETTERS = "ACEFHKLMNPRUVWXadefhkmnpuvwx"  # not: B b 8, D O o Q 0, G 6, g q y Y 4 9, I i j J l r t T 1 7, S s 5, Z z 2
 SYMBOLS = "#%&@*+=<>{}~^€£♥★→←△◇♪ΣΩπλ≠≈±÷"
 FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono", "DejaVuSerif-Italic")
-UNSEEN_FONTS = ("cmr10", "cmss10", "cmtt10", "STIXGeneral", "STIXGeneralItalic")  # for ``unseen``
+UNSEEN_FONTS = ("cmr10", "cmss10", "cmtt10", "STIXGeneral", "STIXGeneralItalic")  # to examine with
 
 
-# --- Strokes: lists of (n, 2) points on the 280-pixel canvas ----------------------------------------------------------
+# To train, drawn: strokes are lists of (n, 2) points on the 280-pixel canvas
 
 
 def _smooth(points: np.ndarray, n: int = 60) -> np.ndarray:
@@ -67,21 +68,17 @@ def _dashes(rng):
         n, angle = int(rng.integers(2, 5)), rng.uniform(0, 180)
         return [_turned(line * 1.0 + rng.normal(0, 6, 2), angle + 180 * k / n) for k in range(n)]
     near, far = rng.uniform(85, 120, 2), rng.uniform(160, 195, 2)  # a grid
-    return [_turned(np.array([[v, 35], [v, 245]]), 0) for v in (near[0], far[0])] + [
-        np.array([[35, v], [245, v]]) for v in (near[1], far[1])
-    ][: rng.integers(1, 3)]
+    upright = [_turned(np.array([[v, 35], [v, 245]]), 0) for v in (near[0], far[0])]
+    level = [np.array([[35, v], [245, v]]) for v in (near[1], far[1])]
+    return upright + level[: rng.integers(1, 3)]
 
 
 def _spiral(rng):
     turns = np.linspace(0, 2 * np.pi * rng.uniform(1.8, 4.5), 120)
     radius = 100 * (turns / turns[-1]) ** rng.uniform(0.7, 1.4)
     sign = rng.choice((-1, 1))
-    return [
-        140
-        + np.column_stack(
-            [radius * np.cos(turns), sign * radius * np.sin(turns) * rng.uniform(0.6, 1)]
-        )
-    ]
+    x, y = radius * np.cos(turns), sign * radius * np.sin(turns) * rng.uniform(0.6, 1)
+    return [140 + np.column_stack([x, y])]
 
 
 def _loops(rng):
@@ -89,17 +86,11 @@ def _loops(rng):
     t = np.linspace(0, 2 * np.pi * rng.integers(3, 7), 160)
     if rng.random() < 0.5:
         radius = rng.uniform(18, 45)
-        return [
-            _turned(
-                np.column_stack(
-                    [np.linspace(50, 230, 160) + radius * np.cos(t), 140 + radius * np.sin(t)]
-                ),
-                rng.uniform(0, 360),
-            )
-        ]
-    petals, r = rng.integers(3, 7), 95
+        x, y = np.linspace(50, 230, 160) + radius * np.cos(t), 140 + radius * np.sin(t)
+        return [_turned(np.column_stack([x, y]), rng.uniform(0, 360))]
+    petals = rng.integers(3, 7)
     turn = np.linspace(0, 2 * np.pi, 160)
-    reach = r * (0.55 + 0.45 * np.cos(petals * turn))
+    reach = 95 * (0.55 + 0.45 * np.cos(petals * turn))
     return [140 + np.column_stack([reach * np.cos(turn), reach * np.sin(turn)])]
 
 
@@ -119,18 +110,13 @@ def _polygon(rng):
         corners = 100 * np.column_stack([np.cos(angle), -np.sin(angle)])
     elif kind == 2:
         tip, angle = rng.uniform(30, 60), rng.uniform(0, 360)
-        return [
-            _turned(140 + np.array([[-100, 0], [100, 0]]), angle),
-            _turned(140 + np.array([[100 - tip, -tip], [100, 0], [100 - tip, tip]]), angle),
-        ]
+        shaft = np.array([[-100, 0], [100, 0]])
+        head = np.array([[100 - tip, -tip], [100, 0], [100 - tip, tip]])
+        return [_turned(140 + shaft, angle), _turned(140 + head, angle)]
     elif kind == 3:
         t = np.linspace(0, 2 * np.pi, 80)  # a heart
-        corners = 6 * np.column_stack(
-            [
-                16 * np.sin(t) ** 3,
-                -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)),
-            ]
-        )
+        y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+        corners = 6 * np.column_stack([16 * np.sin(t) ** 3, -y])
     elif kind == 4:  # a box with a diagonal or a cross
         corners = np.array([[-80, -80], [80, -80], [80, 80], [-80, 80], [-80, -80], [80, 80]])
         if rng.random() < 0.5:
@@ -151,16 +137,13 @@ def _face(rng):
 
 def _dots(rng):
     """Several taps."""
-    return [
-        rng.uniform(40, 240, (1, 2)) + rng.uniform(-2, 2, (2, 2)) for _ in range(rng.integers(2, 8))
-    ]
+    taps = range(rng.integers(2, 8))
+    return [rng.uniform(40, 240, (1, 2)) + rng.uniform(-2, 2, (2, 2)) for _ in taps]
 
 
 def _jittered(rng, corners: np.ndarray) -> np.ndarray:
-    return _turned(
-        140 + corners * rng.uniform(0.7, 1, 2) + rng.normal(0, 6, corners.shape),
-        rng.uniform(-25, 25),
-    )
+    points = 140 + corners * rng.uniform(0.7, 1, 2) + rng.normal(0, 6, corners.shape)
+    return _turned(points, rng.uniform(-25, 25))
 
 
 def _turned(points: np.ndarray, degrees: float) -> np.ndarray:
@@ -170,47 +153,33 @@ def _turned(points: np.ndarray, degrees: float) -> np.ndarray:
     return (np.asarray(points, float) - 140) @ turn.T + 140
 
 
-DRAWN: tuple[Callable, ...] = (
-    _scribble,
-    _scribble,
-    _hatching,
-    _dashes,
-    _dashes,
-    _spiral,
-    _loops,
-    _wave,
-    _polygon,
-    _polygon,
-    _face,
-    _dots,
-)
+_DRAWN = (_scribble, _scribble, _hatching, _dashes, _dashes, _spiral, _loops, _wave)
+_DRAWN += (_polygon, _polygon, _face, _dots)
 
 
 def _from_strokes(rng) -> np.ndarray:
     """A drawn non-digit as the app would show it to the network, with a pen of any width."""
-    strokes = [
-        stroke + rng.normal(0, 1.5, np.shape(stroke))
-        for stroke in DRAWN[rng.integers(len(DRAWN))](rng)
-    ]
+    drawing = _DRAWN[rng.integers(len(_DRAWN))](rng)
+    strokes = [stroke + rng.normal(0, 1.5, np.shape(stroke)) for stroke in drawing]
     if rng.random() < 0.5:
         return ink.strokes_to_image([np.clip(stroke, 0, ink.CANVAS) for stroke in strokes])
     return ink.normalize(ink.rasterize(strokes, brush=rng.uniform(10, 40)))
 
 
-# --- Letters and symbols ----------------------------------------------------------------------------------------------
+# Letters and symbols, to train and to examine
 
 
 @cache
 def _fonts(names: tuple[str, ...]) -> tuple[FontProperties, ...]:
-    folder = (
-        Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    )  # they come with matplotlib: the same everywhere
+    # they come with matplotlib: the same everywhere
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return tuple(FontProperties(fname=folder / f"{name}.ttf") for name in names)
 
 
 @cache
 def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | None:
-    """``character`` as (n, m) uint8, light on dark, about ``size`` pixels; None when the font has no picture of it."""
+    """``character`` as (n, m) uint8, light on dark, ``size`` pixels; None when the font lacks
+    it."""
     path = TextPath((0, 0), character, size=100, prop=font)
     if not len(path.vertices):
         return None
@@ -228,29 +197,28 @@ def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | 
 def letter(
     rng: np.random.Generator, fonts: tuple[str, ...] = FONTS, characters: str = LETTERS
 ) -> np.ndarray:
-    """A character as (28, 28): as printed, or as its bare lines written with an even pen; slanted and bent a little."""
+    """A character as (28, 28), as printed or written with an even pen, slanted and bent a
+    little."""
     picture = None
     while picture is None:  # some fonts lack some characters
-        picture = glyph(
-            characters[rng.integers(len(characters))], _fonts(fonts)[rng.integers(len(fonts))]
-        )
+        character = characters[rng.integers(len(characters))]
+        picture = glyph(character, _fonts(fonts)[rng.integers(len(fonts))])
     if rng.random() < 0.75:
         lines = skeletonize(np.pad(picture, 10) > 127).astype(np.uint8) * 255
         pen = int(rng.integers(5, 15))
         picture = cv2.dilate(lines, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pen, pen)))
     height, width = picture.shape
     slant, stretch = rng.normal(0, 0.12), np.exp(rng.uniform(-0.25, 0.25, 2))
-    matrix = np.array(
-        [[stretch[0], slant, 20 - slant * height / 2], [rng.normal(0, 0.06), stretch[1], 20]]
-    )
+    along = [stretch[0], slant, 20 - slant * height / 2]
+    matrix = np.array([along, [rng.normal(0, 0.06), stretch[1], 20]])
     moved = cv2.warpAffine(picture, matrix, (int(width * 1.4) + 60, int(height * 1.4) + 60))
     return ink.normalize(moved)
 
 
-# --- From training digits ---------------------------------------------------------------------------------------------
+# To train, from training digits
 
 
-def _row(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _row(rng, images: np.ndarray) -> np.ndarray:
     """Two or three digits side by side, as if they were one."""
     chosen = rng.integers(len(images), size=2 if rng.random() < 0.7 else 3)
     trimmed = [image[:, np.flatnonzero(image.max(0) > 0.2)] for image in images[chosen]]
@@ -275,45 +243,28 @@ def _turned_digit(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ink.normalize(np.rot90(images[which], rng.choice(TURNS[int(labels[which])])).copy())
 
 
-def _torn(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _torn(rng, images: np.ndarray) -> np.ndarray:
     """The quarters of two digits in the wrong places."""
     first, second = images[rng.integers(len(images), size=2)]
-    quarters = [
-        image[r : r + 14, c : c + 14] for image in (first, second) for r in (0, 14) for c in (0, 14)
-    ]
+    halves = slice(0, 14), slice(14, 28)
+    quarters = [image[r, c] for image in (first, second) for r in halves for c in halves]
     mixed = [np.rot90(quarters[i], rng.integers(4)) for i in rng.permutation(8)[:4]]
     return ink.normalize(np.block([[mixed[0], mixed[1]], [mixed[2], mixed[3]]]).copy())
 
 
-def _struck(rng, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _struck(rng, images: np.ndarray) -> np.ndarray:
     """A digit that was crossed out."""
-    image = cv2.resize(
-        images[rng.integers(len(images))], (112, 112), interpolation=cv2.INTER_LINEAR
-    )
+    image = images[rng.integers(len(images))]
+    image = cv2.resize(image, (112, 112), interpolation=cv2.INTER_LINEAR)
     image = np.ascontiguousarray(np.clip(image, 0, 1))
     for _ in range(rng.integers(2, 5)):
         start, end = rng.uniform((0, 10), (25, 102)), rng.uniform((87, 10), (112, 102))
-        cv2.line(
-            image,
-            start.astype(int).tolist(),
-            end.astype(int).tolist(),
-            1.0,
-            int(rng.integers(6, 14)),
-            cv2.LINE_AA,
-        )
+        start, end = start.astype(int).tolist(), end.astype(int).tolist()
+        cv2.line(image, start, end, 1.0, int(rng.integers(6, 14)), cv2.LINE_AA)
     return ink.normalize(image)
 
 
-def unseen(each: int, seed: int) -> dict[str, np.ndarray]:
-    """Letters and symbols in fonts that ``generate`` never uses, (each, 28, 28) float32: to examine with, not to train."""
-    rng = np.random.default_rng(seed)
-    return {
-        "letter": np.stack([letter(rng, UNSEEN_FONTS) for _ in range(each)]),
-        "symbol": np.stack([letter(rng, UNSEEN_FONTS[-2:], "#%&@*+=<>{}~") for _ in range(each)]),
-    }
-
-
-KINDS = {
+KINDS = {  # and the share of each
     "drawn": 0.4,
     "letters": 0.25,
     "symbols": 0.08,
@@ -321,30 +272,152 @@ KINDS = {
     "turned digits": 0.07,
     "torn digits": 0.04,
     "struck digits": 0.06,
-}  # and the share of each
+}
 
 
 def generate(
     n: int, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``n`` pictures of ink that is no digit, (n, 28, 28, 1) float32 in [0, 1], and the kind of each, (n,) of strings.
+    """Training pictures, (n, 28, 28, 1) float32 in [0, 1], and the kind of each, (n,) of strings.
 
-    images (m, 28, 28[, 1]) float32 in [0, 1] and labels (m,): training digits, of which some kinds are made. They are
-    only read.
+    images (m, 28, 28[, 1]) float32 in [0, 1] and labels (m,): training digits, of which some kinds
+    are made. They are only read.
     """
     digits = np.asarray(images, np.float32).reshape(-1, 28, 28)
-    makers: dict[str, Callable[..., np.ndarray]] = {
+    makers: dict[str, Callable[[], np.ndarray]] = {
         "drawn": lambda: _from_strokes(rng),
         "letters": lambda: letter(rng),
         "symbols": lambda: letter(rng, FONTS[:3], SYMBOLS),
+        "several digits": lambda: _row(rng, digits),
+        "turned digits": lambda: _turned_digit(rng, digits, labels),
+        "torn digits": lambda: _torn(rng, digits),
+        "struck digits": lambda: _struck(rng, digits),
     }
-    for kind, maker in (
-        ("several digits", _row),
-        ("turned digits", _turned_digit),
-        ("torn digits", _torn),
-        ("struck digits", _struck),
-    ):
-        makers[kind] = lambda maker=maker: maker(rng, digits, labels)
     kinds = rng.choice(list(KINDS), size=n, p=list(KINDS.values()))
     out = np.stack([makers[kind]() for kind in kinds]) if n else np.zeros((0, 28, 28), np.float32)
     return out[..., None], kinds
+
+
+# To examine, drawn: nothing here may be used to train
+
+
+def _dot(rng):
+    return [rng.uniform(60, 220, (1, 2)) + rng.uniform(-0.5, 0.5, (3, 2))]  # a tap
+
+
+def _flat_line(rng):
+    y, tilt = rng.uniform(90, 190), rng.uniform(-12, 12)
+    return [np.array([[rng.uniform(30, 70), y - tilt], [rng.uniform(210, 250), y + tilt]])]
+
+
+def _cross(rng):
+    middle, arm = rng.uniform(120, 160, 2), rng.uniform(60, 95)
+    falling, rising = np.array([[-arm, -arm], [arm, arm]]), np.array([[-arm, arm], [arm, -arm]])
+    return [middle + falling, middle + rising]
+
+
+def _zigzag(rng):
+    teeth = int(rng.integers(6, 11))
+    y = np.where(np.arange(teeth) % 2, 70, 210) + rng.uniform(-20, 20, teeth)
+    return [np.column_stack([np.linspace(35, 245, teeth), y])]
+
+
+def _round_spiral(rng):
+    turn = np.linspace(0, 2 * np.pi * rng.uniform(2.6, 3.6), 90)
+    angle, radius = turn + rng.uniform(0, 2 * np.pi), 100 * turn / turn[-1]
+    return [140 + np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])]
+
+
+def _angular_scribble(rng):
+    corners = rng.uniform(35, 245, (int(rng.integers(9, 14)), 2))
+    place, at = np.linspace(0, len(corners) - 1, 120), np.arange(len(corners))
+    return [np.column_stack([np.interp(place, at, corners[:, axis]) for axis in (0, 1)])]
+
+
+def _grid(rng):
+    near, far = rng.uniform(85, 115, 2), rng.uniform(165, 195, 2)
+    upright = [np.array([[x, 40], [x, 240]]) for x in (near[0], far[0])]
+    level = [np.array([[40, y], [240, y]]) for y in (near[1], far[1])]
+    return upright + level
+
+
+def _check_mark(rng):
+    knee, reach = rng.uniform((85, 170), (115, 215)), rng.uniform(80, 120)
+    start = knee - rng.uniform((30, 35), (55, 60))
+    return [np.array([start, knee, knee + (reach, -reach * rng.uniform(0.9, 1.4))])]
+
+
+def _house(rng):
+    left, right, eaves, floor = 70, rng.uniform(190, 215), rng.uniform(110, 135), 240
+    walls = np.array([[left, eaves], [left, floor], [right, floor], [right, eaves], [left, eaves]])
+    roof = np.array([[left, eaves], [(left + right) / 2, rng.uniform(35, 65)], [right, eaves]])
+    door = np.array([[120, floor], [120, 190], [150, 190], [150, floor]])
+    return [stroke + rng.normal(0, 4, stroke.shape) for stroke in (walls, roof, door)]
+
+
+def _stick_figure(rng):
+    turn, radius = np.linspace(0, 2 * np.pi, 40), rng.uniform(18, 28)
+    head = np.column_stack([140 + radius * np.cos(turn), 60 + radius * np.sin(turn)])
+    body = np.array([[140, 60 + radius], [140, 170]])
+    left = [rng.uniform(80, 100), rng.uniform(100, 140)]
+    arms = np.array([left, [140, 115], [rng.uniform(180, 200), rng.uniform(100, 140)]])
+    legs = np.array([[rng.uniform(90, 110), 245], [140, 170], [rng.uniform(170, 190), 245]])
+    return [head, body, arms, legs]
+
+
+def _moon(rng):
+    turn = np.linspace(-1.5, 1.5, 40)
+    outer = np.column_stack([90 + 120 * np.cos(turn), 140 + 100 * np.sin(turn)])
+    inner = outer * (rng.uniform(0.3, 0.6), 1) + (90 * 0.5, 0)
+    return [np.concatenate([outer, inner[::-1], outer[:1]])]
+
+
+DRAWINGS: dict[str, Callable] = {
+    "dot": _dot,
+    "flat line": _flat_line,
+    "cross": _cross,
+    "zigzag": _zigzag,
+    "spiral": _round_spiral,
+    "scribble": _angular_scribble,
+    "grid": _grid,
+    "check mark": _check_mark,
+    "house": _house,
+    "stick figure": _stick_figure,
+    "moon": _moon,
+}
+NEVER_SHOWN = ("check mark", "house", "stick figure", "moon")  # nothing like these in training
+
+
+def drawings(each: int, seed: int) -> dict[str, list[list[np.ndarray]]]:
+    """``each`` drawings of every kind in ``DRAWINGS``: strokes, (n, 2) float32 on a 280 x 280
+    canvas."""
+    rng = np.random.default_rng(seed)
+    return {
+        kind: [[np.asarray(stroke, np.float32) for stroke in draw(rng)] for _ in range(each)]
+        for kind, draw in DRAWINGS.items()
+    }
+
+
+def characters(each: int, seed: int) -> dict[str, np.ndarray]:
+    """Letters and symbols in fonts that training never uses, (each, 28, 28) float32."""
+    rng = np.random.default_rng(seed)
+    return {
+        "letter": np.stack([letter(rng, UNSEEN_FONTS) for _ in range(each)]),
+        "symbol": np.stack([letter(rng, UNSEEN_FONTS[-2:], "#%&@*+=<>{}~") for _ in range(each)]),
+    }
+
+
+def side_by_side(drawings: list[list[np.ndarray]], each: int, seed: int) -> list[list[np.ndarray]]:
+    """``each`` pairs of ``drawings``, strokes of single digits, side by side as if they were
+    one."""
+    rng, pairs = np.random.default_rng(seed), []
+    for _ in range(each):
+        strokes, left = [], 20.0
+        for i in rng.integers(len(drawings), size=2):
+            points = np.concatenate(drawings[i])
+            low, high = points.min(0), points.max(0)
+            scale = 110 / max((high - low).max(), 1)
+            strokes += [(stroke - low) * scale + (left, 80) for stroke in drawings[i]]
+            left += (high[0] - low[0]) * scale + 15
+        pairs.append(strokes)
+    return pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digits.data import augmentation as augment
-from digits.data.augmentation import NONE, Augmentation
+from digits.data.augmentation import CORRUPTIONS, NONE, Augmentation
 from digits.recognizer import ink
 
 ONE = ink.strokes_to_image([np.array([(140.0, 30), (140, 250)])])
@@ -115,3 +115,64 @@ def test_estimated_width_follows_the_pen():
     ]
     widths = [augment.estimate_width(ink.normalize(bar)) for bar in bars]
     assert widths == sorted(widths) and widths[2] > 1.5 * widths[0]
+
+
+# Corruptions
+
+
+@pytest.fixture
+def disc():
+    """A soft disc in the middle, far from the border: (1, 28, 28)."""
+    y, x = np.mgrid[:28, :28]
+    return np.clip(6 - np.hypot(x - 13.5, y - 13.5), 0, 1).astype(np.float32)[None]
+
+
+def _centroid(image):
+    y, x = np.mgrid[:28, :28]
+    return np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
+def test_corruptions_change_nothing_at_the_neutral_severity_and_stay_in_range(corruption, disc):
+    assert corruption.neutral in corruption.severities
+    assert list(corruption.severities) == sorted(corruption.severities)
+    same = corruption(disc, corruption.neutral, np.random.default_rng(0))
+    np.testing.assert_array_equal(same, disc)
+    assert same is not disc
+    for severity in corruption.severities:
+        changed = corruption(disc, severity, np.random.default_rng(0))
+        assert changed.shape == disc.shape and changed.dtype == np.float32
+        assert changed.min() >= 0 and changed.max() <= 1
+        np.testing.assert_array_equal(changed, corruption(disc, severity, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shift_moves_the_centre_of_mass_by_that_many_pixels(disc, seed):
+    moved = augment.shift(disc[0], 5, np.random.default_rng(seed))
+    assert np.abs(_centroid(moved) - _centroid(disc[0])).sum() == pytest.approx(5, abs=1e-3)
+
+
+def test_blur_keeps_the_ink_and_contrast_keeps_the_mean(disc):
+    rng = np.random.default_rng(0)
+    assert augment.blur(disc[0], 2, rng).sum() == pytest.approx(disc.sum(), rel=1e-3)
+    pale = augment.contrast(disc[0], 0.3, rng)
+    assert pale.mean() == pytest.approx(disc.mean(), rel=1e-5)
+    assert np.ptp(pale) == pytest.approx(0.3 * np.ptp(disc), rel=1e-5)
+
+
+def test_stroke_width_thickens_and_thins_a_line_on_both_sides():
+    line = np.zeros((28, 28), np.float32)
+    line[12:16, 4:24] = 1
+    rng = np.random.default_rng(0)
+    wide, thin = augment.pen_width(line, 2, rng), augment.pen_width(line, -2, rng)
+    assert wide[:, 14].sum() == pytest.approx(6, abs=0.5) and thin[:, 14].sum() == pytest.approx(
+        2, abs=0.5
+    )
+    assert _centroid(wide) == pytest.approx(_centroid(line), abs=0.05)
+
+
+def test_scale_changes_the_area_and_rotation_keeps_the_ink(disc):
+    rng = np.random.default_rng(0)
+    assert augment.scale(disc[0], 1.4, rng).sum() == pytest.approx(1.4**2 * disc.sum(), rel=0.03)
+    assert augment.scale(disc[0], 0.5, rng).sum() == pytest.approx(0.5**2 * disc.sum(), rel=0.05)
+    assert augment.rotate(disc[0], 45, rng).sum() == pytest.approx(disc.sum(), rel=0.02)

@@ -90,27 +90,26 @@ def test_shape_summary_holds_the_quantiles_of_each_digit():
 def test_exact_copies_are_found_and_near_ones_are_not(blobs):
     images, _ = blobs
     near = images[:1] * np.float32(0.999)
-    assert list(eda.copies(np.concatenate([near, images[7:8], near]), images)) == [1]
-    assert (
-        eda.repeats(images) == 0
-        and eda.repeats(np.concatenate([images, images[3:5], images[3:4]])) == 3
-    )
+    assert list(eda.duplicates(np.concatenate([near, images[7:8], near]), images)) == [1]
+    assert len(eda.duplicates(images)) == 0 and eda.duplicates(
+        np.concatenate([images, images[3:5], images[3:4]])
+    ).tolist() == [300, 301, 302]
 
 
-def test_the_odd_one_out_is_the_loneliest(blobs):
+def test_the_odd_one_out_is_the_largest_of_each(blobs):
     images, labels = blobs
     images[40] = images[41]  # an image of digit 0 that looks like a 1
-    lonely = eda.loneliness(images, labels, k=3)
-    assert eda.loneliest(lonely, labels, 2)[0, 0] == 40
+    distance = eda.knn_distance(images, labels, k=3)
+    assert eda.largest_of_each(distance, labels, 2)[0, 0] == 40
     pairs = eda.alike_pairs(images, labels)
     assert pairs.loc[0, ["first", "second", "digit", "other"]].tolist() == [40, 41, 0, 1]
     assert len(pairs) == 45 and pairs["distance"].is_monotonic_increasing
 
 
-def test_loneliness_works_with_hardly_any_images():
+def test_knn_distance_works_with_hardly_any_images():
     images = np.stack([bar(1), bar(2), bar(3)])
-    lonely = eda.loneliness(images, np.array([1, 1, 2]), k=5)
-    assert lonely[0] == lonely[1] > 0 and np.isnan(lonely[2])
+    distance = eda.knn_distance(images, np.array([1, 1, 2]), k=5)
+    assert distance[0] == distance[1] > 0 and np.isnan(distance[2])
 
 
 def test_vote_counts_the_nearest_and_prefers_the_smaller_digit_in_a_tie():
