@@ -9,7 +9,7 @@ import base64
 import binascii
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from IPython.display import HTML as Output
 from IPython.display import display
-from ipywidgets import HTML, Box, VBox, Widget
+from ipywidgets import HTML, Box, Widget
 
-from digits import files as paths
-from digits import files as records
+from digits import files
 from digits.app import pad, page
-from digits.app.ticker import Ticker, Timer
 from digits.recognizer import (
     Answer,
     Part,
@@ -38,22 +36,25 @@ from digits.recognizer.photo import LARGEST_FILE
 if TYPE_CHECKING:
     from digits.app.feedback import Store
 
+SHARE = 0.5  # of the time at most is spent in a ticker's work
 TICK = 0.025  # seconds between two answers while ink arrives
 REST = 0.3  # seconds without new ink before what is slow (the map of reasons) is computed
 REPLAY = 1.1  # seconds that an example takes to be drawn
 MOST_VERDICTS = 200  # that are kept of one visit, so that nobody fills the collection alone
 VERSION = metadata.version("digits")
+PROMISE = {"kind": "promise", "text": "Nothing is kept before you agree."}
+AGREED = {"kind": "promise", "text": "Each verdict is kept, as you agreed."}
 _log = logging.getLogger(__name__)
 
 
 class App:
     """The app for one visitor.
 
-    >>> app = App.open()                                        # outputs/latest when it is good, else outputs/reference
-    >>> app.show(app.header, (app.drawing, app.answer))         # pieces from top to bottom, those in brackets abreast
+    >>> app = App.open()  # outputs/latest when it is good, else outputs/reference
+    >>> app.show(app.header, (app.drawing, app.answer))  # from top to bottom, brackets abreast
 
-    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``examples``, ``why``, ``threshold``,
-    ``upload``, ``model``, ``footer``.
+    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``examples``, ``why``,
+    ``threshold``, ``upload``, ``model``, ``footer``.
     """
 
     def __init__(self, recognizer: Recognizer):
@@ -61,23 +62,19 @@ class App:
         self.limit = recognizer.calibration.accept_confidence  # the visitor's threshold
         self.shown = Answer()
         self.pad = pad.Pad(self._receive, self._on_ready)
-        self.records = _run_records(recognizer.run)
-        self._photo: tuple[bytes, str] | None = (
-            None  # the picture that is shown in the pad's place, with its answer
-        )
+        self.record, self.metrics = (_read(recognizer.run, name) for name in ("run", "metrics"))
+        self._models = _model_labels(recognizer.run, self.metrics)
+        self._photo = ""  # the name of the picture that is shown in the pad's place
         self._wants_why = self._less_motion = False
-        self._speeds: dict[str, str] = {}  # what was measured of each model
         self._read: tuple[np.ndarray, ...] | None = ()  # the strokes that the answer is based on
         self._seq = 0  # the last message from the page that was dealt with
+        self._note = {"kind": "note", "text": ""}  # a line for the visitor
         self._controls: dict = {}  # how they stood when the page was last told
         self._ticker = Ticker(self._guarded(self._tick), TICK)
         self._rest = Timer(self._guarded(self._settle), REST)
-        self._idle = Timer(self._guarded(self._measure_models), 1.0)
         self._replay = Replay(self.pad.drawing, self._changed)
         self._upload = Upload()
-        self._file: tuple[bytes, str] | None = (
-            None  # what has arrived and is not read yet, with its name
-        )
+        self._file = b"", ""  # what has arrived and is not read yet, with its name
         self._reading = Timer(self._guarded(self._read_photo), 0.05)
         self._refused = False  # whether a message from the page was, ever
         self._feedback = Feedback(self)
@@ -85,52 +82,51 @@ class App:
 
     @classmethod
     def open(cls, run: str | None = None, model: str | None = None) -> "App":
-        """The app with a run's model, as ``Recognizer.load`` finds it. RecognizerError when it cannot be used."""
+        """The app with a run's model, as ``Recognizer.load`` finds it.
+
+        RecognizerError when it cannot be used.
+        """
         return cls(Recognizer.load(run, model))
 
-    # --- The page ---------------------------------------------------------------------------------------------------
+    # --- The page -------------------------------------------------------------------------------
 
     def show(self, *rows: Widget | tuple[Widget, ...]) -> None:
-        """Put the pieces on the page, from top to bottom; those of a tuple stand side by side where there is room."""
-        lines = [
-            Box(row, _dom_classes=["digits-row"]) if isinstance(row, tuple) else row for row in rows
-        ]
-        display(Output(page.assets()), VBox([*lines, self._state], _dom_classes=["digits-app"]))
+        """Put the pieces on the page, from top to bottom; those of a tuple stand side by side."""
+        lines = [_box(row, "digits-row") if isinstance(row, tuple) else row for row in rows]
+        display(Output(page.assets()), _box([*lines, *self._data], "digits-app"))
 
     def _build(self) -> None:
-        self._state, self._marks, self._message = HTML(), HTML(), HTML()
-        self._meaning, self._map, self._models = HTML(), HTML(), HTML()
-        self.answer = _piece(HTML(page.answer(self.shown)), "digits-card", "digits-result")
-        notes = _piece(VBox([HTML(page.sending()), self._message]), "digits-notes")
-        surface = _piece(
-            Box([self.pad.canvas, _piece(self._marks, "digits-marks"), HTML(page.hint()), notes]),
-            "digits-pad",
+        self._state, self._answer, self._picture, self._reasons = (HTML() for _ in range(4))
+        examples = [
+            {"name": one.name, "title": one.title, "strokes": [s.tolist() for s in one.strokes]}
+            for one in ink.examples()
+        ]
+        setup = {"notice": _stand_in(self.record), "limit": LARGEST_FILE, "brushes": pad.BRUSHES}
+        setup = HTML(page.data("setup", setup | {"examples": examples}))
+        self._data = [setup, self._state, self._answer, self._picture, self._reasons]
+        pieces = {name: HTML(markup) for name, markup in page.PIECES.items()}
+        marks = HTML('<div class="digits-marks"></div>')
+        notes = _box([pieces["notes"]], "digits-notes")
+        surface = _box([self.pad.canvas, marks, pieces["hint"], notes], "digits-pad")
+        self.header, self.footer = pieces["header"], pieces["footer"]
+        self.drawing = _box([surface, pieces["toolbar"]], "digits-drawing")
+        self.answer = _card(pieces["answer"], "digits-result")
+        self.why = _card(pieces["why"], "digits-reasons")
+        self.feedback, self.examples, self.threshold, self.upload, self.model = (
+            _card(pieces[name]) for name in ("feedback", "examples", "threshold", "upload", "model")
         )
-        self.header = HTML(page.header(_stand_in(self.records[0])))
-        self.drawing = _piece(VBox([surface, HTML(page.toolbar())]), "digits-drawing")
-        self.feedback = _piece(
-            VBox([HTML(page.feedback()), _piece(self._feedback.note, "digits-told")]), "digits-card"
-        )
-        self.examples = _piece(HTML(page.examples(ink.examples())), "digits-card")
-        self.why = _piece(VBox([HTML(page.why()), self._map]), "digits-card", "digits-reasons")
-        self.threshold = _piece(
-            VBox([HTML(page.threshold(self.limit)), self._meaning]), "digits-card"
-        )
-        self.upload = _piece(HTML(page.upload(LARGEST_FILE)), "digits-card")
-        self.model = _piece(self._models, "digits-card")
-        self._facts = HTML()
-        self.footer = VBox([self._facts, HTML(page.keys())])
-        self._show_model()
-        self._show_meaning()
+        self._show_answer()
         self._show_state()
 
     def _show_state(self, answered: bool = False) -> None:
-        """What the page's script goes by: which messages are dealt with, and how the controls stand. When an answer has
-        just said the former, nothing is sent unless the latter changed."""
-        drawing = self.pad.drawing
+        """What the script goes by: which messages are dealt with, and how everything stands.
+
+        When an answer has just said the former, nothing is sent unless the latter changed.
+        """
+        drawing, recognizer = self.pad.drawing, self.recognizer
         controls = {
             "ink": bool(drawing.strokes),
-            "photo": self._photo is not None,
+            "photo": bool(self._photo),
             "brush": drawing.brush,
             "eraser": pad.eraser_width(drawing.brush),
             "tool": drawing.tool,
@@ -138,28 +134,19 @@ class App:
             "redo": drawing.can_redo,
             "threshold": self.limit,
             "why": self._wants_why,
-            "model": self.recognizer.name,
+            "model": recognizer.name,
+            "models": self._models,
+            "meaning": meaning(self.metrics, self.limit, recognizer),
+            "facts": _provenance(recognizer, self.record),
+            "note": self._note,
+            "told": self._feedback.told,
         }
         if not answered or controls != self._controls:
             self._controls = controls
-            self._state.value = page.state(controls, self._seq)
+            self._state.value = page.data("state", {"seq": self._seq, **controls})
 
     def _show_answer(self) -> None:
-        self.answer.value = page.answer(self.shown, self._seq)
-        brush = self.pad.drawing.brush
-        self._marks.value = (
-            page.preview(*self._photo) if self._photo else page.marks(self.shown, brush)
-        )
-
-    def _show_meaning(self) -> None:
-        self._meaning.value = page.threshold_meaning(
-            *meaning(self.records[1], self.limit, self.recognizer)
-        )
-
-    def _show_model(self) -> None:
-        recognizer = self.recognizer
-        self._models.value = page.models(_model_labels(recognizer, self._speeds), recognizer.name)
-        self._facts.value = page.footer(_provenance(recognizer, self.records[0]))
+        self._answer.value = page.data("reading", page.answer(self.shown, self._seq))
 
     def origin(self) -> dict[str, str]:
         """What gave the answer, for whoever keeps it."""
@@ -172,21 +159,21 @@ class App:
         }
 
     def _say(self, text: str, kind: str = "note") -> None:
-        self._message.value = page.message(text, kind)
+        self._note = {"kind": kind, "text": text}
 
     # --- From ink to answer -----------------------------------------------------------------------------------------
 
     def _changed(self) -> None:
         """The ink is another one: an answer is due."""
-        if self._photo is not None:
-            self._photo = self._read = None
+        if self._photo:
+            self._photo, self._read, self._picture.value = "", None, ""
         self._ticker.ask()
 
     def _tick(self) -> None:
         if not self.pad.drawing.is_open:  # until then the page's own ink is enough
             self.pad.draw()
         strokes = self.pad.drawing.strokes
-        due = self._photo is None and strokes is not self._read
+        due = not self._photo and strokes is not self._read
         if due:
             self._answer_is(self.recognizer.read_strokes(strokes))
             self._read = strokes
@@ -200,24 +187,19 @@ class App:
 
     def _settle(self) -> None:
         """What is done when the pen rests."""
-        part = self.shown.part
-        if not self._wants_why:
-            self._map.value = ""
-        elif part is None or part.prediction.digit is None:
-            self._map.value = page.explanation(None)
-        else:
+        part, found = self.shown.part, None
+        if self._wants_why and part is not None:
             prediction = part.prediction
-            self._map.value = page.explanation(
-                occlusion.occlusion_map(self.recognizer.model, prediction.image, prediction.digit)
+            found = occlusion.occlusion_map(
+                self.recognizer.model, prediction.image, prediction.digit
             )
+        self._reasons.value = page.data("reasons", page.reasons(found)) if self._wants_why else ""
 
     # --- What arrives from the page ---------------------------------------------------------------------------------
 
     def _on_ready(self) -> None:
         """A page shows the pad (perhaps another one than before: a reload)."""
         self._guarded(self._tick)()
-        if not self._speeds:
-            self._idle.ask()
 
     def _receive(self, seq: int | None, operations: list[tuple] | Exception) -> None:
         if isinstance(operations, Exception):
@@ -298,7 +280,6 @@ class App:
     def _do_brush(self, width: float) -> None:
         self.pad.drawing.brush = width
         self.pad.redraw()
-        self._show_answer()
 
     def _do_part(self, index: int) -> None:
         if index < len(self.shown.parts):
@@ -308,19 +289,16 @@ class App:
         self.limit = value
         self.shown = self.shown.judged(value)
         self._show_answer()
-        self._show_meaning()
 
     def _do_model(self, name: str) -> None:
         current = self.recognizer
         if name != current.name and name in available(current.run):
             self.recognizer = Recognizer.load(current.run, name)
-            self._show_model()
-            self._show_meaning()
             self._again()
 
     def _again(self) -> None:
         """Read once more what is shown."""
-        if self._photo is None:
+        if not self._photo:
             self._read = None
             self._ticker.ask()
         else:
@@ -354,26 +332,76 @@ class App:
             self._reading.ask()  # after the line above is shown
 
     def _read_photo(self) -> None:
-        (content, name), self._file = self._file, None
+        (content, name), self._file = self._file, (b"", "")
         answer = self.recognizer.read_photo(content, name)
         self._replay.finish()
         self.pad.drawing.replace(())
         self.pad.draw()
-        self._photo = answer.preview, name
+        self._photo = name or "picture"
+        self._picture.value = page.data(
+            "picture", {"name": self._photo, "src": page.png_address(answer.preview)}
+        )
         self._say("")
         self._answer_is(answer)
         self._show_state()
 
-    # --- Models -----------------------------------------------------------------------------------------------------
 
-    def _measure_models(self) -> None:
-        """How long each of the run's models takes here."""
-        current = self.recognizer
-        self._speeds = {name: _speed(current.run, name) for name in available(current.run)}
-        self._show_model()
+# --- What the app consists of ---------------------------------------------------------------------
 
 
-# --- What the app consists of ---------------------------------------------------------------------------------------
+class Ticker:
+    """Does work soon after it was asked for, however often it is asked: at most once in ``interval`` seconds.
+
+    When the work itself takes long, or the machine is busy, the pauses grow with it, so that what arrives in between
+    still gets its turn.
+    """
+
+    def __init__(self, work: Callable[[], None], interval: float):
+        self._work, self._interval = work, interval
+        self._free_at = 0.0  # of time.monotonic(): not before then
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the work is going to be done."""
+        return self._handle is not None
+
+    def ask(self) -> None:
+        """Have the work done soon."""
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_later(
+                max(self._free_at - time.monotonic(), 0), self._run
+            )
+
+    def _run(self) -> None:
+        self._handle = None
+        started = time.monotonic()
+        try:
+            self._work()
+        finally:
+            ended = time.monotonic()
+            self._free_at = max(
+                started + self._interval, ended + (ended - started) * (1 / SHARE - 1)
+            )
+
+
+class Timer:
+    """Does work once, when nobody has asked for it for a while."""
+
+    def __init__(self, work: Callable[[], None], delay: float):
+        self._work, self._delay = work, delay
+        self._handle: asyncio.TimerHandle | None = None
+
+    def ask(self) -> None:
+        """Have the work done after the delay; asking again begins it anew."""
+        self.cancel()
+        self._handle = asyncio.get_running_loop().call_later(self._delay, self._work)
+
+    def cancel(self) -> None:
+        """Forget it."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
 
 class Replay:
@@ -463,7 +491,7 @@ class Feedback:
     """What the visitor says about an answer: kept once the visitor has agreed, never before."""
 
     def __init__(self, app: "App"):
-        self.note = HTML(page.promise(False))
+        self.told = PROMISE
         self._app, self._agreed, self._count = app, False, 0
         self._store: Store | None = None
         self._pending: tuple[str, int | None, Part] | None = (
@@ -474,7 +502,7 @@ class Feedback:
         """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""
         part = self._app.shown.part
         if part is None or part.prediction.digit is None:
-            self.note.value = page.message("No answer yet: draw something first.")
+            self._tell("No answer yet: draw something first.")
             return
         if label == part.prediction.digit:  # "it was a 7" of an answer that guessed 7
             verdict = "right"
@@ -484,32 +512,32 @@ class Feedback:
         else:
             from digits.app.feedback import describe
 
-            self.note.value = page.consent(describe())
+            self._tell(describe(), "consent")
 
     def answer(self, agreed: bool) -> None:
         """The visitor agreed, or did not."""
         self._agreed = agreed
         if not agreed:
             self._pending = None
-            self.note.value = page.message("Nothing was kept.")
+            self._tell("Nothing was kept.")
         elif self._pending:
             self._keep()
 
     def forget(self) -> None:
         """Another answer is shown: what was said of the last one is done with."""
         self._pending = None
-        self.note.value = page.promise(self._agreed)
+        self.told = AGREED if self._agreed else PROMISE
 
     def _keep(self) -> None:
         (verdict, label, part), self._pending = self._pending, None
         self._count += 1
         if self._count > MOST_VERDICTS:
-            self.note.value = page.message("That is all that can be kept of one visit. Thank you.")
+            self._tell("That is all that can be kept of one visit. Thank you.")
             return
-        self.note.value = page.message("Keeping it …")
-        values = {"verdict": verdict, "label": label, **_kept(part), **self._app.origin()}
+        self._tell("Keeping it …")
+        values = {"verdict": verdict, "label": label, **_record(part), **self._app.origin()}
         done = asyncio.get_running_loop().run_in_executor(None, self._add, values)
-        done.add_done_callback(self._app._guarded(self._tell))
+        done.add_done_callback(self._app._guarded(self._kept))
 
     def _add(self, values: dict) -> None:
         """In a thread of its own: a database that is busy or gone must not stop the drawing."""
@@ -518,18 +546,22 @@ class Feedback:
         self._store = self._store or Store.open()
         self._store.add(**values)
 
-    def _tell(self, done: asyncio.Future) -> None:
+    def _kept(self, done: asyncio.Future) -> None:
         from digits.app.feedback import FeedbackError
 
         try:
             done.result()
         except FeedbackError as error:
-            self.note.value = page.message(str(error), "error")
+            self._tell(str(error), "error")
         else:
-            self.note.value = page.message("Thank you. It is kept.")
+            self._tell("Thank you. It is kept.")
+        self._app._show_state()
+
+    def _tell(self, text: str, kind: str = "note") -> None:
+        self.told = {"kind": kind, "text": text}
 
 
-def _kept(part: Part) -> dict:
+def _record(part: Part) -> dict:
     """What is kept of an answer."""
     prediction = part.prediction
     drawn = {"strokes": list(part.strokes)} if part.strokes else {"crop": prediction.image}
@@ -547,96 +579,77 @@ class UploadError(Exception):
     """A file that cannot be taken; the message is for the visitor."""
 
 
-# --- What is known about the run ------------------------------------------------------------------------------------
+# --- What is known about the run ----------------------------------------------------------------
 
 
-def meaning(
-    metrics: dict, threshold: float, recognizer: Recognizer
-) -> tuple[float | None, float | None, int]:
-    """Of digits drawn by people: the share that is answered at ``threshold``, the share of those that is right, and n.
+def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> list[float] | None:
+    """What a threshold means for digits drawn by people: [share answered, share of those right, n].
 
-    From what was recorded about pen digits of unseen writers, by 03_evaluation with the float32 model and by
-    04_optimization with the chosen one: a table of thresholds, or at least the calibrated one. (None, None, 0) where the
-    run has not measured it.
+    From what the run recorded about pen digits of unseen writers, for the float32 model and for the
+    chosen one: a table of thresholds, or at least the calibrated one. None where it has not.
     """
-    choice = metrics.get("04_optimization", {}).get("chosen") or {}
-    measured = {
-        choice.get("name"): choice.get("pen"),
-        "float32": metrics.get("03_evaluation", {}).get("pen"),
-    }.get(recognizer.name) or {}
-    n, table, point = measured.get("n", 0), measured.get("thresholds"), measured.get("selective")
-    if table:
-        return *(
-            float(np.interp(threshold, table["threshold"], table[name]))
-            for name in ("answered", "right")
-        ), n
-    if point and abs(threshold - recognizer.calibration.accept_confidence) < 0.005:
-        return point["answered"]["share"], point["right"]["share"], n
-    return None, None, 0
+    measured: dict = {}
+    for chapter in metrics.values():
+        measured |= {"float32": chapter["pen"]} if "pen" in chapter else {}
+        if choice := chapter.get("chosen"):
+            measured |= {choice["name"]: choice.get("pen")}
+    pen = measured.get(recognizer.name) or {}
+    if table := pen.get("thresholds"):
+        at = [np.interp(threshold, table["threshold"], table[key]) for key in ("answered", "right")]
+    elif abs(threshold - recognizer.calibration.accept_confidence) < 0.005 and "selective" in pen:
+        at = [pen["selective"][key]["share"] for key in ("answered", "right")]
+    else:
+        return None
+    return [*map(float, at), pen.get("n", 0)]
 
 
-def _run_records(run: str) -> tuple[dict, dict]:
-    """``run.json`` and ``metrics.json`` of a run; {} for what is missing or damaged."""
-    folder = paths.run_folder(run)
-    found = []
-    for name in ("run.json", "metrics.json"):
-        try:
-            found.append(records.read_json(folder / name))
-        except (records.RunError, OSError, RecursionError) as error:
-            _log.warning("%s", error)
-            found.append({})
-    return found[0], found[1]
+def _read(run: str, name: str) -> dict:
+    """``run.json`` or ``metrics.json`` of a run; {} when it is missing or damaged."""
+    try:
+        return files.read_json(files.run_folder(run) / f"{name}.json")
+    except (files.RunError, OSError, RecursionError) as error:
+        _log.warning("%s", error)
+        return {}
 
 
 def _stand_in(record: dict) -> str:
     """A warning when the network did not learn from MNIST; "" when it did."""
-    name = record.get("dataset", {}).get("name", "mnist")
+    if record.get("dataset", {}).get("name", "mnist") == "mnist":
+        return ""
     return (
-        ""
-        if name == "mnist"
-        else (
-            "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could not be had. It errs "
-            "more."
-        )
+        "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could not "
+        "be had. It errs more."
     )
 
 
-def _model_labels(recognizer: Recognizer, speeds: dict[str, str]) -> dict[str, str]:
-    """Each model of the run with its size and, when measured, how long it takes."""
-    labels = {}
-    for name in available(recognizer.run):
-        path = paths.run_folder(recognizer.run) / "models" / f"{name}.tflite"
-        size = f"{path.stat().st_size / 1000:.0f} kB"
-        labels[name] = " · ".join(filter(None, (name, size, speeds.get(name))))
+def _model_labels(run: str, metrics: dict) -> list[tuple[str, str]]:
+    """Each model of the run, with its size and the time of one inference where the run measured it."""
+    measured = next((part["files"] for part in metrics.values() if "files" in part), {})
+    labels = []
+    for name in available(run):
+        size = (files.run_folder(run) / "models" / f"{name}.tflite").stat().st_size
+        took = measured.get(name, {}).get("latency_ms_median")
+        speed = f" · {took:.2f} ms in the run" if took else ""
+        labels.append((name, f"{name} · {size / 1000:.0f} kB{speed}"))
     return labels
 
 
-def _speed(run: str, name: str, times: int = 25) -> str:
-    """The median time of one inference, in words."""
-    try:
-        model = Recognizer.load(run, name).model
-    except RecognizerError:
-        return "cannot be used"
-    image, taken = np.zeros((28, 28), np.float32), []
-    for _ in range(times):
-        started = time.perf_counter()
-        model.logits(image)
-        taken.append(time.perf_counter() - started)
-    return f"{1000 * float(np.median(taken)):.2f} ms here"
-
-
-def _provenance(recognizer: Recognizer, record: dict) -> dict[str, str]:
+def _provenance(recognizer: Recognizer, record: dict) -> list[tuple[str, str]]:
     """Where the answers come from."""
     commit = (record.get("code") or {}).get("commit")
-    return {
-        "Run": recognizer.run,
-        "Commit": commit[:10] if commit else "not recorded",
-        "Model": f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}",
-        "App": VERSION,
-    }
+    return [
+        ("Run", recognizer.run),
+        ("Commit", commit[:10] if commit else "not recorded"),
+        ("Model", f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}"),
+        ("App", VERSION),
+    ]
 
 
-def _piece(widget: Widget, *classes: str) -> Widget:
-    for name in classes:
-        widget.add_class(name)
-    return widget
+def _card(piece: Widget, *kinds: str) -> Widget:
+    for kind in ("digits-card", *kinds):
+        piece.add_class(kind)
+    return piece
+
+
+def _box(pieces: Sequence[Widget], kind: str) -> Widget:
+    return Box(pieces, _dom_classes=[kind])

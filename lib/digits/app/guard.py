@@ -9,7 +9,6 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jupyter_server.base.handlers import FileFindHandler
@@ -25,12 +24,11 @@ from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
-from digits.app import health
+from digits.app import SCRIPT, health
 from digits.app.channel import Channel
 from digits.app.limits import Settings, is_within
 
 _KERNEL = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-_SCRIPT = (Path(__file__).parent / "static" / "app.js").read_text(encoding="utf-8")
 CONNECTIONS, CONNECTIONS_OF_ONE = 800, 200  # that have not become websockets; a browser opens six
 PATIENCE = 30, 10  # seconds for a request's headers, and for its body
 MOST_UNSENT = 16_000_000  # bytes that wait for a client to read them
@@ -38,7 +36,7 @@ MOST_UNSENT = 16_000_000  # bytes that wait for a client to read them
 # As strict as the page allows. Scripts are files of this server, and the one inline script with this hash, which comes as a
 # cell's output. What cannot be forbidden: inline styles, since JupyterLab and the widgets write style elements and
 # attributes; and Voila's heartbeat, an inline script, is, which costs no more than a line in the browser's console.
-_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 HEADERS = {
     "Content-Security-Policy": "; ".join(
         (

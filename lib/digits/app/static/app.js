@@ -36,6 +36,8 @@ class App {
     this.ink = []; // strokes that the kernel may not have drawn yet
     this.pen = null; // the pointer that draws
     this.state = {};
+    this.seen = {}; // the elements that the data below was read from
+    this.found = { parts: [] }; // the answer
     this.lastSent = this.lastAction = 0;
     this.asked = this.asker = null; // the question about feedback, and what had the focus before
     this.overlay = document.createElement("canvas");
@@ -47,6 +49,7 @@ class App {
     this.resizer = new ResizeObserver(() => this.fit());
     this.resizer.observe(this.pad);
     this.watch = setInterval(() => this.check(), 500);
+    view.set(this.root, JSON.parse(this.root.querySelector(".digits-setup").dataset.setup));
     this.bind();
     this.fit();
     this.read();
@@ -206,12 +209,23 @@ class App {
     this.canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
   }
 
+  // What the kernel has said since: each piece of data is an element that is made anew when it changes.
   read() {
-    const element = this.root.querySelector(".digits-state"), answer = this.root.querySelector(".digits-answer");
-    if (!element || (element === this.seen && answer === this.seenAnswer)) return;
-    if (element !== this.seen) this.state = JSON.parse(element.dataset.state);
-    [this.seen, this.seenAnswer] = [element, answer];
-    const dealt = Math.max(element.dataset.seq, answer?.dataset.seq ?? 0);
+    const given = {}, fresh = {};
+    for (const kind of ["state", "reading", "picture", "reasons"]) {
+      const element = this.root.querySelector(`.digits-${kind}[data-${kind}]`);
+      fresh[kind] = element !== this.seen[kind];
+      this.seen[kind] = element;
+      if (fresh[kind]) given[kind] = element ? JSON.parse(element.dataset[kind]) : undefined;
+    }
+    if (!Object.values(fresh).some(Boolean) || !this.seen.state || !this.seen.reading) return;
+    const before = this.state;
+    if (fresh.state) view.state(this.root, this.state = given.state, before);
+    if (fresh.picture) this.picture = given.picture;
+    if (fresh.reading) view.answer(this.root, this.found = given.reading);
+    if (fresh.reasons) view.reasons(this.root.querySelector(".digits-map-place"), given.reasons);
+    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush);
+    const dealt = Math.max(this.state.seq, this.found.seq);
     seq = Math.max(seq, dealt); // the clock was put back since the last load
     this.sent = this.sent.filter(message => message.seq > dealt);
     if (!this.sent.length) { this.lost(false); this.root.dataset.ready = "true"; }
@@ -220,15 +234,15 @@ class App {
       this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
       this.repaint();
     }, LINGER);
-    this.question(answer);
+    this.question();
     this.mirror();
     this.flush();
   }
 
   // Of several digits one is looked at, and judged.
-  question(answer) {
-    const title = this.root.querySelector("#digits-feedback-title"), several = this.root.querySelector(".digits-several");
-    const text = several ? `Was the ${answer.dataset.digit} right?` : "Was it right?";
+  question() {
+    const title = this.root.querySelector("#digits-feedback-title"), { parts, chosen } = this.found;
+    const text = parts.length > 1 ? `Was the ${parts[chosen].text} right?` : "Was it right?";
     if (title && title.textContent !== text) title.textContent = text;
   }
 
@@ -255,8 +269,17 @@ class App {
     if (this.sent.length || this.queue.length) return; // what is under way would be taken back for a moment
     for (const name of ["brush", "threshold", "model"]) {
       const control = find(name);
-      if (control && document.activeElement !== control && control.value !== String(state[name])) control.value = state[name];
+      if (control && document.activeElement !== control && control.value !== String(state[name])) {
+        control.value = state[name];
+        this.tell(control);
+      }
     }
+  }
+
+  // A slider's value in words, where the number says little.
+  tell(control) {
+    const output = control.parentElement.querySelector("output");
+    if (output) control.setAttribute("aria-valuetext", output.textContent = `${Math.round(100 * control.value)}%`);
   }
 
   check() {
@@ -324,8 +347,7 @@ class App {
 
   set(control) {
     const name = control.dataset.set, number = control.type === "range";
-    const output = control.parentElement.querySelector("output");
-    if (output) control.setAttribute("aria-valuetext", output.textContent = `${Math.round(100 * control.value)}%`);
+    this.tell(control);
     this.queue = this.queue.filter(operation => operation[0] !== name);
     this.queue.push([name, number ? Number(control.value) : control.value]);
     this.lastAction = performance.now();
