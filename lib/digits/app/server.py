@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from voila.request_info_handler import RequestInfoSocketHandler
 from voila.tornado import kernel_websocket_handler
 
 from digits.app import guard, health
-from digits.app.limits import Rate, Settings, SettingsError, is_loopback
+from digits.app.limits import Pace, Rate, Settings, SettingsError, is_loopback
 
 QUICK_KERNEL = [
     "--IPKernelApp.kernel_class=digits.app.kernel.Kernel",
@@ -36,6 +36,10 @@ SOCKET_NAME, MOST_SOCKET_NAME = (
     65,
     103,
 )  # characters of a kernel's socket in its folder's folder, and of any (macOS)
+HANDSHAKES = (
+    1,
+    30,
+)  # a second, and at once, for one kernel's websockets; each keeps its memory for a minute
 UNREADY = (
     60  # seconds without a kernel in the pool after which we do not believe that there will be one
 )
@@ -79,6 +83,7 @@ class Visit:
     owner: str  # whom the page was made for: the name in a signed cookie
     away_since: float | None  # when its page was last seen, None while it is connected
     ending: bool = False
+    handshakes: Pace = field(default_factory=lambda: Pace(*HANDSHAKES))
 
 
 class KernelManager(AsyncMappingKernelManager):
@@ -137,6 +142,11 @@ class KernelManager(AsyncMappingKernelManager):
         """Whether a kernel is this visitor's."""
         visit = self._visits.get(kernel_id)
         return visit is not None and visitor is not None and visit.owner == visitor.username
+
+    def may_connect(self, kernel_id: str) -> bool:
+        """Whether a page may try once more to reach its kernel; no network breaks off so often that this is a no."""
+        visit = self._visits.get(kernel_id)
+        return visit is not None and visit.handshakes.now()
 
     def notify_connect(self, kernel_id: str) -> None:
         """A page is there."""
