@@ -1,8 +1,5 @@
 """The measurements of the first chapter, on images whose answer is known."""
 
-import subprocess
-import sys
-
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
@@ -128,6 +125,7 @@ def test_scores_carry_counts_and_wilson_intervals():
     assert score["interval"] == pytest.approx((0.0552, 0.1744), abs=1e-4)  # Wilson 1927, by hand
 
 
+@pytest.mark.slow
 def test_the_map_is_seeded_and_keeps_neighbours_together(blobs):
     images, labels = blobs
     (shadow, island), again = eda.embed(images, seed=3), eda.embed(images, seed=3)
@@ -166,6 +164,7 @@ def test_examples_belong_to_their_confusion():
     assert eda.examples(pairs, labels, read).tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_every_figure_can_be_drawn(blobs):
     images, labels = blobs
     table = eda.shape_table(images, labels)
@@ -188,8 +187,3 @@ def test_every_figure_can_be_drawn(blobs):
     for figure in figures:
         figure.canvas.draw()
         plt.close(figure)
-
-
-def test_the_chapter_needs_no_tensorflow():
-    code = "import sys, digits.data.exploration, digits.report.plots_eda; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -197,10 +197,16 @@ def _download(url: str, folder: Path) -> None:
     from tqdm.auto import tqdm
 
     class Bar(tqdm):
+        received = 0
+
         def update(self, n=1):
-            if self.n + n > LARGEST:
+            self.received += n
+            if self.received > LARGEST:
                 raise DataError(f"sends more than {LARGEST:,} bytes")
             return super().update(n)
+
+        def __bool__(self):  # by which pooch asks whether there is a bar
+            return True
 
     if os.environ.get("DIGITS_OFFLINE", "0") not in ("", "0"):
         raise DataError("DIGITS_OFFLINE forbids the network")
