@@ -15,8 +15,7 @@ import numpy as np
 
 from digits import data, evaluation
 from digits.data import non_digits
-from digits.recognizer import ink
-from digits.recognizer.model import Recognizer
+from digits.recognizer import Recognizer, ink
 from digits.run import provenance
 
 EACH = 100  # drawings of each kind that is no digit

@@ -1,4 +1,4 @@
-"""Numbers written across the pad: rows generated from real pen digits, read by ``digits.recognizer.segmentation``.
+"""Numbers written across the pad: rows generated from real pen digits, read by ``Recognizer.read_strokes``.
 
     python tests/benchmarks/rows.py                      rows of the test writers, and every single pen digit
     python tests/benchmarks/rows.py --split tra          the same for the training writers, for development
@@ -10,7 +10,6 @@ extra test with a stroke that runs from one digit into the next. Needs the pen d
 
 import argparse
 import json
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from scipy.optimize import minimize
 
 from digits import data
 from digits.evaluation import proportion
-from digits.recognizer import ink, segmentation
-from digits.recognizer.model import Recognizer
+from digits.recognizer import Recognizer, ink, segmentation
 
 GAPS = (0.4, 0.25, 0.15, 0.08, 0.0, -0.08)  # of a digit's height; negative: they overlap
 MARGIN = 15  # pixels of the pad
@@ -117,18 +115,12 @@ def singles(split: str) -> list[Row]:
 
 def measure(recognizer: Recognizer, rows: list[Row], key) -> dict:
     """Exact numbers, right groupings and, as the bound, digits read one by one as they were written, per ``key(row)``."""
-    exact, counted, bound, seconds = (
-        defaultdict(list),
-        defaultdict(list),
-        defaultdict(list),
-        defaultdict(list),
-    )
+    exact, counted, bound, seconds = (defaultdict(list) for _ in range(4))
     for row in rows:
-        start = time.perf_counter()
-        reading = segmentation.read(recognizer, row.strokes)
-        seconds[key(row)].append(time.perf_counter() - start)
-        exact[key(row)].append(reading.text == row.text)
-        counted[key(row)].append(len(reading.parts) == len(row.text))
+        answer = recognizer.read_strokes(row.strokes)
+        seconds[key(row)].append(answer.seconds)
+        exact[key(row)].append(answer.text == row.text)
+        counted[key(row)].append(len(answer.parts) == len(row.text))
         if not row.joined:
             groups = [
                 [s for s, owner in zip(row.strokes, row.owners, strict=True) if owner == k]
@@ -165,17 +157,15 @@ def report(recognizer: Recognizer, split: str, n: int, seed: int) -> dict:
 
 
 def lattice(recognizer: Recognizer, row: Row) -> tuple[np.ndarray, int] | None:
-    """Features of every partition (m, 7) and which of them is right; None when there is nothing to choose."""
-    pen = segmentation._Row([np.asarray(stroke, float) for stroke in row.strokes])
-    owners = [row.owners[k] for k in pen.order]
+    """Features of every partition (m, 7) and which is right; None when there is nothing to choose."""
+    boxes = np.array([[*stroke.min(0), *stroke.max(0)] for stroke in row.strokes], float)
+    order, boxes, height = segmentation.arrange(boxes)
+    owners = [row.owners[k] for k in order]
     values = {}
-    for i, j, _ in pen.candidates():
-        answer = recognizer.predict_strokes(pen.strokes[i:j])
-        values[i, j] = np.r_[
-            segmentation.features(pen.boxes, pen.height, i, j),
-            np.log(max(answer.confidence, 0.1)),
-            answer.reason == "not a digit",
-        ]
+    for i, j, _ in segmentation.candidates(boxes, height):
+        answer = recognizer.predict_strokes([row.strokes[k] for k in order[i:j]])
+        sure = np.log(max(answer.confidence, 0.1)), answer.reason == "not a digit"
+        values[i, j] = np.r_[segmentation.features(boxes[i:j], height), sure]
     partitions = list(_partitions(values, len(owners)))
     right = [
         k

@@ -238,7 +238,7 @@ def test_a_model_that_is_lost_while_the_app_runs(tmp_path, monkeypatch):
         return said, app
 
     said, app = play_out(play())
-    assert "is no LiteRT model that can be used" in said and app.shown.text == "1"
+    assert "int8.tflite cannot be used" in said and app.shown.text == "1"
 
 
 def tell(app: App, *operations: list) -> None:

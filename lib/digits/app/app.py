@@ -27,10 +27,10 @@ from digits.recognizer import (
     PhotoError,
     Recognizer,
     RecognizerError,
-    available,
     ink,
     occlusion,
 )
+from digits.recognizer.model import available
 from digits.recognizer.photo import LARGEST_FILE
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class App:
 
     def _do_part(self, index: int) -> None:
         if index < len(self.shown.parts):
-            self._answer_is(self.shown.choosing(index))
+            self._answer_is(replace(self.shown, chosen=index))
 
     def _do_threshold(self, value: float) -> None:
         self.limit = value

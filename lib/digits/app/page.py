@@ -42,7 +42,7 @@ def answer(shown: Answer, seq: int = 0) -> dict:
         "reason": shown.reason,
         "points": shown.points,
         "seconds": shown.seconds,
-        "source": shown.source,
+        "source": "photo" if shown.preview else "drawing",
         "chosen": shown.chosen,
         "parts": [_part(part) for part in shown.parts],
     }

@@ -6,7 +6,6 @@ from digits.recognizer.model import (
     Prediction,
     Recognizer,
     RecognizerError,
-    available,
     energy,
     softmax,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "Prediction",
     "Recognizer",
     "RecognizerError",
-    "available",
     "energy",
     "softmax",
 ]

@@ -1,4 +1,4 @@
-"""A LiteRT model and its calibration to an answer: what the app, the evaluation and any other program call.
+"""A LiteRT model and its calibration to an answer, for the app, the evaluation and any program.
 
 Needs LiteRT, NumPy and Pillow. Neither TensorFlow nor SciPy: every visitor of the app has a process
 of their own, and SciPy's softmax alone would add 21 MB to it.
@@ -6,13 +6,11 @@ of their own, and SciPy's softmax alone would add 21 MB to it.
 
 import json
 import os
-import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +22,6 @@ from digits import files
 from digits.recognizer import ink, segmentation
 from digits.recognizer.segmentation import Answer, Part
 
-MEMORY = 500  # groups of strokes whose prediction is remembered
-
 
 class RecognizerError(Exception):
     """The model cannot be used; the message says which file and what to do."""
@@ -33,34 +29,26 @@ class RecognizerError(Exception):
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send what native code writes to file descriptor 2 to nowhere; Python's exceptions are not affected.
+    """Send what native code writes to file descriptor 2 to nowhere.
 
-    In the main thread only: the descriptor is the whole process's and its children's, and what a
-    server's other threads load must not silence what it logs, nor a kernel that it starts meanwhile.
+    In the main thread only: the descriptor is the whole process's, and what a server's other
+    threads load must silence neither its log nor a kernel that it starts meanwhile.
     """
-    if threading.current_thread() is not threading.main_thread() or sys.stderr is None:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
-
-# --- From logits to an answer ---------------------------------------------------------------------
+    with open(os.devnull, "wb") as nowhere:
+        saved = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities along the last axis, (..., 10) float64, of logits divided by ``temperature``.
-
-    >>> softmax(np.log([6, 3, 1])).round(2).tolist()
-    [0.6, 0.3, 0.1]
-    """
+    """Probabilities along the last axis, (..., 10) float64, of logits divided by ``temperature``."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
     return scaled / scaled.sum(-1, keepdims=True)
@@ -85,59 +73,35 @@ class Calibration:
     min_energy: float = -1e9  # energy below it: "not a digit"
     candidate_probability: float = 1.0  # what is as probable may be meant (Sadinle et al. 2019)
 
-    def __post_init__(self):
-        if not (
-            0 < self.temperature < 100
-            and 0 <= self.accept_confidence <= 1
-            and np.isfinite(self.min_energy)
-            and 0 <= self.candidate_probability <= 1
-        ):
-            raise ValueError(f"out of range: {self}")
-
     @classmethod
     def fit(
         cls, logits: np.ndarray, labels: np.ndarray, risk: float, refused: float, coverage: float
     ) -> "Calibration":
-        """The calibration of a network, from validation images that it was not trained on.
+        """From the logits (n, 10) and labels (n,) of images that the network was not trained on.
 
-        Parameters
-        ----------
-        logits, labels
-            (n, 10) and (n,) of those images.
-        risk
-            Tolerated share of wrong answers among those that are given.
-        refused
-            Share of these digits that may be taken for none.
-        coverage
-            Share of the digits that shall be among the candidates.
+        risk: tolerated share of wrong answers among those given; refused: share of these digits
+        that may be taken for none; coverage: share of them that shall be among the candidates.
         """
-        from digits import evaluation  # SciPy and pandas, which a recognizer never needs
+        from digits import evaluation  # SciPy, which a recognizer never needs
 
         temperature = evaluation.fit_temperature(logits, labels)
-        probabilities = softmax(logits, temperature)
-        correct = logits.argmax(axis=1) == labels
-        return cls(
-            temperature,
-            evaluation.choose_threshold(probabilities.max(axis=1), correct, risk),
-            float(np.quantile(energy(logits), refused)),
-            evaluation.conformal_probability(probabilities, labels, coverage),
-        )
+        sure = evaluation.Predictions(labels, logits, temperature)
+        threshold = evaluation.choose_threshold(sure.confidence, sure.correct, risk)
+        candidate = evaluation.conformal_probability(sure.probabilities, labels, coverage)
+        return cls(temperature, threshold, float(np.quantile(energy(logits), refused)), candidate)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, (..., 10)."""
         return softmax(logits, self.temperature)
 
     def reason(self, logits: np.ndarray) -> str:
-        """Why an answer from ``logits`` (10,) is withheld, "not a digit" or "unsure"; "" when it is not."""
+        """Why an answer from ``logits`` (10,) is withheld, "not a digit" or "unsure"; else ""."""
         if energy(logits) < self.min_energy:
             return "not a digit"
         return "" if self.probabilities(logits).max() >= self.accept_confidence else "unsure"
 
     def candidates(self, probabilities: np.ndarray) -> tuple[int, ...]:
-        """The digits that may be meant, given calibrated ``probabilities`` (10,), most probable first.
-
-        The best guess, and all that reach ``candidate_probability``.
-        """
+        """The digits that may be meant, given ``probabilities`` (10,), most probable first."""
         best, *others = np.argsort(-probabilities, kind="stable").tolist()
         enough = self.candidate_probability
         return (best, *(digit for digit in others if probabilities[digit] >= enough))
@@ -148,12 +112,9 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
-        """From JSON; OSError or ValueError when the file is missing, damaged or out of range."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{name: float(value) for name, value in values.items()})
-        except (AttributeError, TypeError, OverflowError) as error:
-            raise ValueError(str(error)) from None
+        """From JSON; OSError, TypeError or ValueError when the file cannot be used."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{name: float(value) for name, value in dict(values).items()})
 
 
 @dataclass(frozen=True)
@@ -175,32 +136,18 @@ class Prediction:
         return "" if self.confidence >= threshold else "unsure"
 
 
-# --- The model ------------------------------------------------------------------------------------
-
-
 class LiteRTModel:
-    """One ``.tflite`` file, images in and logits out, one image at a time. Thread-safe.
+    """One ``.tflite`` file, from (1, 28, 28, 1) to (1, 10), on one thread. Thread-safe."""
 
-    RecognizerError when it is no LiteRT model, or not one from (1, 28, 28, 1) to (1, 10).
-    """
-
-    def __init__(self, path: Path, threads: int = 1):
+    def __init__(self, path: Path):
         try:
             with quiet_stderr():  # LiteRT announces its XNNPACK delegate each time
-                self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter = Interpreter(model_path=str(path), num_threads=1)
                 self._interpreter.allocate_tensors()
-            (self._input,) = self._interpreter.get_input_details()
-            (self._output,) = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
-            raise RecognizerError(
-                f"{_shown(path)} is no LiteRT model that can be used: {error}"
-            ) from None
-        takes, gives = tuple(self._input["shape"]), tuple(self._output["shape"])
-        if takes != (1, 28, 28, 1) or gives != (1, 10):
-            raise RecognizerError(
-                f"{_shown(path)} takes {takes} and gives {gives}; "
-                "(1, 28, 28, 1) and (1, 10) are needed."
-            )
+            raise _unusable(path, error) from None
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
         self._lock = threading.Lock()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -215,6 +162,7 @@ class LiteRTModel:
         return result
 
 
+@dataclass(eq=False)
 class Recognizer:
     """Strokes, pictures and photographs to what was written.
 
@@ -223,37 +171,25 @@ class Recognizer:
     (1, True)
     """
 
-    def __init__(
-        self,
-        model: LiteRTModel,
-        calibration: Calibration,
-        run: str = "",
-        name: str = "",
-        sha256: str = "",
-    ):
-        self.model, self.calibration = model, calibration
-        self.run, self.name, self.sha256 = run, name, sha256
-        self._known: OrderedDict[tuple, Prediction] = OrderedDict()
+    model: LiteRTModel
+    calibration: Calibration
+    run: str = ""
+    name: str = ""  # of the model's file, without ".tflite"
+    sha256: str = ""  # of the model's file
+    _known: dict[tuple, Prediction] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, run: str | None = None, model: str | None = None) -> "Recognizer":
-        """Open a run's model with its calibration.
+        """Open the model ``model`` (its file's name without ``.tflite``) of the run ``run``.
 
-        Parameters
-        ----------
-        run
-            Name of the run. Without one: ``latest`` when it is a finished standard or full run on
-            MNIST with no setting changed, else ``reference``, the published run.
-        model
-            Name of its file without ``.tflite``. Without one: the file that the run chose.
-
-        Raises
-        ------
-        RecognizerError
-            When the run or the file is missing, cannot be used, or is not the one that the run
-            recorded.
+        Without a run: ``latest`` when it is a finished standard or full run on MNIST with no
+        setting changed, else ``reference``, the published one. Without a model: the file that the
+        run chose. RecognizerError when the run or the file is missing, cannot be used, or is not
+        the one that the run recorded.
         """
-        run = _default_run() if run is None else run
+        if run is None:
+            latest = _read(files.OUTPUTS / "latest" / "run.json")
+            run = "latest" if _is_good(latest) else "reference"
         folder = files.run_folder(run)
         if not folder.is_dir():
             raise RecognizerError(f"There is no run called {run!r}. Run ./run_all.sh --run {run}.")
@@ -263,23 +199,23 @@ class Recognizer:
             there = ", ".join(available(run)) or "none"
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
         recorded = _read(folder / "run.json").get("models", {})
-        calibration_file = calibration_path(path, recorded)
-        digest, _ = _checked(path, recorded), _checked(calibration_file, recorded)
+        limits = calibration_path(path, recorded)
+        digest, _ = _checked(path, recorded), _checked(limits, recorded)
         try:
-            calibration = Calibration.read(calibration_file)
-        except (OSError, ValueError) as error:
-            raise _unusable(calibration_file, error) from None
+            calibration = Calibration.read(limits)
+        except (TypeError, ValueError) as error:
+            raise _unusable(limits, error) from None
         return cls(LiteRTModel(path), calibration, run, model, digest)
 
     @cached_property
     def usual_energy(self) -> float:
-        """The energy of a digit that is drawn clearly: the median over the built-in examples of one."""
+        """The energy of a digit that is drawn clearly: the median over the built-in examples."""
         digits = [one.strokes for one in ink.examples() if len(one.expected or "") == 1]
         pictures = np.array([ink.strokes_to_image(strokes) for strokes in digits])
         return float(np.median(energy(self.model.logits(pictures))))
 
     def predict_normalized(self, images: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (n, 10) of images in MNIST's form, (n, 28, 28[, 1]) in [0, 1]."""
+        """Calibrated probabilities (n, 10) of images in MNIST's form, (n, 28, 28[, 1])."""
         return self.calibration.probabilities(self.model.logits(images))
 
     def predict(self, image: np.ndarray) -> Prediction:
@@ -294,39 +230,32 @@ class Recognizer:
         return Prediction(digit, confidence, probabilities, not reason, reason, image, candidates)
 
     def predict_image(self, canvas: np.ndarray) -> Prediction:
-        """One digit from a picture (H, W), light ink on dark, uint8 or float in [0, 1]; else ValueError."""
+        """One digit from a picture (H, W), light ink on dark; see ``ink.normalize``."""
         return self.predict(ink.normalize(canvas))
 
     def predict_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Prediction:
-        """One digit from pen strokes.
-
-        strokes: (n, 2) arrays of canvas pixels, y downwards, on a canvas of ``size`` pixels.
-        ValueError for other shapes.
-        """
+        """One digit from strokes, (n, 2) canvas pixels each; see ``ink.strokes_to_image``."""
         prediction = self.predict(ink.strokes_to_image(strokes, size))
         if prediction.accepted and ink.extent(strokes, size) < size * ink.DOT:
-            return replace(
-                prediction, accepted=False, reason="not a digit"
-            )  # enlarged, a dot is fat
+            return replace(prediction, accepted=False, reason="not a digit")
         return prediction
 
     def read_strokes(self, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Answer:
-        """One digit or a whole number, as ``segmentation.read`` parts it.
+        """One digit or a whole number from strokes; see ``segmentation.read``.
 
-        Predictions are remembered: of a drawing that grows only the last digit changes.
+        The last drawing's predictions are remembered: while one grows only a digit changes.
         """
 
         def predict(group: list[np.ndarray]) -> Prediction:
             key = size, *(sha256(stroke.tobytes()).digest() for stroke in group)
-            found = self._known.get(key)
-            if found is None:
-                found = self._known[key] = self.predict_strokes(group, size)
-                if len(self._known) > MEMORY:
-                    self._known.popitem(last=False)
-            return found
+            if key not in known:
+                known[key] = before.get(key) or self.predict_strokes(group, size)
+            return known[key]
 
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self._known
+        known: dict[tuple, Prediction] = {}
         answer = segmentation.read(predict, strokes, size)
+        self._known = known
         return replace(answer, seconds=time.perf_counter() - started)
 
     def read_photo(self, content: bytes, name: str = "") -> Answer:
@@ -339,15 +268,9 @@ class Recognizer:
         started = time.perf_counter()
         found = photo.read_photo(content, name, self)
         read = [self.predict(image) for image in found.images]
-        parts = tuple(
-            Part(prediction, prediction.reason, box)
-            for prediction, box in zip(read, found.boxes, strict=True)
-        )
+        parts = [Part(one, one.reason, box) for one, box in zip(read, found.boxes, strict=True)]
         seconds = time.perf_counter() - started
-        return Answer(parts, seconds=seconds, preview=found.preview_png)
-
-
-# --- A run's files --------------------------------------------------------------------------------
+        return Answer(tuple(parts), seconds=seconds, preview=found.preview_png)
 
 
 def available(run: str) -> list[str]:
@@ -363,23 +286,19 @@ def chosen(run: str) -> str:
 
 
 def calibration_path(path: Path, recorded: Container[str] = ()) -> Path:
-    """The calibration of a LiteRT file: NAME.calibration.json where there is one, else calibration.json.
+    """The calibration of a LiteRT file: NAME.calibration.json where there is one, else the run's.
 
-    A network with weights of its own has one of its own, beside it or ``recorded`` by the run.
+    A network with weights of its own has one, beside its file or at least ``recorded`` by the run.
     """
     own = path.with_name(f"{path.stem}.calibration.json")
     return own if own.name in recorded or own.exists() else path.with_name("calibration.json")
 
 
-def _default_run() -> str:
-    record = _read(files.OUTPUTS / "latest" / "run.json")
-    good = (
-        record.get("status") == "finished"
-        and record.get("profile") in ("standard", "full")
-        and (record.get("dataset") or {}).get("name") == "mnist"
-        and not record.get("settings")
-    )
-    return "latest" if good else "reference"
+def _is_good(record: dict) -> bool:
+    """Whether a run may read for everybody, which a short one or an experiment may not."""
+    dataset, profile = record.get("dataset") or {}, record.get("profile")
+    finished = record.get("status") == "finished" and profile in ("standard", "full")
+    return finished and dataset.get("name") == "mnist" and not record.get("settings")
 
 
 def _read(path: Path) -> dict:
@@ -391,7 +310,7 @@ def _read(path: Path) -> dict:
 
 
 def _checked(path: Path, recorded: dict) -> str:
-    """The SHA-256 of a file; RecognizerError when it is not what the run recorded.
+    """The SHA-256 of a file; RecognizerError when the run recorded another one.
 
     A damaged file can crash the interpreter, so it is never opened. A notebook that is run by hand
     records nothing.
@@ -401,9 +320,7 @@ def _checked(path: Path, recorded: dict) -> str:
     except OSError as error:
         raise _unusable(path, error.strerror) from None
     if recorded.get(path.name) not in (None, digest):
-        raise RecognizerError(
-            f"{_shown(path)} is not the file that this run recorded. Restore it, or run again."
-        )
+        raise _unusable(path, "it is not the file that this run recorded")
     return digest
 
 

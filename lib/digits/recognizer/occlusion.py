@@ -1,7 +1,7 @@
 """Which parts of the ink speak for an answer, and which against it: an occlusion map.
 
-Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section 3.2: cover
-a part of the picture, look how the answer changes.
+Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section 3.2:
+cover a part of the picture, look how the answer changes.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class OcclusionMap:
     )  # (28, 28): what the digit's log-odds lose without the ink around; 0 on paper
 
     def region(self, sign: int) -> str:
-        """Where the ink speaks most for (``sign`` 1) or against (-1) the digit, in words; "" for nowhere."""
+        """Where ink speaks most for (``sign`` 1) or against (-1) the digit, in words, or ""."""
         strength = np.maximum(sign * self.effect, 0)
         if strength.max() < 0.1 * np.abs(self.effect).max() or not strength.any():
             return ""

@@ -355,12 +355,11 @@ def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
     )  # to part one takes up to a tenth of a second
     parted = [part for piece in line for part in _part(piece, height, judge)]
 
-    def confidence(group: list[int]) -> float:
-        return judge.confidence(_join([parted[k] for k in group]))
+    def evidence(group: list[int]) -> float:
+        joined = _join([parted[k] for k in group])
+        return segmentation.confidence_score(judge.confidence(joined)) if judge else 0.0
 
-    groups = segmentation.group_boxes(
-        np.array([piece.box for piece in parted]), confidence if judge else None
-    )
+    _, groups = segmentation.group_boxes(np.array([piece.box for piece in parted], float), evidence)
     return [_join([parted[k] for k in group]) for group in groups]
 
 

@@ -1,10 +1,10 @@
-"""Strokes across the pad to digits, left to right: which belong together, and what number they make.
+"""Strokes across the pad to digits, left to right: which belong together, what number they make.
 
-Strokes, ordered from left to right, are parted into consecutive groups. Each group gets a score from
-its geometry and from how sure the recognizer is of it, and the best sum wins (a dynamic programme, as
-in the segmentation lattices of LeCun et al. 1998, section V). The weights are those of a log-linear
-model over all partitions of a row, fitted by ``tests/benchmarks/rows.py`` on rows and single digits of
-the training writers of the pen digits.
+Strokes, ordered from left to right, are parted into consecutive groups. Each group gets a score
+from its geometry and from how sure the recognizer is of it, and the best sum wins (a dynamic
+programme, as in the segmentation lattices of LeCun et al. 1998, section V). The weights are those
+of a log-linear model over all partitions of a row, fitted by ``tests/benchmarks/rows.py`` on rows
+and single digits of the training writers of the pen digits.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from digits.recognizer import ink
 if TYPE_CHECKING:
     from digits.recognizer.model import Prediction
 
-# Lengths below are shares of the row's height, the usual height of its digits.
+# Lengths are shares of the row's height, the usual height of its digits.
 FARTHEST = 0.3  # strokes with a wider gap between them are never one digit
 WIDEST = 2.0  # several strokes that are wider together are never one digit
 SPECK = 0.08  # a stroke smaller than this, far from any other, is no digit
@@ -27,9 +27,7 @@ MOST_PIECES = 24  # strokes on the pad; with more it is a drawing, and read as o
 WEIGHTS = np.array([-12.6, -1.6, -18.6, -19.6, 10.2])  # of ``features``
 CONFIDENCE_WEIGHT = 2.8  # of the logarithm of the recognizer's confidence
 REFUSED_WEIGHT = -1.2  # of its answer "not a digit"
-HOPELESS = (
-    12.0  # the recognizer is not asked of geometry that is worse by this than single strokes'
-)
+HOPELESS = 12.0  # geometry that is worse by this than single strokes' is not looked at
 CUT_COST = 3.0  # what cutting a stroke in two must gain
 CUTS = ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0))  # ways to share what joins two digits
 NARROWEST_PAIR = 0.7  # of its height: a stroke through two digits is wider
@@ -45,7 +43,7 @@ class Part:
     prediction: "Prediction"
     reason: str = ""  # why it is withheld; "" when it is accepted
     box: Box | None = None  # of the pen's path on the canvas; of a photo, in its preview
-    strokes: tuple[np.ndarray, ...] = ()  # (n, 2) each, of canvas pixels; none for a photo
+    strokes: tuple[np.ndarray, ...] = ()  # (n, 2) each, canvas pixels; none of a photo
 
     @property
     def text(self) -> str:
@@ -55,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was written: its digits in reading order."""
+    """What was written, its digits in reading order."""
 
     parts: tuple[Part, ...] = ()
     chosen: int = 0  # the part that is looked at: of strokes, the one that was drawn last
@@ -70,14 +68,14 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why it is withheld, "blank", "unsure" or "not a digit"; "" when every part is accepted."""
+        """Why it is withheld, "blank", "unsure" or "not a digit"; "" when all are accepted."""
         if not self.text:
             return "blank"
         return next((part.reason for part in self.parts if part.reason), "")
 
     @property
     def accepted(self) -> bool:
-        """Whether every part is accepted."""
+        """Whether there are parts and all of them are accepted."""
         return not self.reason
 
     @property
@@ -85,110 +83,72 @@ class Answer:
         """The part that is looked at."""
         return self.parts[self.chosen] if self.parts else None
 
-    @property
-    def source(self) -> str:
-        """What was read, "photo" or "drawing"."""
-        return "photo" if self.preview else "drawing"
-
-    def choosing(self, index: int) -> "Answer":
-        """The same answer with another part looked at."""
-        return replace(self, chosen=index)
-
     def judged(self, threshold: float) -> "Answer":
         """The same answer when a confidence of ``threshold`` in [0, 1] is asked of each part."""
         judged = (replace(part, reason=part.prediction.reason_at(threshold)) for part in self.parts)
         return replace(self, parts=tuple(judged))
 
 
-def read(
-    predict: Callable[[list[np.ndarray]], "Prediction"],
-    strokes: Sequence[np.ndarray],
-    size: int = ink.CANVAS,
-) -> Answer:
-    """One digit or a number.
+Predict = Callable[[list[np.ndarray]], "Prediction"]  # strokes as one digit
 
-    Parameters
-    ----------
-    predict
-        The recognizer, asked what strokes are as one digit; often asked the same, so it should
-        remember.
-    strokes
-        (n, 2) arrays of canvas pixels, y downwards, in any order. Digits may touch or overlap a
-        little; a digit may have several strokes; a stroke may run through two digits.
-    size
-        The canvas's side; what lies outside is taken at its edge.
 
-    Raises
-    ------
-    ValueError
-        For strokes of other shapes.
+def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Answer:
+    """One digit or a number; ValueError for strokes of other shapes.
+
+    strokes: (n, 2) arrays of canvas pixels, y downwards, in any order; what lies outside the canvas
+    of ``size`` pixels is taken at its edge. Digits may touch or overlap a little; a digit may have
+    several strokes; a stroke may run through two digits. predict: is often asked the same again.
     """
     pieces = [np.clip(points, 0, size) for points in ink.check_strokes(strokes)]
     if not pieces:
         return Answer()
-    best, parts = _best_parts(predict, pieces)
+    best, groups = _best_groups(predict, pieces)
     for shares in CUTS:
         cut = [part for points in pieces for part in _cut_joined(points, *shares)]
         if len(cut) == len(pieces) or len(cut) > MOST_PIECES:
             break
-        score, others = _best_parts(predict, cut)
+        score, others = _best_groups(predict, cut)
         if score - CUT_COST * (len(cut) - len(pieces)) > best:
-            best, parts = score, others
-    x, y = pieces[-1][-1]
-    outside = [
-        (max(a - x, x - c, 0), max(b - y, y - d, 0)) for a, b, c, d in (p.box for p in parts)
-    ]
-    nearest = int(np.argmin(np.hypot(*np.transpose(outside))))
-    return Answer(parts, nearest, points=sum(map(len, pieces)))
+            best, groups = score, others
 
-
-def _best_parts(
-    predict: Callable[[list[np.ndarray]], "Prediction"], pieces: list[np.ndarray]
-) -> tuple[float, tuple[Part, ...]]:
-    """The best way to part strokes into digits, with its score."""
-    if len(pieces) > MOST_PIECES:
-        score, groups = 0.0, [pieces]
-    else:
-        order, boxes, height = arrange(np.array([[*p.min(0), *p.max(0)] for p in pieces]))
-        ordered = [pieces[k] for k in order]
-
-        def evidence(i: int, j: int) -> float:
-            answer = predict(ordered[i:j])
-            refused = REFUSED_WEIGHT * (answer.reason == "not a digit")
-            return confidence_score(answer.confidence) + refused
-
-        scored = ((i, j, g + evidence(i, j)) for i, j, g in candidates(boxes, height))
-        score, spans = best_partition(len(boxes), scored)
-        groups = [ordered[i:j] for i, j in spans]
-    parts = []
+    parts, distances, (x, y) = [], [], pieces[-1][-1]
     for group in groups:
         prediction, points = predict(group), np.concatenate(group)
-        box = (*points.min(0).tolist(), *points.max(0).tolist())
+        left, top, right, bottom = box = (*points.min(0).tolist(), *points.max(0).tolist())
         parts.append(Part(prediction, prediction.reason, box, tuple(group)))
-    return score, tuple(parts)
+        distances.append(np.hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0)))
+    return Answer(tuple(parts), int(np.argmin(distances)), sum(map(len, pieces)))
 
 
-# --- Groups of boxes ------------------------------------------------------------------------------
+def _best_groups(
+    predict: Predict, pieces: list[np.ndarray]
+) -> tuple[float, list[list[np.ndarray]]]:
+    """The best way to part strokes into digits, with its score."""
+    if len(pieces) > MOST_PIECES:
+        return 0.0, [pieces]
+
+    def evidence(group: list[int]) -> float:
+        answer = predict([pieces[k] for k in group])
+        refused = REFUSED_WEIGHT * (answer.reason == "not a digit")
+        return confidence_score(answer.confidence) + refused
+
+    boxes = np.array([[*points.min(0), *points.max(0)] for points in pieces])
+    score, groups = group_boxes(boxes, evidence)
+    return score, [[pieces[k] for k in group] for group in groups]
 
 
 def group_boxes(
-    boxes: np.ndarray, confidence: Callable[[list[int]], float] | None = None
-) -> list[list[int]]:
-    """Which pieces of ink make which digit: the indices of each, digits from left to right.
+    boxes: np.ndarray, evidence: Callable[[list[int]], float]
+) -> tuple[float, list[list[int]]]:
+    """Which pieces of ink make which digit: a score and the indices of each, from left to right.
 
     boxes: (n, 4) left, top, right, bottom in pixels; specks far from any digit are in none.
-    confidence: how sure the recognizer is that the pieces with these indices are one digit, in
-    [0, 1]; without it geometry decides alone.
+    evidence: a score, beside geometry's, for the pieces with these indices being one digit.
     """
-    if not len(boxes):
-        return []
-    order, boxes, height = arrange(np.asarray(boxes, float))
-
-    def evidence(i: int, j: int) -> float:
-        return confidence_score(confidence(order[i:j])) if confidence else 0.0
-
-    scored = ((i, j, g + evidence(i, j)) for i, j, g in candidates(boxes, height))
-    return [sorted(order[i:j]) for i, j in best_partition(len(boxes), scored)[1]]
+    order, boxes, height = arrange(boxes)
+    scored = ((i, j, g + evidence(sorted(order[i:j]))) for i, j, g in candidates(boxes, height))
+    score, spans = best_partition(len(order), scored)
+    return score, [sorted(order[i:j]) for i, j in spans]
 
 
 def confidence_score(confidence: float) -> float:
@@ -197,7 +157,7 @@ def confidence_score(confidence: float) -> float:
 
 
 def arrange(boxes: np.ndarray) -> tuple[list[int], np.ndarray, float]:
-    """From left to right without specks: indices into ``boxes`` (n, 4), those boxes, the row's height.
+    """From left to right without specks: indices into ``boxes`` (n, 4), these boxes, row's height.
 
     A speck is a dot that stands alone while there is something larger.
     """
@@ -207,16 +167,13 @@ def arrange(boxes: np.ndarray) -> tuple[list[int], np.ndarray, float]:
     np.fill_diagonal(gaps, np.inf)
     small = np.maximum(right - left, bottom - top) <= SPECK * height
     speck = small & (gaps > FARTHEST * height).all(1)
-    kept = np.flatnonzero(~speck) if not speck.all() else np.arange(len(boxes))
-    order = sorted(kept.tolist(), key=lambda k: left[k] + right[k])
+    kept = np.flatnonzero(speck.all() | ~speck).tolist()
+    order = sorted(kept, key=lambda k: left[k] + right[k])
     return order, boxes[order], height
 
 
 def row_height(boxes: np.ndarray) -> float:
-    """The usual height of a digit, in pixels, from the strokes' boxes (n, 4).
-
-    The median over runs of boxes that overlap in x.
-    """
+    """A digit's usual height in pixels: the median over runs of ``boxes`` that overlap in x."""
     runs: list[np.ndarray] = []
     for box in boxes[np.argsort(boxes[:, 0])]:
         if runs and box[0] <= runs[-1][2]:
@@ -230,7 +187,7 @@ def row_height(boxes: np.ndarray) -> float:
 
 
 def candidates(boxes: np.ndarray, height: float) -> Iterator[tuple[int, int, float]]:
-    """Groups [i, j) of neighbours that could be one digit, with their score by geometry, sorted by j.
+    """Groups [i, j) of neighbours that could be one digit, with geometry's score, sorted by j.
 
     boxes: (n, 4) from left to right; height: the row's, in pixels.
     """
@@ -238,26 +195,25 @@ def candidates(boxes: np.ndarray, height: float) -> Iterator[tuple[int, int, flo
     def geometry(i: int, j: int) -> float:
         return float(WEIGHTS @ features(boxes[i:j], height))
 
-    n = len(boxes)
-    alone = np.concatenate([[0.0], np.cumsum([geometry(k, k + 1) for k in range(n)])])
-    for j in range(1, n + 1):
+    alone = np.cumsum([0.0, *(geometry(k, k + 1) for k in range(len(boxes)))])
+    for j in range(1, len(boxes) + 1):
         for i in range(max(j - MOST_STROKES, 0), j):
             group, score = boxes[i:j], geometry(i, j)
-            if j - i > 1 and (
-                score <= alone[j] - alone[i] - HOPELESS
-                or group[:, 2].max() - group[:, 0].min() >= WIDEST * height
-                or _gaps(group).max() >= FARTHEST * height
-            ):
-                continue
-            yield i, j, score
+            possible = j - i == 1 or (
+                score > alone[j] - alone[i] - HOPELESS
+                and group[:, 2].max() - group[:, 0].min() < WIDEST * height
+                and _gaps(group).max() < FARTHEST * height
+            )
+            if possible:
+                yield i, j, score
 
 
 def features(group: np.ndarray, height: float) -> np.ndarray:
     """How unlike one whole digit strokes are, (5,), in units of the row's height.
 
-    group: (n, 4) left, top, right, bottom from left to right. The features: width beyond a height;
-    what is missing of a full height; gaps between the strokes (overlap counts as negative); how far
-    the strokes stand side by side at the same height, as those of two digits do; number of joins.
+    group: (n, 4) boxes from left to right. The features: width beyond a height; what is missing of
+    a full height; gaps between the strokes (overlap counts as negative); how far they stand side by
+    side at the same height, as those of two digits do; number of joins.
     """
     left, top, right, bottom = group.T
     width, tall = right.max() - left.min(), bottom.max() - top.min()
@@ -266,19 +222,13 @@ def features(group: np.ndarray, height: float) -> np.ndarray:
         shared = np.minimum(bottom[k], bottom[:k]) - np.maximum(top[k], top[:k])
         spanned = np.maximum(bottom[k], bottom[:k]) - np.minimum(top[k], top[:k])
         beside += (np.maximum(shared, 0.0) / np.maximum(spanned, 1e-9)).max()
-    return np.array(
-        [
-            max(width / height - 1, 0),
-            np.clip(1 - tall / height, 0, 0.5),
-            np.clip(_gaps(group) / height, -0.5, 0.5).sum(),
-            beside,
-            len(group) - 1,
-        ]
-    )
+    beyond, missing = max(width / height - 1, 0), np.clip(1 - tall / height, 0, 0.5)
+    gaps = np.clip(_gaps(group) / height, -0.5, 0.5).sum()
+    return np.array([beyond, missing, gaps, beside, len(group) - 1])
 
 
 def _gaps(group: np.ndarray) -> np.ndarray:
-    """How far each stroke but the first begins to the right of all before it; negative: they overlap."""
+    """How far each stroke but the first begins to the right of all before it, (n - 1,)."""
     return group[1:, 0] - np.maximum.accumulate(group[:, 2])[:-1]
 
 
@@ -287,7 +237,7 @@ def best_partition(
 ) -> tuple[float, list[tuple[int, int]]]:
     """The highest sum of scores over ways to part 0 ... n - 1 into groups [i, j), and its groups.
 
-    scored: (i, j, score) of each possible group, sorted by j; every i from 0 to n - 1 is reachable.
+    scored: (i, j, score) of possible groups, sorted by j; every i from 0 to n - 1 is reachable.
     """
     best, start = [0.0] + [-np.inf] * n, [0] * (n + 1)
     for i, j, score in scored:
@@ -300,26 +250,19 @@ def best_partition(
     return best[n], groups[::-1]
 
 
-# --- A stroke through two digits ------------------------------------------------------------------
-
-
-def even_steps(points: np.ndarray, step: float, most: int = 2000) -> np.ndarray:
-    """The same path (n, 2) with a point every ``step`` pixels, from its first to its last; at most ``most``."""
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    places = np.linspace(0, along[-1], min(int(along[-1] / step) + 2, most))
-    return np.column_stack([np.interp(places, along, points[:, axis]) for axis in (0, 1)])
-
-
 def _cut_joined(points: np.ndarray, left: float, right: float) -> list[np.ndarray]:
     """A stroke (n, 2), cut where it runs on to the right from one digit to the next.
 
-    On its way between two digits a pen passes every x once. Of that passage the digit before it keeps
-    the share ``left``, the digit after it what follows the share ``right``.
+    On its way between two digits a pen passes every x once. Of that passage the digit before it
+    keeps the share ``left``, the digit after it what follows the share ``right``.
     """
     extent = np.ptp(points, axis=0)
-    if len(points) < 8 or extent[0] < NARROWEST_PAIR * extent[1]:
+    if len(points) < 8 or extent[0] <= NARROWEST_PAIR * extent[1]:
         return [points]
-    path = even_steps(points, max(extent) / 100)
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    steps = min(int(along[-1] / (max(extent) / 100)) + 2, 2000)
+    even = np.linspace(0, along[-1], steps)
+    path = np.column_stack([np.interp(even, along, points[:, axis]) for axis in (0, 1)])
     if path[0, 0] > path[-1, 0]:
         path = path[::-1]
 

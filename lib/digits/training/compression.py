@@ -98,7 +98,7 @@ def export_litert(
 
 def litert_logits(path: Path, images: np.ndarray) -> np.ndarray:
     """Logits (n, 10) that the file gives for ``images`` (n, 28, 28, 1) float32, one at a time on one thread."""
-    return LiteRTModel(path, threads=1).logits(images)
+    return LiteRTModel(path).logits(images)
 
 
 def file_sizes(path: Path) -> dict:
@@ -112,7 +112,7 @@ def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict
 
     ``runs`` timed predictions cycle through ``images`` (n, 28, 28, 1), after ``warmup`` untimed ones.
     """
-    model = LiteRTModel(path, threads=1)
+    model = LiteRTModel(path)
     seconds = np.empty(warmup + runs)
     for i in range(warmup + runs):
         image = images[i % len(images)]
