@@ -1,33 +1,26 @@
-"""Make the project's environment when it is missing; print the path of its Python. Standard library only.
+"""Make the project's environment when it is missing and print the path of its Python.
 
-Run as a script by ``run_all.sh``, before anything is installed.
+Run by path, by ``run_all.sh``, before anything is installed: standard library only.
 """
 
-import hashlib
+import locale
 import os
+import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
-VENV = PROJECT / ".venv"
-STAMP = VENV / "digits-setup"  # UNFINISHED while we install, then a hash of what was installed
-UNFINISHED = "unfinished"
-LOCK = PROJECT / "requirements.lock"
-LAB = (
-    PROJECT / "lib/digits/app/jupyter/lab/digits.json"
-)  # JupyterLab's defaults: no question about news, no look for updates
-_SUITABLE = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))"
-_HOLDS_THIS = """
+SUITABLE = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))"
+HOLDS_THIS = """
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 ours = find_spec("digits")
-here = ours is not None and ours.origin and Path(ours.origin).resolve().parents[3] == Path(sys.argv[1])
+here = ours and ours.origin and Path(ours.origin).resolve().parents[2] == Path(sys.argv[1])
 sys.exit(not (here and find_spec("papermill") and find_spec("tensorflow")))
 """
 
@@ -36,168 +29,162 @@ class SetupError(Exception):
     """The environment cannot be made; the message says why and what to do."""
 
 
-def main(arguments: list[str]) -> int:
-    """Print the Python to use, after making its environment if need be; a wrong command line ends here with 2."""
-    python = active_environment()
-    if python is None and not up_to_date():
-        check_command_line(arguments)
-        try:
-            with locked():
-                if not up_to_date():  # another process may have made it while we waited
-                    make_environment()
-        except SetupError as error:
-            print(f"./run_all.sh: error: {error}", file=sys.stderr)
-            return 1
-    print(python or venv_python())
+def main(arguments: list[str], project: Path = PROJECT) -> int:
+    """Print the Python to use, after making its environment if need be."""
+    python = active_python(project)
+    if python is None:
+        python = python_of(project / ".venv")
+        if not up_to_date(project):
+            # Nobody should wait for an installation to learn that the request is wrong.
+            environment = os.environ | {"PYTHONPATH": str(project / "lib")}
+            command = [sys.executable, "-P", "-B", "-m", "digits.run.command", *arguments]
+            if status := call([*command, "--setup-only"], project, environment):
+                return status
+            try:
+                refuse_unsupported()
+                with locked(project):
+                    if not up_to_date(project):  # another process may have made it meanwhile
+                        make_environment(project)
+            except SetupError as error:
+                say(f"./run_all.sh: error: {error}")
+                return 1
+    print(python)
     return 0
 
 
-def active_environment() -> Path | None:
-    """The Python of an active conda or virtual environment that holds this checkout's package, or None."""
+def active_python(project: Path) -> Path | None:
+    """The Python of an active conda or virtual environment that holds this checkout's package."""
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if prefix := os.environ.get(variable):
             python = python_of(Path(prefix))
-            if Path(prefix).resolve() != VENV and runs(
-                python, "-I", "-c", _HOLDS_THIS, str(PROJECT)
+            if Path(prefix).resolve() != project / ".venv" and runs(
+                python, "-I", "-c", HOLDS_THIS, project
             ):
                 return python
     return None
 
 
-def up_to_date() -> bool:
-    """True when .venv holds what the lock and pyproject.toml ask for, and was made here."""
-    return STAMP.is_file() and STAMP.read_text() == fingerprint() and venv_python().exists()
+def wanted(project: Path) -> str:
+    """What a finished ``.venv`` keeps a copy of: its place, then all that decides what it holds."""
+    files = [project / name for name in ("pyproject.toml", "requirements.lock")]
+    return "\n".join([str(project), *(file.read_text(encoding="utf-8") for file in files)])
 
 
-def fingerprint() -> str:
-    """A hash of everything that decides what .venv holds: the lock, the project's definition and its place."""
-    digest = hashlib.sha256(str(PROJECT).encode())
-    for path in (LOCK, PROJECT / "pyproject.toml"):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def recorded(project: Path) -> str:
+    """The copy that ``.venv`` keeps; "" while it is being made, or when there is none."""
+    stamp = project / ".venv/digits-setup"
+    return stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
 
 
-def make_environment() -> None:
-    """Make .venv, or bring it up to date; SetupError when that fails. What an interruption left is made anew."""
-    say("Setting up .venv from requirements.lock (once; a few minutes, about 2 GB) ...")
-    before = STAMP.read_text() if STAMP.is_file() else ""
-    if before == UNFINISHED:
-        shutil.rmtree(VENV)
-    if not runs(venv_python(), "-c", _SUITABLE):
-        create_venv()
-    STAMP.write_text(UNFINISHED)
-    try:
-        install()
-    except SetupError:
-        STAMP.write_text(before)  # it failed cleanly: what was there still works
-        raise
-    STAMP.write_text(fingerprint())
-    say("The environment is ready.")
+def up_to_date(project: Path) -> bool:
+    """True when ``.venv`` was made here and holds what is wanted."""
+    return recorded(project) == wanted(project) and python_of(project / ".venv").exists()
 
 
-def create_venv() -> None:
-    """An empty .venv of the Python that runs this, marked as unfinished from its first moment."""
-    VENV.mkdir(exist_ok=True)
-    STAMP.write_text(UNFINISHED)
-    base = getattr(
-        sys, "_base_executable", sys.executable
-    )  # this may be a broken .venv's own Python
-    if not runs(base, "-m", "venv", VENV) and not runs(
-        "uv", "venv", "--allow-existing", "--python", base, VENV
-    ):
+def refuse_unsupported() -> None:
+    """SetupError on a computer for which a package of the lock is not made."""
+    if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
         raise SetupError(
-            "python -m venv failed. On Debian and Ubuntu: sudo apt install python3-venv. "
-            "Or install uv (https://docs.astral.sh/uv/)."
+            "there is no LiteRT for Macs with an Intel processor. On one with an Apple "
+            "processor, use a Python made for it (arm64), not one that Rosetta translates."
         )
 
 
-def install() -> None:
-    """Install the lock, then the project itself and what JupyterLab shall not ask, into .venv."""
-    command = installer()
-    call(
-        [*command, "--require-hashes", "-r", str(LOCK)],
-        "the locked packages could not be installed (see above). "
-        "Is there a connection to a package index, and enough room on the disk? Running this again tries again.",
-    )
-    call(
-        [*command, "--no-deps", "--no-build-isolation", "-e", str(PROJECT)],
-        "the project itself could not be installed (see above).",
-    )
-    defaults = (
-        VENV / "share/jupyter/lab/settings/overrides.d"
-    )  # an editable install brings no such files
+def make_environment(project: Path) -> None:
+    """Make ``.venv`` or bring it up to date; one that was made elsewhere or half is made anew."""
+    say("Setting up .venv from requirements.lock (once; a few minutes, about 2 GB) ...")
+    venv, before = project / ".venv", recorded(project)
+    stamp, python = venv / "digits-setup", python_of(venv)
+    if stamp.is_file() and before.partition("\n")[0] != str(project):
+        shutil.rmtree(venv)  # half made, or made elsewhere: its programs name that folder
+        before = ""
+    if not runs(python, "-c", SUITABLE):
+        venv.mkdir(exist_ok=True)
+        stamp.write_text("", encoding="utf-8")  # unfinished from its first moment
+        base = getattr(sys, "_base_executable", sys.executable)  # not the Python of that .venv
+        if not runs(base, "-m", "venv", venv) and not runs(
+            "uv", "venv", "--allow-existing", "--python", base, venv
+        ):
+            raise SetupError(
+                "python -m venv failed. On Debian and Ubuntu: sudo apt install python3-venv. "
+                "Or install uv (https://docs.astral.sh/uv/)."
+            )
+    stamp.write_text("", encoding="utf-8")
+    try:
+        install(project)
+    except SetupError:
+        stamp.write_text(before, encoding="utf-8")  # it failed cleanly: what was there still works
+        raise
+    stamp.write_text(wanted(project), encoding="utf-8")
+    say("The environment is ready.")
+
+
+def install(project: Path) -> None:
+    """Install the lock, the project and JupyterLab's defaults into ``.venv``."""
+    venv, environment = project / ".venv", dict(os.environ)
+    if locale.getencoding().lower() != "utf-8":  # pip writes the project's path in it
+        environment["LC_ALL"] = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+    command = installer(python_of(venv))
+    # Relative paths, since both tools read "#" and "$" in a requirement as something else.
+    if call([*command, "--require-hashes", "-r", "requirements.lock"], project, environment):
+        raise SetupError(
+            "the locked packages could not be installed (see above). Is there a connection to a "
+            "package index, and enough room on the disk? Running this again tries again."
+        )
+    if call([*command, "--no-deps", "--no-build-isolation", "-e", "."], project, environment):
+        raise SetupError("the project itself could not be installed (see above).")
+    # No question about news, no look for updates; an editable install brings no such files.
+    defaults = venv / "share/jupyter/lab/settings/overrides.d"
     defaults.mkdir(parents=True, exist_ok=True)
-    shutil.copy(LAB, defaults)
+    shutil.copy(project / "lib/digits/app/jupyter/lab/digits.json", defaults)
 
 
-def installer() -> list[str]:
-    """The command that installs into .venv: uv, which is many times faster, when it can be had, else pip."""
-    python = str(venv_python())
-    uv = [shutil.which("uv")] if shutil.which("uv") else [python, "-m", "uv"]
-    if uv[0] == python and not runs(python, "-m", "uv", "--version"):
+def installer(python: Path) -> list[str]:
+    """The command that installs for ``python``: uv, many times faster, if it can be had, else pip."""
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", str(python)]
+    if not runs(python, "-m", "uv", "--version"):
         runs(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
-    if runs(*uv, "--version"):
-        return [*uv, "pip", "install", "--python", python]
-    return [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    if runs(python, "-m", "uv", "--version"):
+        return [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
+    return [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
 
 
 def python_of(prefix: Path) -> Path:
     """An environment's interpreter."""
-    return prefix / "Scripts" / "python.exe" if os.name == "nt" else prefix / "bin" / "python"
-
-
-def venv_python() -> Path:
-    """.venv's interpreter."""
-    return python_of(VENV)
+    return prefix / "Scripts/python.exe" if os.name == "nt" else prefix / "bin/python"
 
 
 def runs(*command: str | Path) -> bool:
     """True when ``command`` can be started and ends well; it says nothing."""
     try:
         return (
-            subprocess.run(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            ).returncode
-            == 0
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
         )
     except OSError:
         return False
 
 
-def call(command: list[str], failure: str) -> None:
-    """Run ``command`` with its output on stderr (stdout is ours); SetupError with ``failure`` when it fails."""
-    if subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False
-    ).returncode:
-        raise SetupError(failure)
-
-
-def check_command_line(arguments: list[str]) -> None:
-    """End with status 2 when the request itself is wrong: nobody should wait for an installation to learn that."""
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-P", "-m", "digits.run.command", *arguments, "--setup-only"]
-    if status := subprocess.run(
-        command, env=environment, stdout=sys.stderr.fileno(), check=False
-    ).returncode:
-        sys.exit(status)
+def call(command: list[str], project: Path, environment: dict[str, str]) -> int:
+    """The exit status of ``command``, run in the project with its output on stderr."""
+    return subprocess.run(
+        command, cwd=project, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+    ).returncode
 
 
 @contextmanager
-def locked() -> Iterator[None]:
-    """One set-up at a time; the others wait. (Windows has no fcntl: there, two at once are the user's to avoid.)"""
+def locked(project: Path) -> Iterator[None]:
+    """One set-up at a time, the others wait. (Windows has no fcntl: there, start one at a time.)"""
     try:
         import fcntl
     except ImportError:
         yield
         return
-    name = f"digits-setup-{hashlib.sha256(str(PROJECT).encode()).hexdigest()[:16]}.lock"
-    with open(
-        Path(tempfile.gettempdir()) / name, "a"
-    ) as file:  # not in .venv, which may be made anew
+    try:
+        file = (project / ".setup.lock").open("a")  # not in .venv, which may be made anew
+    except OSError as error:
+        raise SetupError(f".venv cannot be made in this folder: {error.strerror}.") from None
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
