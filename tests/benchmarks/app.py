@@ -24,7 +24,7 @@ from visitors import PATH, RATE, Refused, Visitor, cpu_seconds, kernels, memory,
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import browser  # noqa: E402  the tests' own helper
 from digits.recognizer.model import Recognizer, available  # noqa: E402
-from digits.run import provenance  # noqa: E402
+from digits.run import comparison  # noqa: E402
 
 INK = """async ([path, rate]) => {
     const pad = document.querySelector(".digits-pad canvas"), shown = document.querySelector(".digits-overlay");
@@ -282,11 +282,11 @@ def main() -> None:
     options = parser.parse_args()
     recognizer = Recognizer.load()
     result = {
-        "machine": provenance.machine(),
+        "machine": comparison.machine(),
         "load_before": [round(load, 1) for load in os.getloadavg()],
         "packages": {
             name: version
-            for name, version in provenance.packages().items()
+            for name, version in comparison.packages().items()
             if name in ("voila", "ipycanvas", "ipywidgets", "ai-edge-litert", "tensorflow", "numpy")
         },
         "run": recognizer.run,

@@ -45,7 +45,7 @@ from digits import data
 from digits import files as paths
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer  # noqa: E402
-from digits.run import provenance
+from digits.run import comparison
 
 PACKAGES = ("numpy", "pillow")
 RUNTIME = (
@@ -339,7 +339,7 @@ def main() -> None:
         [ink.strokes_to_image([np.array(stroke) for stroke in one]) for one in strokes]
     )
     found = {
-        "machine": provenance.machine(),
+        "machine": comparison.machine(),
         "run": recognizer.run,
         "model_sha256": recognizer.sha256,
         "python": here(recognizer, layers, images),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from digits import data
 from digits.data.augmentation import Augmentation
-from digits.run import provenance
+from digits.run import comparison
 from digits.training import fit as training
 from digits.training import networks as models
 from digits.training.backend import keras
@@ -94,7 +94,7 @@ def main() -> None:
         f"ratio of the medians {statistics.median(per_step[KINDS[0]]) / statistics.median(per_step[KINDS[1]]):.3f}"
     )
     if options.output:
-        content = {"steps": options.steps, "machine": provenance.machine(), "runs": found}
+        content = {"steps": options.steps, "machine": comparison.machine(), "runs": found}
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from digits import data, evaluation
 from digits.data import non_digits
 from digits.recognizer import Recognizer, ink
-from digits.run import provenance
+from digits.run import comparison
 
 EACH = 100  # drawings of each kind that is no digit
 SPEED_RUNS = 2_000
@@ -146,7 +146,7 @@ def main() -> None:
         "model": options.model,
         "sha256": recognizer.sha256,
         "seed": options.seed,
-        "machine": provenance.machine(),
+        "machine": comparison.machine(),
         **score(recognizer, options.seed),
     }
     show(result)

@@ -24,7 +24,7 @@ from digits import data, evaluation
 from digits.data import augmentation as augment
 from digits.files import write_json
 from digits.recognizer import Calibration, LiteRTModel, Recognizer, softmax
-from digits.run import provenance
+from digits.run import comparison
 from digits.training import ablation as experiments
 from digits.training import compression as compress
 from digits.training import distillation as distil
@@ -204,8 +204,8 @@ def main() -> None:
     result |= {
         "command": f"python tests/benchmarks/seeds.py {told}",
         "recipe": recipe,  # without the folders of whoever ran it
-        "code": provenance.code(),
-        "machine": provenance.machine(),
+        "code": comparison.code(),
+        "machine": comparison.machine(),
         "tensorflow": tf.__version__,
     }
     for seed in options.seeds:

@@ -39,7 +39,7 @@ from digits.app.feedback import Store  # noqa: E402
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer  # noqa: E402
 from digits.report import style as plots
-from digits.run import provenance
+from digits.run import comparison
 
 POOL = 2  # kernels that wait, as voila.json says
 SAMPLE, BLOCK = (
@@ -454,7 +454,7 @@ def figures(soak: Soak, found: dict, log: str, folder: Path) -> dict:
     waits = [wait for _, wait in soak.waits]
     return {
         **found,
-        "machine": provenance.machine(),
+        "machine": comparison.machine(),
         "minutes": soak.minutes,
         "cap": soak.cap,
         "seed": soak.seed,

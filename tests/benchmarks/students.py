@@ -22,7 +22,7 @@ from digits.data.augmentation import Augmentation
 from digits.data.non_digits import generate
 from digits.files import read_json, sha256, write_json
 from digits.recognizer import Calibration
-from digits.run import provenance
+from digits.run import comparison
 from digits.training import ablation as experiments
 from digits.training import compression as compress
 from digits.training import distillation as distil
@@ -143,8 +143,8 @@ def main() -> None:
         "mended": mended,
         "teacher_sha256": sha256(teacher_path),
         "files": table.to_dict("index"),
-        "code": provenance.code(),
-        "machine": provenance.machine(),
+        "code": comparison.code(),
+        "machine": comparison.machine(),
         "tensorflow": tf.__version__,
     }
     found = read_json(options.output)

@@ -18,7 +18,7 @@ import numpy as np
 
 from digits import data
 from digits.files import read_json, write_json
-from digits.run import provenance
+from digits.run import comparison
 from digits.training import ablation as experiments
 from digits.training import fit as training
 from digits.training import networks as models
@@ -64,7 +64,7 @@ def find_settings(
             "search": {
                 "budget": {"train_size": train_size, "epochs": epochs, "trials": trials},
                 "baseline": baseline,
-                "machine": provenance.machine(),
+                "machine": comparison.machine(),
                 "tensorflow": tf.__version__,
             }
         },
@@ -132,7 +132,7 @@ def main() -> None:
         sets,
         kept,
     )
-    machine = {"machine": provenance.machine(), "tensorflow": tf.__version__}
+    machine = {"machine": comparison.machine(), "tensorflow": tf.__version__}
     write_json(
         options.output, read_json(options.output) | {options.what: read_json(kept) | machine}
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from digits import data
 from digits.data import augmentation as augment
-from digits.run import provenance
+from digits.run import comparison
 from digits.training import ablation as experiments
 from digits.training import fit as training
 from digits.training import networks as models
@@ -163,7 +163,7 @@ def main() -> None:
             "cycle": options.cycle,
             "goal": GOAL,
             "n_validation": len(judge),
-            "machine": provenance.machine(),
+            "machine": comparison.machine(),
             "runs": results,
         }
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,25 +1,186 @@
-"""Hold one run against another: files by their SHA-256, numbers one by one, and what could explain a difference."""
+"""Where a run's numbers come from, and whether two runs agree: both can be told from two ``run.json``.
 
-from dataclasses import dataclass
+``python -m digits.run.comparison RUN [--reference RUN]`` compares runs that are there. Importing
+this needs the standard library only.
+"""
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
 from enum import IntEnum
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from digits.files import RunError, read_json, sha256
-from digits.run import causes, tolerances
-from digits.run.quantities import compared, group, name
+from digits import files
+from digits.files import RunError, read_json, sha256, sha256_json, write_text
 
-ABSENT = "absent"  # shown for a number that one of the runs does not have
-_FILES = (
-    "models/",
-    "data/",
-)  # figures and notebooks show the numbers, which are compared themselves
-_SHOWN = 25  # rows on the console
-FILE = "comparison.md"  # the whole table, in the folder of the run that was compared
+# Where it comes from: code, packages, machine and variables. No person, no host, no absolute path.
+
+CODE = ("lib", "notebooks", "pyproject.toml", "requirements.lock", "run_all.sh")
+MADE = re.compile(
+    r"(^|/)(\.|__pycache__/)|\.egg-info/"
+)  # by Python and setuptools, and hidden files
+# The vector instructions by which libraries choose their code, and so how they round.
+INSTRUCTIONS = (
+    "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 "
+    "amx_tile amx_int8 amx_bf16 asimd asimddp bf16 i8mm sve sve2"
+)
+# The variables that change what libraries compute. A list of what may be written down: others hold
+# secrets (TF_TOKEN_... is Terraform's).
+VARIABLES = re.compile(
+    r"TF_(CPP|CUDNN|DETERMINISTIC|ENABLE|FORCE|GPU|NUM|USE|XLA)_\w+|"
+    r"(OMP|MKL|OPENBLAS|KERAS|XLA|NUMBA|VECLIB)_\w+|CUDA_VISIBLE_DEVICES|PYTHONHASHSEED"
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Everything about code, packages and machine that ``run.json`` records."""
+    return {
+        "code": code(),
+        "code_files": code_files(),
+        "lock_sha256": sha256(files.LOCK),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "machine": machine(),
+        "environment": {
+            name: tidy(value)
+            for name, value in sorted(os.environ.items())
+            if VARIABLES.fullmatch(name)
+        },
+    }
+
+
+def code() -> dict[str, Any]:
+    """The commit, whether the code differs from it, and then a hash of the code."""
+    commit = _git("rev-parse", "--verify", "HEAD")
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
+    if commit is None or status is None:
+        return {"commit": None, "dirty": None, "diff_sha256": None}
+    digest = sha256_json(code_files()) if status else None
+    return {"commit": commit.strip(), "dirty": bool(status), "diff_sha256": digest}
+
+
+def _git(*arguments: str) -> str | None:
+    """git's answer about the project; None when git, the repository or the commit is missing."""
+    command = ["git", "-C", str(files.PROJECT), "--no-optional-locks", "-c", "core.quotePath=false"]
+    try:
+        answer = subprocess.run([*command, *arguments], capture_output=True, check=True, timeout=30)
+        return answer.stdout.decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def code_files() -> dict[str, str]:
+    """The SHA-256 of every file of the code: {"lib/digits/recognizer/ink.py": ...}."""
+    found = [path for name in CODE for path in (files.PROJECT / name).rglob("*")]
+    found += [files.PROJECT / name for name in CODE]
+    names = {path.relative_to(files.PROJECT).as_posix(): path for path in found if path.is_file()}
+    names.pop(files.LOCK.name, None)  # has a place of its own
+    return {name: sha256(names[name]) for name in sorted(names) if not MADE.search(name)}
+
+
+def packages() -> dict[str, str]:
+    """The versions of the locked packages that are installed, and of NVIDIA's, an extra."""
+    lock = files.LOCK.read_text(encoding="utf-8")
+    found = {}
+    for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # locked for another system or Python
+            continue
+    others = [one for one in metadata.distributions() if (one.name or "").startswith("nvidia-")]
+    return found | {one.name: one.version for one in others}
+
+
+def machine() -> dict[str, Any]:
+    """System, processor, usable cores, graphics cards and memory; None for what is not told."""
+    cpu = _text("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", cpu, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpu, re.MULTILINE)
+    processor = name[1] if name else platform.processor() or None
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        processor = told.stdout.strip() or processor
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if os.name != "nt" else None
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "processor": processor,
+        "instructions": [one for one in INSTRUCTIONS.split() if one in flags[1].split()]
+        if flags
+        else None,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "gpus": re.findall(r"^Model:\s*(.+)$", "\n".join(map(_text, cards)), re.MULTILINE),
+        "memory_gib": round(pages / 2**30, 1) if pages else None,
+    }
+
+
+def _text(path: Path | str) -> str:
+    """A file's text; "" when the system has no such file."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def tidy(text: str) -> str:
+    """``text`` without this machine's paths: "." for the project, "~" for the home folder."""
+    names = {
+        str(Path.home()): "~",
+        sys.base_prefix: "PYTHONHOME",
+        sys.prefix: "VIRTUAL_ENV",
+        tempfile.gettempdir(): "TMPDIR",
+        str(files.OUTPUTS): "./outputs",
+        str(files.PROJECT): ".",
+    }
+    if given := files.given_data():
+        names[str(given)] = "DIGITS_DATA"
+    pieces = re.split(r"(;base64,[A-Za-z0-9+/=]+)", text)  # an image's letters may spell anything
+    for i in range(0, len(pieces), 2):
+        pieces[i] = re.sub(r"[^\s\"'<>()]*ipykernel_\d+[/\\]+\d+\.py", "cell.py", pieces[i])
+        for folder in sorted(names, key=len, reverse=True):
+            if len(Path(folder).parts) > 1:
+                pattern = rf"(?<![\w.~]){re.escape(folder)}(?!\w)"
+                pieces[i] = re.sub(pattern, names[folder], pieces[i])
+    return "".join(pieces)
+
+
+def tidy_tree(value: Any) -> Any:
+    """``tidy`` applied to every string in a tree of dicts and lists."""
+    if isinstance(value, dict):
+        return type(value)(
+            {k: v if k.startswith("image/") else tidy_tree(v) for k, v in value.items()}
+        )
+    if isinstance(value, list):
+        return [tidy_tree(item) for item in value]
+    return tidy(value) if isinstance(value, str) else value
+
+
+# Whether two runs agree: the hashes of their files, their numbers, their headlines.
+
+FILE = "comparison.md"  # in the folder of the run that was compared
+SHOWN = 12  # numbers on the console, and differences of one kind
+# Keys of what is not compared: durations and what they decide, where the data came from, verdicts
+# of visitors, and what is said again for the first page.
+NOT_COMPARED = re.compile(
+    r"(?:^|_)(?:seconds|ms)(?:_|$)|\bfast|^(?:source|feedback|headlines|aims)$"
+)
 
 
 class Outcome(IntEnum):
-    """What a comparison ends with; the value is the exit status. 1 and 2 are failures and wrong requests."""
+    """What a comparison ends with; the value is the exit status."""
 
     IDENTICAL = 0
     WITHIN = 3
@@ -35,176 +196,263 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a run: its ``run.json`` and, unless it travelled alone, its ``metrics.json``."""
+    """What is known of a run: ``run.json`` and, unless that travelled alone, ``metrics.json``."""
 
     label: str
     record: dict
-    metrics: dict | None
+    metrics: dict | None = None
 
     @property
-    def tolerances(self) -> dict[str, tolerances.Allowed]:
-        """The tolerances that the run states, else the defaults for its numbers."""
-        stated = self.record.get("tolerances", {}).get("numbers")
-        return tolerances.default(self.metrics or {}) if stated is None else stated
-
-
-@dataclass(frozen=True)
-class Row:
-    """One file or number that is not the same in both runs."""
-
-    name: str
-    reference: Any
-    here: Any
-    allowed: tolerances.Allowed
-    within: bool
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The result of holding a run against a reference."""
-
-    reference: Evidence
-    files: list[Row]  # those with other bytes
-    numbers: list[Row]  # those with another value
-    compared_files: int
-    compared_numbers: int
-    causes: dict[str, list[str]]
+    def files(self) -> dict[str, str]:
+        """The hashes of data and models; figures and notebooks show numbers, which are compared."""
+        found = self.record.get("files", {}).items()
+        return {name: one["sha256"] for name, one in found if name.startswith(("models/", "data/"))}
 
     @property
-    def outcome(self) -> Outcome:
-        """Other bytes alone are no difference: rounding shows in them first. Another question is, whatever it gave."""
-        if not self.files and not self.numbers:
-            return Outcome.IDENTICAL
-        missing = any(ABSENT in (row.reference, row.here) for row in self.files)
-        asked = any(kind in self.causes for kind in causes.ASKED)
-        within = all(row.within for row in self.numbers)
-        return Outcome.WITHIN if within and not missing and not asked else Outcome.DIFFERENT
+    def headlines(self) -> dict[str, dict]:
+        """The headlines by their labels: value, text, tolerance."""
+        found = self.record.get("headlines") or headlines(self.metrics or {})
+        return {one["label"]: one for one in found}
+
+    @property
+    def question(self) -> dict[str, dict]:
+        """Data and parameters. No tolerance covers a difference in them."""
+        dataset = self.record.get("dataset", {})
+        asked = {
+            f"{notebook}.{key}": value
+            for notebook, values in self.record.get("parameters", {}).items()
+            for key, value in values.items()
+            if key not in ("run_name", "dataset")
+        }
+        data = {"data set": dataset.get("name"), **(dataset.get("hashes") or {})}
+        return {"data": data, "parameters": asked}
+
+    @property
+    def origin(self) -> dict[str, dict]:
+        """All that could explain a difference, the likeliest first."""
+        record = self.record
+        ran = {
+            f"notebooks/{stage['notebook']}.ipynb": stage.get("notebook_sha256")
+            for stage in record.get("stages", [])
+        }
+        versions = {"Python": record.get("python"), **record.get("packages", {})}
+        machine, variables = dict(record.get("machine", {})), dict(record.get("environment", {}))
+        for key in ("release", "memory_gib"):
+            machine.pop(key, None)
+        variables.pop("TF_CPP_MIN_LOG_LEVEL", None)  # says how much TensorFlow talks
+        return self.question | {
+            "code": record.get("code_files", {}) | ran,
+            "packages": versions | {"requirements.lock": record.get("lock_sha256")},
+            "machine": machine,
+            "environment": variables,
+        }
+
+
+def headlines(metrics: dict) -> list[dict]:
+    """What ``run.headline`` recorded, in the notebooks' order."""
+    return [one for name in sorted(metrics) for one in metrics[name].get("headlines", [])]
 
 
 def read(folder: Path) -> Evidence:
-    """A finished run's evidence; RunError when it is missing, unfinished, damaged or not as it was recorded."""
+    """A finished run's evidence; RunError when it is missing, damaged or not as recorded."""
     label = f"{folder.parent.name}/{folder.name}"
     if not (folder / "run.json").is_file():
         raise RunError(f"{label}/ holds no run (there is no run.json).")
-    record = read_json(folder / "run.json")
-    if record.get("status") != "finished" or not isinstance(record.get("files"), dict):
-        raise RunError(f"{label}/run.json is not that of a finished run.")
-    recorded = record["files"].get("metrics.json", {}).get("sha256")
-    if not (folder / "metrics.json").is_file() or sha256(folder / "metrics.json") != recorded:
+    evidence = read_record(folder / "run.json")
+    if evidence.metrics is None:
         raise RunError(f"{label}/metrics.json is missing or is not the recorded one.")
-    return Evidence(label, record, read_json(folder / "metrics.json"))
+    return Evidence(label, evidence.record, evidence.metrics)
+
+
+def read_record(path: Path) -> Evidence:
+    """The evidence of a ``run.json``, with the metrics when they lie beside it as recorded."""
+    path = path / "run.json" if path.is_dir() else path
+    if not path.is_file():
+        raise RunError(f"There is no file {path}.")
+    try:
+        record = read_json(path)
+    except RunError:
+        raise RunError(f"{path} is damaged: it holds no JSON object.") from None
+    needed = {"profile": str, "parameters": dict, "dataset": dict, "stages": list, "files": dict}
+    if wrong := [key for key, kind in needed.items() if not isinstance(record.get(key), kind)]:
+        raise RunError(f"{path} is no run.json of a run (without {', '.join(wrong)}).")
+    if record.get("status") != "finished":
+        raise RunError(f"{path} is not that of a finished run ({record.get('status')}).")
+    metrics = path.with_name("metrics.json")
+    recorded = record["files"].get("metrics.json", {}).get("sha256")
+    beside = metrics.is_file() and sha256(metrics) == recorded
+    return Evidence(path.name, record, read_json(metrics) if beside else None)
+
+
+def numbers(tree: Any, name: str = "") -> dict[str, Any]:
+    """What a notebook recorded and runs have in common, flat.
+
+    >>> numbers({"test": {"errors": 44, "interval": [0.1, 0.2]}, "training_seconds": 7})
+    {'test.errors': 44, 'test.interval.0': 0.1, 'test.interval.1': 0.2}
+    """
+    if not isinstance(tree, (dict, list)):
+        return {name[1:]: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if not NOT_COMPARED.search(str(key)):
+            found |= numbers(value, f"{name}.{key}")
+    return found
+
+
+@dataclass
+class Comparison:
+    """What is not the same in a run and in its reference; each row holds a name and both values."""
+
+    reference: Evidence
+    run: Evidence
+    files: list[tuple] = field(default_factory=list)
+    numbers: list[tuple] = field(default_factory=list)
+    headlines: list[tuple] = field(default_factory=list)  # all, with the tolerance and True if kept
+    causes: dict[str, list[str]] = field(default_factory=dict)
+    outcome: Outcome = Outcome.DIFFERENT
 
 
 def compare(reference: Evidence, run: Evidence) -> Comparison:
-    """Compare everything that both runs have; without the reference's metrics, each notebook's numbers as a whole."""
-    before, now = _files(reference.record), _files(run.record)
-    files = [
-        Row(file, before.get(file, ABSENT), now.get(file, ABSENT), 0.0, False)
-        for file in sorted(before.keys() | now.keys())
-        if before.get(file) != now.get(file)
-    ]
-    if reference.metrics is None:
-        old, new, allowed = _fingerprints(reference.record), _fingerprints(run.record), {}
+    """Hold a run against its reference, and say what could explain the difference."""
+    result = Comparison(reference, run, changes(reference.files, run.files))
+    if reference.metrics is None or run.metrics is None:  # each notebook's numbers as a whole
+        result.numbers = changes(_hashes(reference.record), _hashes(run.record))
     else:
-        old, new, allowed = (
-            compared(reference.metrics),
-            compared(run.metrics or {}),
-            reference.tolerances,
+        result.numbers = changes(numbers(reference.metrics), numbers(run.metrics))
+    for label in dict.fromkeys([*reference.headlines, *run.headlines]):
+        one, other = reference.headlines.get(label), run.headlines.get(label)
+        limit = one["tolerance"] if one else 0.0
+        agrees = bool(one and other) and (
+            limit is None or abs(other["value"] - one["value"]) <= limit
         )
-    numbers = []
-    for keys in dict.fromkeys([*old, *new]):
-        one, other, limit = (
-            old.get(keys, ABSENT),
-            new.get(keys, ABSENT),
-            allowed.get(group(keys), 0.0),
-        )
-        if one != other:
-            numbers.append(Row(name(keys), one, other, limit, tolerances.agrees(one, other, limit)))
-    return Comparison(
-        reference,
-        files,
-        numbers,
-        len(before.keys() | now.keys()),
-        len(old.keys() | new.keys()),
-        causes.find(reference.record, run.record),
-    )
+        texts = (None if each is None else each["text"] for each in (one, other))
+        result.headlines.append((label, *texts, limit, agrees))
+    result.causes = causes(reference, run)
+    if not result.files and not result.numbers:
+        result.outcome = Outcome.IDENTICAL
+    elif (
+        result.headlines
+        and all(row[-1] for row in result.headlines)
+        and reference.files.keys() == run.files.keys()
+        and reference.question == run.question
+    ):
+        result.outcome = Outcome.WITHIN
+    return result
 
 
-def summary(comparison: Comparison, rows: int | None = _SHOWN) -> str:
-    """The comparison in words, with at most ``rows`` rows of its table (None: all), the differences first."""
-    outcome, record = comparison.outcome, comparison.reference.record
-    other = sum(not row.within for row in comparison.numbers)
-    same = comparison.compared_numbers - len(comparison.numbers)
-    lines = [
-        f"Compared with {comparison.reference.label} ({record.get('started', '')[:10]}, commit "
-        f"{(record.get('code', {}).get('commit') or 'none')[:10]}):",
-        f"  files    {comparison.compared_files - len(comparison.files):,} identical, "
-        f"{len(comparison.files):,} with other bytes"
-        + "".join(f"\n             {row.name}" for row in comparison.files),
-        f"  numbers  {same:,} identical, {len(comparison.numbers) - other:,} within their tolerance, "
-        f"{other:,} different (durations are not compared)",
-    ]
-    if comparison.numbers:
-        lines += ["", *table(comparison, rows)]
-    lines += ["", f"{TITLES[outcome]}."]
-    if outcome is Outcome.IDENTICAL:
-        lead = "What differs all the same, without a trace in the result:"
-        silent = "Nothing that is recorded differs."
-    else:
-        lead = "Likely cause, the likeliest first:"
-        silent = (
-            "No cause is recorded: same data, parameters, code, packages, hardware and settings. Something in the "
-            "run is not deterministic."
-        )
-    found = causes.sentences(comparison.causes)
-    return "\n".join([*lines, *([lead, *(f"  {line}" for line in found)] if found else [silent])])
+def causes(reference: Evidence, run: Evidence) -> dict[str, list[str]]:
+    """In what two runs differ, in words, by kind; kinds without a difference are left out."""
+    found = {}
+    for kind, before in reference.origin.items():
+        if changed := changes(before, run.origin[kind]):
+            found[kind] = [
+                key if kind == "code" else f"{key}: {_shown(old)} -> {_shown(new)}"
+                for key, old, new in changed
+            ]
+    if "code" in found:
+        commits = [(one.record["code"]["commit"] or "none")[:10] for one in (reference, run)]
+        found["code"].append(f"commit: {commits[0]} -> {commits[1]}")
+    return found
 
 
-def table(comparison: Comparison, rows: int | None = None) -> list[str]:
-    """The numbers that are not the same, as the lines of a Markdown table: those out of tolerance first."""
-    ordered = sorted(comparison.numbers, key=lambda row: row.within)[:rows]
-    cells = [
-        (
-            row.name,
-            _shown(row.reference),
-            _shown(row.here),
-            _tolerance(row.allowed),
-            "within" if row.within else "DIFFERENT",
-        )
-        for row in ordered
-    ]
-    lines = [
-        f"| {' | '.join(line)} |"
-        for line in [
-            ("number", comparison.reference.label, "here", "tolerance", ""),
-            ("---",) * 5,
-            *cells,
-        ]
-    ]
-    more = len(comparison.numbers) - len(ordered)
-    return lines + ([f"and {more:,} more"] if more else [])
+def changes(before: dict, now: dict) -> list[tuple]:
+    """(key, before, now) for each key whose values differ."""
+    keys = dict.fromkeys([*before, *now])
+    return [(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
 
 
-def _files(record: dict) -> dict[str, str]:
-    """SHA-256 of each file that holds a result."""
-    return {
-        file: entry["sha256"]
-        for file, entry in record.get("files", {}).items()
-        if file.startswith(_FILES)
-    }
-
-
-def _fingerprints(record: dict) -> dict[tuple[str, ...], str]:
-    return {
-        (stage["notebook"], "numbers_sha256"): stage.get("numbers_sha256", ABSENT)
-        for stage in record["stages"]
-    }
+def _hashes(record: dict) -> dict[str, str]:
+    return {stage["notebook"]: stage.get("numbers_sha256") for stage in record["stages"]}
 
 
 def _shown(value: Any) -> str:
+    """A value for the console; of a hash its beginning."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else f"{text[:21]}..."
+    return "absent" if value is None else text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-def _tolerance(allowed: tolerances.Allowed) -> str:
-    return "any" if allowed is tolerances.ANY else f"± {allowed:.3g}" if allowed else "exact"
+def summary(result: Comparison, rows: int | None = SHOWN) -> str:
+    """The comparison in words, with at most ``rows`` of the numbers that differ (None: all)."""
+    record, reference = result.reference.record, result.reference
+    commit = (record.get("code", {}).get("commit") or "none")[:10]
+    lines = [
+        f"Compared with {reference.label} ({record.get('started', '')[:10]}, commit {commit}):",
+        f"  files      {len(reference.files):,} compared, {len(result.files):,} with other bytes",
+        *(f"             {name}" for name, *_ in result.files),
+        f"  numbers    {len(result.numbers):,} differ (durations are not compared)",
+        f"  headlines  {sum(not row[-1] for row in result.headlines)} of {len(result.headlines)} "
+        "outside their tolerance",
+    ]
+    if result.headlines and result.outcome is not Outcome.IDENTICAL:
+        lines += ["", f"| headline | {reference.label} | here | tolerance | |", "|---" * 5 + "|"]
+        for label, *texts, limit, agrees in result.headlines:
+            allowed = "any" if limit is None else f"± {limit:.3g}"
+            cells = [label, *map(_shown, texts), allowed, "within" if agrees else "DIFFERENT"]
+            lines.append(f"| {' | '.join(cells)} |")
+    if result.numbers:
+        lines += ["", f"| number | {reference.label} | here |", "|---" * 3 + "|"]
+        lines += [f"| {' | '.join(map(_shown, row))} |" for row in result.numbers[:rows]]
+        more = len(result.numbers) - len(result.numbers[:rows])
+        lines += [f"and {more:,} more in {FILE}"] if more else []
+    lines += ["", f"{TITLES[result.outcome]}."]
+    found = [f"  {line}" for line in sentences(result.causes)]
+    if result.outcome is Outcome.IDENTICAL:
+        lead, silent = "What differs all the same, without a trace in the result:", "Nothing"
+    else:
+        lead, silent = "Likely cause, the likeliest first:", "No cause is recorded: nothing"
+    return "\n".join(
+        [*lines, *([lead, *found] if found else [f"{silent} that is recorded differs."])]
+    )
+
+
+def sentences(causes: dict[str, list[str]]) -> list[str]:
+    """One line for each kind of difference."""
+    return [
+        f"{kind}: {'; '.join(found[:SHOWN])}"
+        + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        for kind, found in causes.items()
+    ]
+
+
+def check_data(record: dict) -> None:
+    """RunError when the recorded data are not to be had here: the run could not come out the same."""
+    from digits import data
+
+    try:
+        found = data.load(record["dataset"]["name"]).hashes
+    except data.DataError as error:
+        raise RunError(f"--check: the data of that run cannot be had here. {error}") from None
+    if other := changes(record["dataset"].get("hashes") or {}, found):
+        names = ", ".join(name for name, *_ in other)
+        raise RunError(f"--check: the data here are not those of that run ({names} differ).")
+
+
+def report(reference: Evidence, folder: Path) -> int:
+    """Compare the run in ``folder``, keep the whole comparison in it; returns the exit status."""
+    result = compare(reference, read(folder))
+    write_text(folder / FILE, summary(result, rows=None) + "\n")
+    print(f"\n{summary(result)}", flush=True)
+    return int(result.outcome)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare two finished runs. Exit status as ./run_all.sh --check."""
+    parser = argparse.ArgumentParser(
+        prog="python -m digits.run.comparison", description=main.__doc__
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--reference", type=Path, default=files.REFERENCE, help="default: the published run"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        return report(read(options.reference), options.run)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

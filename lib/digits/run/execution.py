@@ -1,11 +1,16 @@
-"""Run one notebook with papermill: its progress on the console, its error in words, no trace of this machine in it."""
+"""One notebook through papermill: progress on the console, errors in words, a clean copy.
 
+Importing this takes seconds; the runner does it when its first line is on the screen.
+"""
+
+import platform
+import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 from papermill import execute_notebook
@@ -13,11 +18,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from digits.run import provenance
-from digits.run.parameters import Notebook
-
-_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
-_BAR = "      {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells [{elapsed}]{postfix}"
+FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 class NotebookFailed(Exception):
@@ -28,50 +29,52 @@ class NotebookFailed(Exception):
         self.cell = cell
 
 
-class _Client(PapermillNotebookClient):
-    """papermill's client with this interpreter as the kernel and the notebook's own progress in papermill's bar."""
+class Client(PapermillNotebookClient):
+    """papermill's client with this interpreter as the kernel and a cell's own progress in the bar."""
 
     cell_index = 0
+    status = None  # the exit status of a kernel that died
 
     def create_kernel_manager(self):
-        """The kernel is the Python that runs this, whatever "python3" means in the user's own kernel list."""
+        """The kernel is the Python that runs this, whatever the user's list means by "python3"."""
         manager = super().create_kernel_manager()
         manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
         return manager
 
     def papermill_execute_cells(self):
+        """A stopped run does not wait for its cell to end."""
         try:
             super().papermill_execute_cells()
         except BaseException:
-            self.shutdown_kernel = "immediate"  # a stopped run does not wait for a cell to end
+            self.shutdown_kernel = "immediate"
             raise
 
     def execute_cell(self, cell, cell_index, *arguments, **options):
-        self.cell_index = (
-            cell_index  # known before the cell runs: one that kills its kernel sends no message
-        )
-        return super().execute_cell(cell, cell_index, *arguments, **options)
+        """Note which cell runs before it does, and how its kernel died if it does."""
+        self.cell_index = cell_index
+        try:
+            return super().execute_cell(cell, cell_index, *arguments, **options)
+        except DeadKernelError:
+            self.status = getattr(self.km.provisioner.process, "returncode", None)
+            raise
 
     def process_message(self, message, cell, cell_index):
+        """What ``digits.training``'s progress line says stands at the end of papermill's bar."""
         data = message["content"].get("data", {})
-        if "digits-progress" in data.get("text/html", ""):
-            self._show(data.get("text/plain", ""))
-        elif message["msg_type"] == "execute_input":
-            self._show("")
+        ours = "digits-progress" in data.get("text/html", "")
+        bar = self.nb_man.pbar if sys.stderr.isatty() else None
+        if bar is not None and (ours or message["msg_type"] == "execute_input"):
+            bar.set_postfix_str(data.get("text/plain", "") if ours else "", refresh=ours)
         return super().process_message(message, cell, cell_index)
 
-    def _show(self, text: str) -> None:
-        """Show what ``digits.report.show.progress`` says at the end of papermill's bar."""
-        if self.nb_man.pbar is not None and sys.stderr.isatty():
-            self.nb_man.pbar.set_postfix_str(text, refresh=bool(text))
 
-
-class _Engine(NBClientEngine):
+class Engine(NBClientEngine):
     """papermill's engine with our client."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, start_timeout=60, **kwargs):
-        client = _Client(
+        """Run all cells; NotebookFailed, with its last words, for a kernel that dies."""
+        client = Client(
             nb_man,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
@@ -79,65 +82,76 @@ class _Engine(NBClientEngine):
             coalesce_streams=True,
             extra_arguments=["--log-level=ERROR"],
         )
-        with (
-            tempfile.TemporaryFile() as log
-        ):  # what C++ code says about itself, of interest only after a crash
+        with tempfile.TemporaryFile() as log:  # what C++ code says; wanted only after a crash
             try:
                 client.execute(stdout=log, stderr=log)
             except DeadKernelError:
-                raise _death(
-                    nb_man.nb.cells[client.cell_index].source, client.cell_index, log
-                ) from None
+                log.seek(0)
+                words = log.read().decode(errors="replace").strip().splitlines()[-5:]
+                message = "\n".join([cause_of_death(client.status), *words])
+                source = nb_man.nb.cells[client.cell_index].source
+                raise NotebookFailed(describe(source, message), client.cell_index + 1) from None
 
 
-def _death(source: str, index: int, log: IO[bytes]) -> NotebookFailed:
-    """The error for a kernel that died in the cell ``index``, with its last words."""
-    log.seek(0)
-    words = log.read().decode(errors="replace").strip().splitlines()[-5:]
-    message = "\n".join(["The kernel died: killed from outside, or out of memory.", *words])
-    return NotebookFailed(_describe(source, message), index + 1)
+papermill_engines.register("digits", Engine)
 
 
-papermill_engines.register("digits", _Engine)
+def cause_of_death(status: int | None) -> str:
+    """What the exit status of a kernel says, in words."""
+    if not status or status > 0:
+        return f"The kernel ended by itself (exit status {status})."
+    name = signal.Signals(-status).name
+    if name == "SIGKILL":
+        return "The kernel died of SIGKILL: killed from outside, or out of memory."
+    if name != "SIGILL":
+        return f"The kernel died of {name}."
+    return (
+        "The kernel died of SIGILL: this processor lacks an instruction that a library needs."
+        + (" It has no AVX, which TensorFlow needs." if lacks_avx() else "")
+    )
 
 
-def execute(notebook: Notebook, target: Path, parameters: dict[str, Any]) -> None:
-    """Run ``notebook`` with ``parameters``, writing the executed copy to ``target`` after each cell.
+def lacks_avx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """True on an x86-64 Linux whose processor has no AVX."""
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else "avx"
+    return platform.machine() in ("x86_64", "AMD64") and not re.search(r"\bavx\b", flags)
 
-    NotebookFailed when a cell raises or the kernel dies. The kernel is gone when this returns, however it returns.
+
+def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Run the notebook at ``path``; the executed copy is written to ``target`` after each cell.
+
+    The kernel is gone when this returns, however it returns.
+
+    Raises
+    ------
+    NotebookFailed
+        when a cell raises or the kernel dies
     """
-    bar = {
-        "desc": "",
-        "bar_format": _BAR,
-        "dynamic_ncols": True,
-        "leave": sys.stderr.isatty(),
-        "mininterval": 0.1 if sys.stderr.isatty() else 30,
-    }
     try:
         execute_notebook(
-            notebook.path,
+            path,
             target,
             parameters,
             engine_name="digits",
-            cwd=notebook.path.parent,
-            progress_bar=bar,
+            cwd=path.parent,
+            progress_bar={
+                "desc": "",
+                "bar_format": "      {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells "
+                "[{elapsed}]{postfix}",
+                "dynamic_ncols": True,
+                "leave": sys.stderr.isatty(),
+                "mininterval": 0.1 if sys.stderr.isatty() else 30,
+            },
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}"
-        if any(text in error.evalue for text in _FULL):
+        if any(text in error.evalue for text in FULL):
             message += "\nThe disk is full."
-        raise NotebookFailed(_describe(error.source, message), error.cell_index + 1) from None
+        raise NotebookFailed(describe(error.source, message), error.cell_index + 1) from None
 
 
-def clean(target: Path, name: str, building: str) -> None:
-    """Take this machine's paths and the building folder's name out of an executed notebook."""
-    notebook = nbformat.read(target, as_version=4)
-    text = nbformat.writes(provenance.tidy_tree(notebook))
-    target.write_text(text.replace(building, name), encoding="utf-8")
-
-
-def _describe(source: str, message: str, lines: int = 12) -> str:
-    """The cell's first lines and its error."""
+def describe(source: str, message: str, lines: int = 12) -> str:
+    """A cell's first lines and its error."""
     head = source.strip().splitlines()
     shown = head[:lines] + (["..."] if len(head) > lines else [])
     return "\n".join(["", *(f"    {line}" for line in shown), "", message])

@@ -1,43 +1,118 @@
-"""One run from its first notebook to its report: stages, ``run.json``, what happens when it is stopped."""
+"""A run from its first notebook to its report: never half a run where a good one stood.
+
+A run grows in ``outputs/NAME.building``. Success swaps it into ``outputs/NAME``; failure keeps it
+as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of that name puts right.
+"""
 
 import errno
+import json
 import os
 import shutil
+import signal
+import sys
+import tempfile
 import time
-from argparse import Namespace
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from digits import files as paths
+from digits import files
 from digits.files import RunError, listing, read_json, sha256, sha256_json, write_json
-from digits.run import console, continuation, folders, parameters, provenance, quantities
-from digits.run.folders import Place
-from digits.run.parameters import Notebook
-from digits.run.process import Stopped, ignore_signals, kernel_environment, stop_on_signals
+from digits.run import comparison
+from digits.run.comparison import Evidence, tidy
 
-SCHEMA = 1
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_A_STAGE = (
-    "run.json",
-    "metrics.json",
-    "report.html",
-)  # written by the runner, or by every notebook in turn
+SUFFIXES = (".building", ".failed", ".previous")
+MIN_FREE = 1 << 30  # bytes; a standard run writes a quarter of it, an old one may stand beside it
+NOT_A_STAGE = ("run.json", "metrics.json", "report.html")  # no single notebook's
+STAND_IN = (
+    "THIS RUN DID NOT USE MNIST: it could not be had, so scikit-learn's small bundled digits",
+    "stood in for it. Its numbers say nothing about MNIST. Set DIGITS_DATA to a folder with",
+    "mnist.npz or the four IDX files, or connect to the internet, and run again.",
+)
+CHOSEN = (
+    "This run used scikit-learn's small bundled digits, as asked for with --dataset digits.",
+    "Its numbers say nothing about MNIST.",
+)
+
+Execute = Callable[[Path, Path, dict[str, Any]], None]  # execution.execute, or a test's
 
 
-def run(options: Namespace, notebooks: list[Notebook], command: str) -> int:
-    """Run what ``options`` ask for; returns the exit status."""
-    place = Place(paths.OUTPUTS, folders.check_run_name(options.run))
+@dataclass(frozen=True)
+class Notebook:
+    """One numbered notebook as the runner sees it."""
+
+    path: Path  # notebooks/NN_name.ipynb
+    title: str  # its first heading
+    defaults: dict[str, Any]  # its parameters cell
+    limits: dict[str, str]  # what the comments there allow: "1 to 1000", "compact or vgg"
+
+    @property
+    def name(self) -> str:
+        """'NN_name'"""
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        """'NN'"""
+        return self.path.stem[:2]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, resolved and checked at the door; nothing is looked up again."""
+
+    name: str  # of the run's folder
+    notebooks: tuple[Notebook, ...]
+    profile: str
+    settings: tuple[str, ...]  # NOTEBOOK.PARAMETER=VALUE
+    parameters: dict[str, dict[str, Any]]  # all of them, by notebook
+    command: str  # as it was typed
+    first: int = 0  # index of the notebook to begin with
+    continued: bool = False  # there, in the folder of that name
+    reference: Evidence | None = None  # the run to compare with
+
+
+class Place:
+    """The folders that belong to one run's name."""
+
+    def __init__(self, outputs: Path, name: str):
+        self.outputs, self.name = outputs, name
+        self.final = outputs / name  # the run that readers see
+        self.building = outputs / f"{name}.building"  # in progress
+        self.failed = outputs / f"{name}.failed"  # the last one that did not end well
+        self.previous = outputs / f"{name}.previous"  # replaced, for the moment of the swap
+
+
+class Stopped(BaseException):
+    """A signal asked the run to stop."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+# A run
+
+
+def run(request: Request, execute: Execute | None = None) -> int:
+    """Run what is asked for; returns the exit status."""
+    place = Place(files.OUTPUTS, request.name)
     try:
-        with folders.locked(place), stop_on_signals(), kernel_environment():
-            for note in folders.repair(place):
-                console.say(note)
-            folders.check_space(place)
-            first, record = prepare(place, options, notebooks, command)
+        with locked(place), stop_on_signals(), kernel_environment():
+            for note in repair(place):
+                say(note)
+            if (free := shutil.disk_usage(place.outputs).free) < MIN_FREE:
+                raise RunError(
+                    f"Only {free / 2**20:.0f} MB are free in {place.outputs.name}/; "
+                    f"a run needs {MIN_FREE / 2**20:.0f} MB."
+                )
+            record = prepare(place, request)
             try:
-                run_stages(place, record, notebooks, first)
-                headline = finish(place, record, notebooks)
+                run_stages(place, record, request, execute)
+                finish(place, record, request)
             except BaseException as error:
                 return fail(place, record, error)
     except Stopped as error:
@@ -46,240 +121,186 @@ def run(options: Namespace, notebooks: list[Notebook], command: str) -> int:
         if not is_full(error):
             raise
         raise RunError("The disk is full.") from None
-    farewell(place, record, headline)
+    notice(record["dataset"])
+    say(
+        f"\nFinished in {timedelta(seconds=round(record['seconds']))}: {os.path.relpath(place.final / 'report.html')}"
+    )
+    for one in record["headlines"]:
+        say(f"  {one['label']}: {one['text']}" + (f" ({one['detail']})" if one["detail"] else ""))
     return 0
 
 
-def prepare(
-    place: Place, options: Namespace, notebooks: list[Notebook], command: str
-) -> tuple[int, dict]:
-    """Make the building folder, empty or with what earlier notebooks wrote; returns the first notebook's index and
-    the new record."""
-    first = parameters.position(notebooks, options.first) if options.first is not None else 0
-    old: dict = {}
-    if options.first is not None:
-        folder = continuation.source(place)
-        old = folders.read_record(folder)
-        options = continuation.fill_in(options, old)
-        continuation.check(folder, old, options, notebooks, first)
-        for name in continuation.changed_since(old, notebooks[:first]):
-            console.say(f"{name}.ipynb has changed since it ran; what it wrote then is kept.")
-    try:
-        place.building.mkdir()
-        stages = continuation.copy(folder, place.building, old, notebooks[:first]) if old else []
-        return first, new_record(place, options, notebooks, command, stages)
-    except BaseException:
-        shutil.rmtree(place.building, ignore_errors=True)  # nothing of its own is in it yet
-        raise
-
-
-def new_record(
-    place: Place, options: Namespace, notebooks: list[Notebook], command: str, stages: list[dict]
-) -> dict:
-    """What ``run.json`` holds when a run begins."""
-    profile = options.profile or "standard"
-    values = parameters.effective(notebooks, profile, options.settings, options.dataset)
-    changed = {
-        notebook.name: sorted(
-            key for key, value in values[notebook.name].items() if value != notebook.defaults[key]
-        )
-        for notebook in notebooks
-    }
-    for parameter in values.values():
-        parameter[parameters.RESERVED] = place.name
-    requested = next((value["dataset"] for value in values.values() if "dataset" in value), None)
-    return {
-        "schema": SCHEMA,
+def prepare(place: Place, request: Request) -> dict:
+    """Make the building folder, with what earlier notebooks wrote, and the new record."""
+    parameters = request.parameters
+    record = {
+        "schema": 1,
         "run": place.name,
         "status": "running",
         "error": None,
-        "profile": profile,
-        "command": provenance.tidy(command),
-        "settings": options.settings,
-        "parameters": values,
-        "changed": changed,
-        "seeds": {name: value["seed"] for name, value in values.items() if "seed" in value},
-        "dataset": {"requested": requested},
+        "profile": request.profile,
+        "command": tidy(request.command),
+        "settings": list(request.settings),
+        "parameters": {name: one | {"run_name": place.name} for name, one in parameters.items()},
+        "changed": {one.name: sorted(changed(request, one)) for one in request.notebooks},
+        "seeds": {name: one["seed"] for name, one in parameters.items() if "seed" in one},
+        "dataset": {
+            "requested": next(
+                (one["dataset"] for one in parameters.values() if "dataset" in one), None
+            )
+        },
         "started": now(),
         "ended": None,
         "seconds": None,
-        "stages": stages,
-        **provenance.collect(),
+        "stages": [],
+        **comparison.provenance(),
     }
-
-
-def run_stages(place: Place, record: dict, notebooks: list[Notebook], first: int) -> None:
-    """Run the notebooks from ``first`` on, writing ``run.json`` before and after each."""
-    begin = time.monotonic()
-    expected = console.expected_seconds(
-        place.outputs, record["profile"], record["dataset"]["requested"]
-    )
-    (place.building / "notebooks").mkdir(exist_ok=True)
-    before = _files(place)
-    for index, notebook in enumerate(notebooks[first:], start=first):
-        console.stage(
-            index + 1,
-            len(notebooks),
-            notebook.name,
-            notebook.title,
-            time.monotonic() - begin,
-            expected.get(notebook.name),
-        )
-        before = run_stage(place, record, notebook, before)
-        note_dataset(place, record, announce=index == first)
-
-
-def run_stage(place: Place, record: dict, notebook: Notebook, before: dict) -> dict:
-    """Run one notebook and record its time and the files that it wrote; returns the listing after it."""
-    stage: dict[str, Any] = {
-        "notebook": notebook.name,
-        "title": notebook.title,
-        "status": "running",
-        "started": now(),
-        "notebook_sha256": sha256(notebook.path),
-    }
-    record["stages"].append(stage)
-    write_json(place.building / "run.json", record)
-    from digits.run import (
-        execution,  # papermill takes seconds to import: the stage line is on the screen first
-    )
-
-    begin = time.monotonic()
-    target = place.building / "notebooks" / notebook.path.name
-    changed = {
-        key: value
-        for key, value in record["parameters"][notebook.name].items()
-        if value != notebook.defaults[key]
-    }
-    changed[parameters.RESERVED] = place.building.name
+    if request.reference:
+        causes = comparison.causes(request.reference, Evidence("here", record))
+        causes.pop("data", None)  # not read yet
+        if causes:
+            say("\n".join(["What is different here:", *comparison.sentences(causes)]))
+    source = check_continuation(place, request) if request.continued else None
     try:
-        execution.execute(notebook, target, changed)
-    finally:
-        stage |= {"seconds": round(time.monotonic() - begin, 2), "ended": now()}
-        with suppress(
-            OSError, ValueError
-        ):  # half written when the disk is full: the error on its way says so
-            execution.clean(target, place.name, place.building.name)
-    after = _files(place)
+        place.building.mkdir()
+        if source:
+            record["stages"] = carry_over(source, place, request)
+    except BaseException:
+        shutil.rmtree(place.building, ignore_errors=True)  # nothing of its own is in it yet
+        raise
+    return record
+
+
+def changed(request: Request, notebook: Notebook) -> dict[str, Any]:
+    """The parameters that papermill has to inject: those that are not the notebook's own."""
+    values = request.parameters[notebook.name]
+    return {key: value for key, value in values.items() if value != notebook.defaults[key]}
+
+
+def run_stages(place: Place, record: dict, request: Request, execute: Execute | None) -> None:
+    """Run the notebooks one by one; ``run.json`` is written before and after each."""
+    begin = time.monotonic()
+    expected = expected_seconds(place.outputs, request.profile, record["dataset"]["requested"])
+    (place.building / "notebooks").mkdir(exist_ok=True)
+    before = stage_files(place)
+    for index, notebook in enumerate(request.notebooks[request.first :], start=request.first + 1):
+        forecast = expected.get(notebook.name)
+        say(
+            f"\n{bold(f'[{index}/{len(request.notebooks)}] {notebook.name}')}  {notebook.title}  "
+            f"(elapsed {timedelta(seconds=round(time.monotonic() - begin))}"
+            + (f", expected {timedelta(seconds=round(forecast))})" if forecast else ")")
+        )
+        stage: dict[str, Any] = {
+            "notebook": notebook.name,
+            "title": notebook.title,
+            "status": "running",
+            "started": now(),
+            "notebook_sha256": sha256(notebook.path),
+        }
+        record["stages"].append(stage)
+        write_json(place.building / "run.json", record)
+        if execute is None:
+            from digits.run.execution import execute  # takes seconds; the line above is there first
+        target = place.building / "notebooks" / notebook.path.name
+        started = time.monotonic()
+        try:
+            parameters = changed(request, notebook) | {"run_name": place.building.name}
+            execute(notebook.path, target, parameters)
+        finally:
+            stage |= {"seconds": round(time.monotonic() - started, 2), "ended": now()}
+            with suppress(OSError, RunError):  # half written on a full disk: that error says so
+                text = json.dumps(
+                    comparison.tidy_tree(read_json(target)), indent=1, ensure_ascii=False
+                )
+                target.write_text(text.replace(place.building.name, place.name) + "\n", "utf-8")
+        after, metrics = stage_files(place), read_json(place.building / "metrics.json")
+        mine = metrics.get(notebook.name)
+        stage |= {
+            "status": "finished",
+            "metrics_sha256": sha256_json(mine),
+            "numbers_sha256": sha256_json(comparison.numbers(mine)),
+            "files": {name: entry for name, entry in after.items() if before.get(name) != entry},
+        }
+        before = after
+        used: dict = next((one["dataset"] for one in metrics.values() if "dataset" in one), {})
+        record["dataset"] |= used
+        if index == request.first + 1:
+            notice(record["dataset"])
+        write_json(place.building / "run.json", record)
+        say(f"      done in {timedelta(seconds=round(stage['seconds']))}")
+
+
+def finish(place: Place, record: dict, request: Request) -> None:
+    """Write the report and the complete record, and put the run into its place."""
+    from digits.report import html
+
     metrics = read_json(place.building / "metrics.json")
-    mine = metrics.get(notebook.name)
-    stage |= {
-        "status": "finished",
-        "metrics_sha256": sha256_json(mine),
-        "numbers_sha256": quantities.fingerprint(notebook.name, mine),
-        "files": {name: entry for name, entry in after.items() if before.get(name) != entry},
-    }
-    write_json(place.building / "run.json", record)
-    console.say(f"      done in {console.clock(stage['seconds'])}")
-    return after
-
-
-def note_dataset(place: Place, record: dict, announce: bool) -> None:
-    """Copy what 01_eda says about its data into the record; say so when it was not MNIST."""
-    from digits.report.notebook import dataset
-
-    used = dataset(read_json(place.building / "metrics.json"))
-    record["dataset"] |= used
-    if announce and used.get("name", "mnist") != "mnist":
-        console.notice(record["dataset"]["requested"])
-
-
-def finish(place: Place, record: dict, notebooks: list[Notebook]) -> str:
-    """Write the report and the complete record, put the run into its place; returns the headline numbers."""
-    from digits.report import html as report
-    from digits.report import notebook
-
-    executed = [place.building / "notebooks" / notebook.path.name for notebook in notebooks]
     record |= {
         "ended": now(),
         "seconds": round(sum(stage["seconds"] for stage in record["stages"]), 2),
+        "headlines": comparison.headlines(metrics),
     }
-    metrics = read_json(place.building / "metrics.json")
-    headline = "\n".join(
-        f"  {one['label']}: {one['text']}" + (f" ({one['detail']})" if one["detail"] else "")
-        for one in notebook.headlines(metrics)
-    )
-    (place.building / "report.html").write_text(
-        report.build(executed, record, metrics), encoding="utf-8"
-    )
-    files = listing(place.building)
-    files.pop("run.json", None)
+    executed = [place.building / "notebooks" / one.path.name for one in request.notebooks]
+    report = html.build(executed, record, metrics)
+    (place.building / "report.html").write_text(report, encoding="utf-8")
+    written = listing(place.building)
+    written.pop("run.json", None)
     models = {
         name.removeprefix("models/"): entry["sha256"]
-        for name, entry in files.items()
+        for name, entry in written.items()
         if name.startswith("models/")
     }
     ignore_signals()  # what follows takes a moment and must not be left half done
-    write_json(
-        place.building / "run.json",
-        record | {"status": "finished", "files": files, "models": models},
-    )
-    folders.swap(place)
-    return headline
-
-
-def farewell(place: Place, record: dict, headline: str) -> None:
-    """The last lines of a good run."""
-    if record["dataset"].get("name", "mnist") != "mnist":
-        console.notice(record["dataset"]["requested"])
-    console.say(
-        f"\nFinished in {console.clock(record['seconds'])}: {_shown(place.final / 'report.html')}\n{headline}"
-    )
+    complete = record | {"status": "finished", "files": written, "models": models}
+    write_json(place.building / "run.json", complete)
+    swap(place)
 
 
 def fail(place: Place, record: dict, error: BaseException) -> int:
-    """Keep what is there as the failed run and say what happened; returns the exit status, or raises a bug on."""
+    """Keep what is there as the failed run and say why; returns the exit status, or raises a bug."""
     ignore_signals()
     if not record["stages"]:  # nothing was done yet that could be kept
         shutil.rmtree(place.building, ignore_errors=True)
         raise error
-    stage = record["stages"][-1]
+    stage, cell = record["stages"][-1], getattr(error, "cell", None)
     status = "interrupted" if isinstance(error, Stopped) else "failed"
     in_stage = stage["status"] == "running"
     if in_stage:
         stage["status"] = status
-    all_done = len(record["stages"]) == len(record["parameters"])
-    where = (
-        stage["notebook"] if in_stage else "report" if all_done else f"after {stage['notebook']}"
-    )
-    message = provenance.tidy(explain(error))
+        where = stage["notebook"]
+    else:
+        done = len(record["stages"]) == len(record["parameters"])
+        where = "report" if done else f"after {stage['notebook']}"
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, Stopped):
+        message = f"stopped by {error}."
+    elif is_full(error):
+        message = "The disk is full."
+    elif cell:
+        message = str(error)
     record |= {
         "status": status,
         "ended": now(),
-        "error": {"notebook": where, "cell": getattr(error, "cell", None), "message": message},
+        "error": {"notebook": where, "cell": cell, "message": tidy(message)},
     }
-    folders.keep_failed(place, record)
-    number = stage["notebook"][:2]
-    console.say(
-        f"\n{console.bold(status.upper())} in {where}: {message}\n\n"
-        f"What was done is kept in {_shown(place.failed)}/"
+    keep_failed(place, record)
+    say(
+        f"\n{bold(status.upper())} in {where}: {tidy(message)}\n\n"
+        f"What was done is kept in {os.path.relpath(place.failed)}/"
         + (f", the executed notebook as notebooks/{where}.ipynb.\n" if in_stage else ".\n")
-        + f"To continue there: ./run_all.sh --run {place.name} --from {number}"
+        + f"To continue there: ./run_all.sh --run {place.name} --from {stage['notebook'][:2]}"
     )
     if isinstance(error, Stopped):
         return 128 + error.number
-    if is_full(error) or getattr(error, "cell", None):
+    if is_full(error) or cell:
         return 1
     raise error
 
 
-def explain(error: BaseException) -> str:
-    """An error in words."""
-    if isinstance(error, Stopped):
-        return f"stopped by {error}."
-    if is_full(error):
-        return "The disk is full."
-    return str(error) if getattr(error, "cell", None) else f"{type(error).__name__}: {error}"
-
-
 def is_full(error: BaseException) -> bool:
     """True when the disk, or this user's part of it, is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
-
-
-def _shown(path: Path) -> str:
-    """A path as a person at the console would write it."""
-    return os.path.relpath(path)
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def now() -> str:
@@ -287,7 +308,317 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _files(place: Place) -> dict[str, dict]:
-    return {
-        name: entry for name, entry in listing(place.building).items() if name not in _NOT_A_STAGE
-    }
+def stage_files(place: Place) -> dict[str, dict]:
+    """The files that notebooks have written, with their hashes."""
+    found = listing(place.building)
+    return {name: entry for name, entry in found.items() if name not in NOT_A_STAGE}
+
+
+# This process while a run goes on
+
+
+@contextmanager
+def kernel_environment() -> Iterator[None]:
+    """Set what kernels inherit: fixed hashing, absolute folders, no personal start-up files."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
+        os.environ.update(
+            PYTHONHASHSEED="0",
+            KERAS_BACKEND="tensorflow",
+            DIGITS_RUNNER=str(os.getpid()),
+            DIGITS_OUTPUTS=str(files.OUTPUTS),
+            IPYTHONDIR=folder,
+            JUPYTER_RUNTIME_DIR=folder,
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+        )
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # digits.training's, to be recorded
+        os.environ.pop("MPLBACKEND", None)  # kernels draw inline
+        if given := files.given_data():
+            os.environ["DIGITS_DATA"] = str(given)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into Stopped; later ones do not disturb the end."""
+
+    def stop(number: int, _frame: object) -> None:
+        ignore_signals()
+        raise Stopped(number)
+
+    wanted = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """From here on, what has begun is brought to its end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+# Folders
+
+
+@contextmanager
+def locked(place: Place) -> Iterator[None]:
+    """Hold the run's name; RunError when another run holds it. A killed holder's lock is free."""
+    from filelock import FileLock, Timeout
+
+    place.outputs.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.outputs / f".{place.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"Another run called {place.name!r} is in progress. Wait for it, or choose another name "
+            "with --run."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def repair(place: Place) -> list[str]:
+    """Put right what a killed run left; returns what was done, in words."""
+    notes = []
+    if read_run(place.building).get("status") == "finished":  # killed before the end of the swap
+        swap(place)
+        notes.append(
+            f"The last run of {place.name!r} was complete but not yet in its place; now it is."
+        )
+    elif place.previous.exists() and not place.final.exists():
+        place.previous.rename(place.final)
+        notes.append(
+            f"The swap of {place.name!r} was interrupted; the previous run is back in its place."
+        )
+    if place.building.exists() and not (place.building / "run.json").exists():
+        shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own
+    if place.building.exists():
+        record = read_run(place.building)
+        if record.get("status") in (None, "running"):
+            record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
+        keep_failed(place, record)
+        notes.append(
+            f"The last run of {place.name!r} was killed; what it left is in {place.failed.name}/."
+        )
+    if place.previous.exists():
+        shutil.rmtree(place.previous)
+    return notes
+
+
+def swap(place: Place) -> None:
+    """Move the finished run into its place; the run that was there is deleted afterwards."""
+    if place.final.exists():
+        if place.previous.exists():
+            shutil.rmtree(place.previous)
+        place.final.rename(place.previous)
+    place.building.rename(place.final)
+    if place.previous.exists():
+        shutil.rmtree(place.previous)
+
+
+def keep_failed(place: Place, record: dict) -> None:
+    """Keep the run in progress as the failed one, with ``record`` if the disk still takes it."""
+    with suppress(OSError):  # a full disk must not keep the folder from its name
+        write_json(place.building / "run.json", record)
+    if place.failed.exists():
+        shutil.rmtree(place.failed)
+    place.building.rename(place.failed)
+    if place.previous.exists() and not place.final.exists():
+        place.previous.rename(place.final)
+
+
+def read_run(folder: Path) -> dict:
+    """The folder's ``run.json``; {} when it is missing or damaged."""
+    try:
+        return read_json(folder / "run.json")
+    except RunError:
+        return {}
+
+
+# Continuing with --from
+
+
+def newest(place: Place) -> tuple[Path, dict]:
+    """The folder that can be continued and its record: good or failed, whichever began later.
+
+    What a killed run left still lies where it was built, until ``repair``.
+    """
+    found = [(one, read_run(one)) for one in (place.final, place.failed, place.building)]
+    folder, record = max(found, key=lambda item: item[1].get("started") or "")
+    if not record:
+        raise RunError(f"--from: there is no run {place.name!r} to continue.")
+    return folder, record
+
+
+def check_continuation(place: Place, request: Request) -> Path:
+    """The folder to continue; RunError when it is not as it was recorded, or is asked otherwise."""
+    folder, record = newest(place)
+    stages = {stage["notebook"]: stage for stage in record["stages"]}
+    metrics = read_json(folder / "metrics.json")
+    differences = []
+    for name in (notebook.name for notebook in request.notebooks[: request.first]):
+        if stages.get(name, {}).get("status") != "finished":
+            differences.append(f"{name} did not finish")
+            continue
+        then, asked = record["parameters"].get(name, {}), request.parameters[name]
+        differences += [
+            f"{name}.{key}: recorded {old!r}, now {new!r}"
+            for key, old, new in comparison.changes(then, asked)
+            if key != "run_name"
+        ]
+        if sha256_json(metrics.get(name)) != stages[name].get("metrics_sha256"):
+            differences.append(f"metrics.json: the numbers of {name} are not the recorded ones")
+    for name, entry in sorted(written(record, request).items()):
+        if not (folder / name).is_file():
+            differences.append(f"{name} is missing")
+        elif sha256(folder / name) != entry["sha256"]:
+            differences.append(f"{name} has changed")
+    if differences:
+        number, more = request.notebooks[request.first].number, len(differences) - 12
+        raise RunError(
+            f"--from {number}: the run in {tidy(str(folder))} is not as it was recorded:\n"
+            + "\n".join(f"  - {line}" for line in differences[:12])
+            + (f"\n  - and {more} more" if more > 0 else "")
+            + "\nStart earlier, or run everything again."
+        )
+    return folder
+
+
+def carry_over(folder: Path, place: Place, request: Request) -> list[dict]:
+    """Copy what the earlier notebooks wrote, nothing else; returns their stages."""
+    record, metrics = read_run(folder), read_json(folder / "metrics.json")
+    for name in written(record, request):
+        target = place.building / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, target)
+    origin = {key: record.get(key) for key in ("started", "code", "lock_sha256")}
+    stages = {stage["notebook"]: {"carried_over": origin} | stage for stage in record["stages"]}
+    earlier = request.notebooks[: request.first]
+    for notebook in earlier:
+        if stages[notebook.name].get("notebook_sha256") != sha256(notebook.path):
+            say(f"{notebook.path.name} has changed since it ran; what it wrote then is kept.")
+    names = [notebook.name for notebook in earlier]
+    kept = {name: metrics[name] for name in names if name in metrics}
+    write_json(place.building / "metrics.json", kept)
+    return [stages[name] for name in names]
+
+
+def written(record: dict, request: Request) -> dict[str, dict]:
+    """The files that the earlier notebooks wrote, as the last of them left each."""
+    names = [notebook.name for notebook in request.notebooks[: request.first]]
+    found: dict[str, dict] = {}
+    for stage in record["stages"]:
+        found |= stage.get("files", {}) if stage["notebook"] in names else {}
+    return found
+
+
+# Publishing
+
+
+def publish(name: str, profile: str) -> int:
+    """Copy what readers, the app and comparisons need of a finished run, to be committed.
+
+    The standard run becomes outputs/reference/. Of another profile's the record and the numbers
+    are kept, to be compared with.
+    """
+    published = files.reference(profile)
+    place, target = Place(files.OUTPUTS, name), Place(published.parent, published.name)
+    with locked(place), locked(target):
+        for note in repair(target):
+            say(note)
+        record = read_json(place.final / "run.json")
+        if reasons := objections(record, place, profile):
+            raise RunError(f"{name!r} cannot be published: " + "; ".join(reasons) + ".")
+        for file in record["files"]:
+            large = file.split("/")[0] in ("data", "figures", "notebooks")  # or in the report
+            if not large if profile == "standard" else file == "metrics.json":
+                (target.building / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place.final / file, target.building / file)
+        write_json(target.building / "run.json", record)  # last: half a copy is no finished run
+        swap(target)
+    say(f"Published {name!r} as {tidy(str(target.final))}/.")
+    return 0
+
+
+def objections(record: dict, place: Place, profile: str) -> list[str]:
+    """Why this run may not stand as the published one; [] when it may."""
+    code, data = record.get("code", {}), record.get("dataset", {}).get("name")
+    settings = ", ".join(record.get("settings", []))
+    carried = [
+        stage["notebook"]
+        for stage in record.get("stages", [])
+        if stage.get("carried_over", {}).get("code", code) != code
+    ]
+    found = listing(place.final)
+    for own in ("run.json", comparison.FILE):
+        found.pop(own, None)
+    metrics = read_json(place.final / "metrics.json").values()
+    verdicts = sum(one.get("feedback", {}).get("n", 0) for one in metrics)
+    checks = [
+        (record.get("status") != "finished", "it did not finish"),
+        (
+            record.get("profile") != profile,
+            f"its profile is {record.get('profile')!r}, not {profile!r}",
+        ),
+        (settings, f"its parameters were changed ({settings})"),
+        (data != "mnist" and profile == "standard", f"its data is {data!r}, not 'mnist'"),
+        (code.get("commit") is None or code.get("dirty"), "its code is not a commit"),
+        (carried, f"{', '.join(carried)} ran with other code"),
+        (
+            verdicts,
+            f"it reports on {verdicts:,} verdicts of visitors, which nobody else has (put "
+            "outputs/feedback aside)",
+        ),
+        (found != record.get("files"), "its files are not the recorded ones"),
+    ]
+    return [reason for applies, reason in checks if applies]
+
+
+# The console
+
+
+def say(text: str) -> None:
+    """A line (or several) for the person who watches."""
+    print(text, flush=True)
+
+
+def bold(text: str) -> str:
+    """``text`` in bold where the console can."""
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+def notice(dataset: dict) -> None:
+    """Say loudly when the data was not MNIST."""
+    if dataset.get("name", "mnist") != "mnist":
+        lines = CHOSEN if dataset["requested"] == "digits" else STAND_IN
+        width = max(map(len, lines))
+        frame = "*" * (width + 4)
+        say("\n" + bold("\n".join([frame, *(f"* {one:<{width}} *" for one in lines), frame])))
+
+
+def expected_seconds(outputs: Path, profile: str, dataset: str | None) -> dict[str, float]:
+    """Seconds for each notebook in the latest finished run of this profile and data set."""
+    records = [read_run(path.parent) for path in outputs.glob("*/run.json")]
+    alike = [
+        record
+        for record in records
+        if (record.get("status"), record.get("profile")) == ("finished", profile)
+        and record.get("dataset", {}).get("requested") == dataset
+    ]
+    latest = max(alike, key=lambda record: record.get("ended") or "", default={})
+    return {one["notebook"]: one.get("seconds", 0) for one in latest.get("stages", [])}

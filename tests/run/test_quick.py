@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from conftest import PROJECT, Page
-from digits.files import listing, read_json
+from digits.files import listing
 from digits.recognizer import model as recognizer
-from digits.run import causes, parameters
+from digits.run import command, comparison
 
 NAMES = ["01_eda", "02_training", "03_evaluation", "04_optimization"]
 CONTRACT = [
@@ -118,7 +118,7 @@ def outcome(request) -> Outcome:
     return request.getfixturevalue(request.param)
 
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.slow, pytest.mark.service]
 
 
 def test_the_contract_is_there_and_recorded(outcome):
@@ -137,7 +137,7 @@ def test_the_contract_is_there_and_recorded(outcome):
         list(outcome.metrics) == NAMES
         and [stage["notebook"] for stage in record["stages"]] == NAMES
     )
-    for notebook, values in parameters.PROFILES["quick"].items():
+    for notebook, values in command.read_profiles(PROJECT / "notebooks")["quick"].items():
         assert record["parameters"][notebook].items() >= values.items()
 
 
@@ -271,7 +271,7 @@ def test_a_quick_run_has_the_bits_of_the_published_one_or_on_other_hardware_its_
             sys.executable,
             "-P",
             "-m",
-            "digits.run.checking",
+            "digits.run.comparison",
             str(tmp_path),
             "--reference",
             str(published),
@@ -280,7 +280,6 @@ def test_a_quick_run_has_the_bits_of_the_published_one_or_on_other_hardware_its_
         text=True,
         check=False,
     )
-    here = {"hardware", "settings"} & set(
-        causes.find(read_json(published / "run.json"), mnist.record)
-    )
+    causes = comparison.causes(comparison.read(published), comparison.read(mnist.folder))
+    here = {"machine", "environment"} & set(causes)
     assert process.returncode in ((0, 3) if here else (0,)), process.stdout[-6000:] + process.stderr
