@@ -3,8 +3,7 @@
 import numpy as np
 
 from digits.training import fit as training
-from digits.training import networks as models
-from digits.training.backend import keras
+from digits.training import keras, networks
 
 
 def bars(n: int, soft: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -32,4 +31,15 @@ def config(epochs: int = 1, **changes) -> training.TrainingConfig:
 def new_model(name: str = "compact", seed: int = 1, **options) -> keras.Model:
     """An untrained network, the same each time."""
     training.set_seed(seed)
-    return models.build(name, **options)
+    return networks.build(name, **options)
+
+
+def keras_logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """The network's logits (n, 10) for all of ``x`` at once."""
+    return networks.logits_model(model).predict(x, batch_size=len(x), verbose=0)
+
+
+def same_weights(one: keras.Model, other: keras.Model) -> bool:
+    """To the bit."""
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)

@@ -19,11 +19,11 @@ OUTPUTS = Path(
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
 STUDY = (
     PROJECT / "outputs" / "study.json"
-)  # long repeated trainings, committed (tests/benchmarks/study.py)
+)  # long repeated trainings, committed (digits.training.study)
 SEARCHES = STUDY.with_suffix(".sqlite3")  # a long search for settings beside it
 SEEDS = (
     PROJECT / "outputs" / "seeds.json"
-)  # the recipe trained with other seeds, committed (tests/benchmarks/seeds.py)
+)  # the recipe trained with other seeds, committed (digits.training.study)
 LOCK = PROJECT / "requirements.lock"
 
 

@@ -19,8 +19,8 @@ from digits import data
 from digits.data.augmentation import Augmentation
 from digits.run import comparison
 from digits.training import fit as training
+from digits.training import keras
 from digits.training import networks as models
-from digits.training.backend import keras
 
 KINDS = ("deterministic", "free")
 WARMUP = 20  # steps before the clock starts: tracing, caches

@@ -21,8 +21,8 @@ from digits.data import augmentation as augment
 from digits.run import comparison
 from digits.training import ablation as experiments
 from digits.training import fit as training
+from digits.training import keras
 from digits.training import networks as models
-from digits.training.backend import keras
 
 GOAL = 0.992
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
@@ -56,7 +56,7 @@ class Stopwatch(keras.callbacks.Callback):
             "final_accuracy": self.accuracy[-1],
             "best_accuracy": max(self.accuracy),
             "parameters": model.count_params(),
-            "multiplies": models.count_multiplies(model),
+            "macs": models.count_macs(model),
             "curve": self.accuracy,
         }
 
@@ -128,9 +128,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     mnist = data.load("mnist")
-    teach, judge = data.split(mnist.y_train, **VALIDATION)
-    x, y = mnist.x_train[teach], data.one_hot(mnist.y_train[teach])
-    validation = mnist.x_train[judge], data.one_hot(mnist.y_train[judge])
+    train, validate = data.split(mnist.y_train, **VALIDATION)
+    x, y = mnist.x_train[train], data.one_hot(mnist.y_train[train])
+    validation = mnist.x_train[validate], data.one_hot(mnist.y_train[validate])
     runs = {
         "Keras example": lambda: keras_example(x, y, validation, options.seed),
         "ours, short cycle": lambda: short(
@@ -155,14 +155,14 @@ def main() -> None:
         print(
             f"{name:20s} {GOAL:.1%} after {text:20s} {ratio(one, example):16s} final {one['final_accuracy']:.2%} after "
             f"{one['epochs']} epochs ({one['seconds']:.0f} s), {one['parameters']:,} parameters, "
-            f"{one['multiplies'] / 1e6:.1f} M multiplies"
+            f"{one['macs'] / 1e6:.1f} M multiply-accumulates"
         )
     if options.output:
         content = {
             "seed": options.seed,
             "cycle": options.cycle,
             "goal": GOAL,
-            "n_validation": len(judge),
+            "n_validation": len(validate),
             "machine": comparison.machine(),
             "runs": results,
         }

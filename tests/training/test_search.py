@@ -387,7 +387,7 @@ def test_a_trained_score_is_repeatable_says_what_it_cost_and_ends_when_hopeless(
     first, again = score(SOME | {"augmentation": 0.0}), score(SOME | {"augmentation": 0.0})
     assert first.pop("seconds") > 0 < again.pop("seconds") and first == again
     assert first["parameters"] == networks.build("compact", width=8).count_params()
-    assert first["cost"] == 64 * first["multiplies"] and first["epochs"] == 1
+    assert first["cost"] == 64 * first["macs"] and first["epochs"] == 1
     assert not first["pruned"] and first["accuracy"] == (320 - first["errors"]) / 320
 
     class Hopeless:

@@ -71,7 +71,7 @@ def _error_axis(ax: Axes, label: str = "error rate (%), upwards is better") -> N
     )
 
 
-def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:
+def errors_against_macs(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:
     """One panel a set: a marker a network with its 95% interval, and a line along the Pareto front.
 
     table: index the network's name, columns of ``experiments.train``; fronts: by the set's name, the networks that no
@@ -82,7 +82,7 @@ def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -
         rates, bars = _error_rates(table, kind)
         for i, (name, row) in enumerate(table.iterrows()):
             ax.errorbar(
-                row["multiplies"] / 1e6,
+                row["macs"] / 1e6,
                 rates[i],
                 bars[:, [i]],
                 color=PALETTE[i % len(PALETTE)],
@@ -93,7 +93,7 @@ def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -
             )
         best = table.loc[front]
         ax.step(
-            best["multiplies"] / 1e6,
+            best["macs"] / 1e6,
             _error_rates(best, kind)[0],
             where="post",
             color=MUTED,
@@ -102,7 +102,9 @@ def errors_against_multiplies(table: pd.DataFrame, fronts: Mapping[str, list]) -
         )
         _error_axis(ax)
         ax.set(
-            xscale="log", xlabel="multiplies for one image (millions)", title=SETS.get(kind, kind)
+            xscale="log",
+            xlabel="multiply-accumulates for one image (millions)",
+            title=SETS.get(kind, kind),
         )
         ax.xaxis.set(
             major_locator=LogLocator(subs=(1, 3)),

@@ -19,7 +19,7 @@ _KINDS = {
 
 def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
     """Horizontal bars of one column of ``models.layer_table``, from top to bottom; only layers that multiply."""
-    shown = table[table["multiplies"] > 0]
+    shown = table[table["macs"] > 0]
     positions = np.arange(len(shown))[::-1]
     ax.barh(
         positions,
@@ -28,7 +28,7 @@ def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
         height=0.7,
     )
     ax.set_yticks(positions, shown["layer"])
-    ax.set_xlabel(f"{column} (thousands)")
+    ax.set_xlabel(f"{column.replace('macs', 'MACs')} (thousands)")
     ax.xaxis.set_major_locator(plt.MaxNLocator(5))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}")
     ax.grid(False, axis="y")

@@ -1,4 +1,4 @@
-"""Networks trained from scratch side by side, and one recipe taken apart: what each of its parts is worth."""
+"""Networks trained side by side, and one recipe taken apart: what each of its parts is worth."""
 
 import json
 import time
@@ -10,26 +10,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from digits import data, evaluation, files
+from digits import data, evaluation
 from digits.data.augmentation import Augmentation
 from digits.data.non_digits import generate
 from digits.files import read_json, write_json
 from digits.recognizer import ink
 from digits.training import fit as training
-from digits.training import networks as models
-from digits.training.backend import keras
+from digits.training import keras, networks
 
-Sets = Mapping[
-    str, tuple[np.ndarray, np.ndarray]
-]  # images (n, 28, 28, 1) and labels (n,) by the set's name
+Sets = Mapping[str, tuple[np.ndarray, np.ndarray]]  # images (n, 28, 28, 1) and labels (n,) by name
 EVERYTHING, NO_AUGMENTATION = "the whole recipe", "no augmentation at all"
 
 
 def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pen digits of the 30 development writers as the app would see them: images (n, 28, 28, 1) and labels (n,).
+    """``pen_images`` of ``count`` digits, drawn by chance, of the 30 development writers' 7,494.
 
-    ``count`` of the 7,494, drawn by chance. They choose between networks and train none; the test writers are others.
-    DataMissing when they cannot be had.
+    They choose between networks and train none; the test writers are others. DataMissing when they
+    cannot be had.
     """
     digits = data.load_pen_digits("tra")
     chosen = np.random.default_rng(seed).permutation(len(digits))[:count]
@@ -37,33 +34,29 @@ def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pen_images(digits: Iterable[data.PenDigit]) -> tuple[np.ndarray, np.ndarray]:
-    """Pen digits drawn with the app's pen on its canvas and normalised, (n, 28, 28, 1) in [0, 1], and labels (n,)."""
-    drawings = [
-        [stroke * (ink.CANVAS / data.TABLET) for stroke in digit.strokes] for digit in digits
-    ]
-    images = np.stack([ink.strokes_to_image(strokes, ink.CANVAS) for strokes in drawings])[
-        ..., None
-    ]
-    return images.astype(np.float32), np.array([digit.label for digit in digits])
+    """Pen digits as the app would see them: images (n, 28, 28, 1) in [0, 1] and labels (n,)."""
+    images, labels = [], []
+    for digit in digits:
+        strokes = [stroke * (ink.CANVAS / data.TABLET) for stroke in digit.strokes]
+        images.append(ink.strokes_to_image(strokes, ink.CANVAS))
+        labels.append(digit.label)
+    return np.stack(images)[..., None].astype(np.float32), np.array(labels)
 
 
 def score(model: keras.Model, sets: Sets) -> dict:
-    """``validation_accuracy``, ``validation_errors``, ``validation_n``, ``validation_interval``, and so for each set."""
+    """``validation_accuracy``, ``_errors``, ``_n``, ``_interval``, and so for each set."""
     found: dict = {}
     for name, (images, labels) in sets.items():
         predicted = model.predict(images, batch_size=1000, verbose=0).argmax(1)
-        found |= {
-            f"{name}_{key}": value
-            for key, value in evaluation.accuracy_summary(labels, predicted).items()
-        }
+        summary = evaluation.accuracy_summary(labels, predicted)
+        found |= {f"{name}_{key}": value for key, value in summary.items()}
     return found
 
 
 def non_digits(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-    """What a network is shown besides ``x`` to learn to refuse, made from these images: (m, 28, 28, 1)."""
-    return generate(int(training.NON_DIGITS * len(x)), np.random.default_rng(seed), x, y.argmax(1))[
-        0
-    ]
+    """What a network is shown besides ``x`` to learn to refuse, made from it: (m, 28, 28, 1)."""
+    rng = np.random.default_rng(seed)
+    return generate(int(training.NON_DIGITS * len(x)), rng, x, y.argmax(1))[0]
 
 
 @dataclass(frozen=True)
@@ -73,21 +66,17 @@ class Condition:
     config: training.TrainingConfig
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     non_digits: bool = True  # shown to be refused
-    smoothing: float = 0.0  # of the labels: what share of the certainty goes to all ten alike (Szegedy et al. 2016)
-    options: Mapping = field(default_factory=dict)  # of ``models.build``
+    smoothing: float = 0.0  # share of a label that goes to all ten alike (Szegedy et al. 2016)
+    options: Mapping = field(default_factory=dict)  # of ``networks.build``
 
 
 def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
-    """The recipe, and the recipe with one thing changed: each part of the augmentation, each trick of the training.
-
-    Parts that ``Augmentation`` will get are in it by themselves.
-    """
+    """The recipe, and the recipe with one thing changed."""
     whole, mixture = Condition(config), Augmentation()
     found = {EVERYTHING: whole, NO_AUGMENTATION: replace(whole, augmentation=None)}
     for part in vars(mixture):
-        found[f"no {part.replace('_', ' ')}"] = replace(
-            whole, augmentation=replace(mixture, **{part: 0.0})
-        )
+        less = replace(mixture, **{part: 0.0})
+        found[f"no {part.replace('_', ' ')}"] = replace(whole, augmentation=less)
     return found | {
         "no gentle end": replace(whole, config=replace(config, gentle=0.0)),
         "no warm-up": replace(whole, config=replace(config, warmup=0.0)),
@@ -102,18 +91,17 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
 def train(
     network: str, x: np.ndarray, y: np.ndarray, sets: Sets, condition: Condition, title: str = ""
 ) -> tuple[keras.Model, dict]:
-    """A network trained from scratch, and what it cost and scored.
+    """A network trained from scratch, and ``parameters``, ``macs``, ``seconds`` and its ``score``.
 
-    x, y and title as in ``training.fit``; the first of ``sets`` is the validation data that stops the training. The record has
-    ``parameters``, ``multiplies`` (for one image), ``seconds`` and what ``score`` counts. Everything random follows the
-    condition's seed.
+    The first of ``sets`` is the validation data that stops the training. Everything random follows
+    the condition's seed.
     """
     seed = condition.config.seed
     training.begin(seed)
     others = non_digits(x, y, seed) if condition.non_digits else None
     images, labels = next(iter(sets.values()))
     targets = y * (1 - condition.smoothing) + condition.smoothing / y.shape[1]
-    model = models.build(network, **condition.options)
+    model = networks.build(network, **condition.options)
     started = time.perf_counter()
     training.fit(
         model,
@@ -126,7 +114,7 @@ def train(
         title=title,
     )
     seconds = time.perf_counter() - started
-    return model, {**models.size(model), "seconds": seconds, **score(model, sets)}
+    return model, {**networks.size(model), "seconds": seconds, **score(model, sets)}
 
 
 def repeat(
@@ -137,10 +125,10 @@ def repeat(
     sets: Sets,
     kept: Path | None = None,
 ) -> pd.DataFrame:
-    """Train every job, a network and a condition by name, once with each seed: a row each, ``name`` and ``seed`` first.
+    """Train every job, a network and a condition by name, once with each seed: a row each.
 
-    kept: a JSON file that is written after every training; what it holds already is not trained again, so that a long
-    study can be interrupted.
+    ``kept`` is a JSON file that is written after every training; what it holds already is not
+    trained again, so that a long study can be interrupted.
     """
     done = read_json(kept).get("runs", []) if kept else []
     there = {(row["name"], row["seed"]) for row in done}
@@ -149,62 +137,48 @@ def repeat(
             if (name, seed) not in there:
                 seeded = replace(condition, config=replace(condition.config, seed=seed))
                 row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded, name)[1]}
-                done.append(
-                    json.loads(json.dumps(row))
-                )  # intervals become lists here as they do in the file
+                done.append(json.loads(json.dumps(row)))  # intervals become lists, as in the file
                 if kept:
                     write_json(kept, read_json(kept) | {"runs": done})
     return pd.DataFrame(done)
 
 
-def large_study() -> dict:
-    """What ``tests/benchmarks/study.py`` wrote and was committed: "ablation" and "architectures", each with its "budget"
-    and its "runs" (rows of ``repeat``); {} where nothing was."""
-    return read_json(files.STUDY)
-
-
 def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.DataFrame:
-    """What each change does to the accuracy on one set, in percentage points, against the ``baseline`` of the same seed.
+    """What each change does to the accuracy on one set, in points, paired by the seed.
 
-    runs: of ``repeat``; kind: the set's name. One row a change, in the order of ``runs``: ``points`` (mean over the
-    seeds), ``low`` and ``high`` (95% interval), ``seeds``. The interval is Student's, with one standard deviation pooled
-    over all changes: two or three seeds alone would say little about their own spread. With a single seed there is no
-    spread to measure; then the interval says what counting errors on n images leaves open.
+    runs: of ``repeat``; kind: the set's name. One row a change: ``points`` (mean over the seeds),
+    ``low`` and ``high`` (95% interval), ``seeds``. The interval is Student's, with one standard
+    deviation pooled over all changes: two or three seeds say little about their own spread. With a
+    single seed the interval says what counting errors on n images leaves open.
     """
-    table = runs.pivot(index="seed", columns="name", values=f"{kind}_accuracy")[
-        list(dict.fromkeys(runs["name"]))
-    ]
+    table = runs.pivot(index="seed", columns="name", values=f"{kind}_accuracy")
+    table = table[list(dict.fromkeys(runs["name"]))]
     gains = 100 * table.sub(table[baseline], axis=0).drop(columns=baseline)
     n = len(gains)
     if n > 1:
-        width = stats.t.ppf(0.975, gains.shape[1] * (n - 1)) * np.sqrt(gains.var(ddof=1).mean() / n)
+        deviation = np.sqrt(gains.var(ddof=1).mean() / n)
+        width = stats.t.ppf(0.975, gains.shape[1] * (n - 1)) * deviation
     else:
         errors = runs.set_index("name")[f"{kind}_errors"]
-        width = (
-            196
-            * np.sqrt((errors.drop(baseline) + errors[baseline]).clip(lower=1))
-            / runs[f"{kind}_n"].iloc[0]
-        )
+        both = (errors.drop(baseline) + errors[baseline]).clip(lower=1)
+        width = 196 * np.sqrt(both) / runs[f"{kind}_n"].iloc[0]
     means = gains.mean()
-    return pd.DataFrame(
-        {"points": means, "low": means - width, "high": means + width, "seeds": n}
-    ).rename_axis("change")
+    table = pd.DataFrame({"points": means, "low": means - width, "high": means + width, "seeds": n})
+    return table.rename_axis("change")
 
 
 def verdict(table: pd.DataFrame) -> str:
     """``effects`` in words: which changes moved the accuracy by more than their intervals."""
     harms, helps = table.index[table["high"] < 0], table.index[table["low"] > 0]
     named = [f" ({', '.join(some)})" if len(some) else "" for some in (harms, helps)]
-    return f"of {len(table)} changes, {len(harms)} cost accuracy{named[0]} and {len(helps)} gained{named[1]}"
+    return (
+        f"of {len(table)} changes, {len(harms)} cost accuracy{named[0]} and "
+        f"{len(helps)} gained{named[1]}"
+    )
 
 
 def pareto(table: pd.DataFrame, cost: str, gain: str) -> list:
-    """The index of the rows that no other row beats: none is cheaper and at least as good, or as cheap and better."""
-    front, best = [], -np.inf
-    for name, row in table.sort_values(
-        [cost, gain], ascending=[True, False], kind="stable"
-    ).iterrows():
-        if row[gain] > best:
-            front.append(name)
-            best = row[gain]
-    return front
+    """The index of the rows that no other beats: none is cheaper and as good, or better as cheap."""
+    ordered = table.sort_values([cost, gain], ascending=[True, False], kind="stable")
+    best_so_far = ordered[gain].cummax().shift(fill_value=-np.inf)
+    return list(ordered.index[ordered[gain] > best_so_far])

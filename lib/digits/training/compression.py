@@ -1,71 +1,33 @@
-"""LiteRT files of one network and others: export, quantized or not; what each costs in bytes, time and accuracy."""
+"""Fewer bytes and less time: LiteRT files, eight bits in place of 32, pruned weights and channels."""
 
 import contextlib
 import gzip
 import io
-import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from digits import evaluation
-from digits.recognizer.model import (
-    Calibration,
-    LiteRTModel,
-    calibration_path,
-    energy,
-    quiet_stderr,
-)
-from digits.training.backend import keras, tf
+from digits.data.augmentation import Augmentation
+from digits.recognizer import Calibration, LiteRTModel, energy
+from digits.recognizer.model import calibration_path, quiet_stderr
+from digits.training import keras, tf
+from digits.training.fit import TrainingConfig, fit
 from digits.training.networks import logits_model
 
+layers = keras.layers
 KINDS = ("float32", "float16", "dynamic_int8", "int8")
 
 
-# --- LiteRT files -----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what the converter prints, from Python and from C++; its errors arrive as exceptions all the same."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        logger = tf.get_logger()
-        stack.callback(logger.setLevel, logger.level)
-        logger.setLevel(logging.ERROR)
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
-        stack.enter_context(quiet_stderr())
-        yield
-
-
-def _one_image_model(model: keras.Model) -> keras.Model:
-    """``model`` up to its logits for exactly one image: fixed shapes fold away, and fixed names keep bytes equal."""
-    if model.layers[-1].name != "logits":
-        model = logits_model(model)
-    image = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
-    return keras.Model(image, model(image), name="digits")
-
-
-def _converter(
-    model: keras.Model, kind: str, representative: np.ndarray | None, per_channel: bool
-) -> tf.lite.TFLiteConverter:
-    """The converter set up for one of ``KINDS``."""
-    converter = tf.lite.TFLiteConverter.from_keras_model(_one_image_model(model))
-    if kind != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if kind == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([image[None]] for image in representative)
-    converter._experimental_disable_per_channel = not per_channel
-    return converter
+# --- LiteRT files ---------------------------------------------------------------------------------
 
 
 def export_litert(
@@ -75,14 +37,22 @@ def export_litert(
     representative: np.ndarray | None = None,
     per_channel: bool = True,
 ) -> Path:
-    """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) float32 in [0, 1] to its logits (1, 10) float32.
+    """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) in [0, 1] to its logits (1, 10).
 
-    model: a network from ``digits.training.networks`` or its ``logits_model``; the softmax is always left out, because calibration
-    works on logits. kind: "float32"; "float16" (weights stored in half the bytes); "dynamic_int8" (weights int8,
-    activations quantized as they come); "int8" (both int8, ranges taken from ``representative`` images (n, 28, 28, 1),
-    which come from the training set). Weights are quantized per output channel (Krishnamoorthi 2018, section 3), or with
-    one scale for a whole kernel when ``per_channel`` is False, which is there to be compared with.
-    The same weights give the same bytes. ValueError for another kind, or "int8" without representative images.
+    The softmax is left out, because calibration works on logits. The same weights give the same
+    bytes.
+
+    Parameters
+    ----------
+    kind: "float32"; "float16" (weights stored in half the bytes); "dynamic_int8" (weights int8,
+        activations quantized as they come); "int8" (both int8).
+    representative: training images (n, 28, 28, 1) that set the ranges of the activations in "int8".
+    per_channel: a scale for each output channel of a kernel (Krishnamoorthi 2018, section 3); False,
+        one for the whole kernel, is there to be compared with.
+
+    Raises
+    ------
+    ValueError: for another kind, or "int8" without representative images.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
@@ -90,28 +60,47 @@ def export_litert(
         raise ValueError(
             "int8 needs representative training images: they set the range of every activation."
         )
-    with _quiet():
-        content = _converter(model, kind, representative, per_channel).convert()
+    if model.layers[-1].name != "logits":
+        model = logits_model(model)
+    image = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
+    one_image = keras.Model(image, model(image), name="digits")  # fixed names keep bytes equal
+    converter = tf.lite.TFLiteConverter.from_keras_model(one_image)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None]] for image in representative)
+    converter._experimental_disable_per_channel = not per_channel
+    with (  # it prints, from Python and from C++; its errors are exceptions
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+        quiet_stderr(),
+    ):
+        content = converter.convert()
     Path(path).write_bytes(content)
     return Path(path)
 
 
 def litert_logits(path: Path, images: np.ndarray) -> np.ndarray:
-    """Logits (n, 10) that the file gives for ``images`` (n, 28, 28, 1) float32, one at a time on one thread."""
+    """Logits (n, 10) that the file gives for ``images`` (n, 28, 28, 1), one at a time."""
     return LiteRTModel(path).logits(images)
 
 
 def file_sizes(path: Path) -> dict:
-    """``bytes`` on disk and ``gzip_bytes`` after gzip -9: what a download costs, and where zeros pay."""
+    """``bytes`` on disk and ``gzip_bytes`` after gzip -9, where zeros pay."""
     content = Path(path).read_bytes()
     return {"bytes": len(content), "gzip_bytes": len(gzip.compress(content, 9, mtime=0))}
 
 
 def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict:
-    """Milliseconds for one image, copy in and out included, on one thread: ``latency_ms_median``, ``latency_ms_p95``.
+    """Milliseconds for one image on one thread, copy in and out included: median, 95th percentile.
 
-    ``runs`` timed predictions cycle through ``images`` (n, 28, 28, 1), after ``warmup`` untimed ones.
+    ``runs`` timed predictions cycle through ``images``, after ``warmup`` untimed ones.
     """
+    if runs < 1:
+        raise ValueError(f"runs must be at least 1, not {runs!r}.")
     model = LiteRTModel(path)
     seconds = np.empty(warmup + runs)
     for i in range(warmup + runs):
@@ -124,7 +113,7 @@ def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict
 
 
 def deployed(model: keras.Model, images: np.ndarray, runs: int) -> dict:
-    """What ``model`` costs as a float32 file: ``file_sizes`` and ``latency``; neither depends much on what it has learnt."""
+    """``file_sizes`` and ``latency`` of ``model`` as a float32 file."""
     with tempfile.TemporaryDirectory() as folder:
         path = export_litert(model, Path(folder) / "float32.tflite")
         return file_sizes(path) | latency(path, images, runs)
@@ -133,11 +122,18 @@ def deployed(model: keras.Model, images: np.ndarray, runs: int) -> dict:
 def measure_files(
     files: Mapping[str, Path], sets: Mapping[str, tuple[np.ndarray, np.ndarray]], runs: int
 ) -> pd.DataFrame:
-    """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set with count and interval.
+    """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set.
 
-    sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; a set called "pen" gives the columns
-    ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``. ``agreement_with_float32``: share of the first
-    set's images that get the same digit as from the file called "float32".
+    Parameters
+    ----------
+    files: among them one called "float32".
+    sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; one called "pen"
+        gives the columns ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``.
+
+    Returns
+    -------
+    ``agreement_with_float32`` is the share of the first set's images that get the same digit as
+    from the file called "float32".
     """
     first = next(iter(sets.values()))[0]
     expected = litert_logits(files["float32"], first).argmax(1)
@@ -146,10 +142,8 @@ def measure_files(
         scores: dict = {}
         for kind, (images, labels) in sets.items():
             predicted = litert_logits(path, images).argmax(1)
-            scores |= {
-                f"{kind}_{key}": value
-                for key, value in evaluation.accuracy_summary(labels, predicted).items()
-            }
+            summary = evaluation.accuracy_summary(labels, predicted)
+            scores |= {f"{kind}_{key}": value for key, value in summary.items()}
             if images is first:
                 scores["agreement_with_float32"] = float((predicted == expected).mean())
         rows[name] = {**file_sizes(path), **latency(path, first, runs), **scores}
@@ -157,9 +151,9 @@ def measure_files(
 
 
 def answered(path: Path, predictions: evaluation.Predictions) -> dict:
-    """What the app would answer, from the file's logits for n labelled images and the calibration that belongs to it.
+    """What the app would answer, from a file's logits and the calibration that belongs to it.
 
-    ``selective``: ``evaluation.acceptance_summary``; ``thresholds``: what others would give, ``evaluation.at_thresholds``.
+    ``selective``: ``evaluation.acceptance_summary``; ``thresholds``: what others would give.
     """
     limits = Calibration.read(calibration_path(path))
     sure = replace(predictions, temperature=limits.temperature)
@@ -172,16 +166,16 @@ def answered(path: Path, predictions: evaluation.Predictions) -> dict:
 
 
 def refusals(path: Path, images: np.ndarray) -> int:
-    """How many ``images`` (n, 28, 28, 1) the file takes for no digit, by the calibration that belongs to it."""
+    """How many ``images`` the file takes for no digit, by the calibration that belongs to it."""
     limits = Calibration.read(calibration_path(path))
     return int((energy(litert_logits(path, images)) < limits.min_energy).sum())
 
 
 def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Series:
-    """Which files of ``measure_files`` are at most a set's tolerance (a share) below float32 on every set.
+    """Which files of ``measure_files`` are at most a tolerance (a share) below float32 on each set.
 
-    tolerances: by the set's name; one that the table lacks is not asked for. Counted in errors, so that rounding
-    decides nothing.
+    Sets that the table lacks are not asked for. Counted in errors, so that rounding decides
+    nothing.
     """
     good = pd.Series(True, table.index)
     for kind, tolerance in tolerances.items():
@@ -192,6 +186,368 @@ def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Seri
 
 
 def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
-    """The smallest file that is ``good_enough``; of equally small ones the one with fewer errors, then the first."""
+    """The smallest file that is ``good_enough``; of equally small ones the one with fewer errors."""
     good = table[good_enough(table, tolerances)]
     return str(good.sort_values(["bytes", "validation_errors"], kind="stable").index[0])
+
+
+# --- Eight bits: what each layer loses ------------------------------------------------------------
+
+
+def decibels(signal: np.ndarray, other: np.ndarray) -> float:
+    """The signal-to-noise ratio of ``other`` as a copy of ``signal``: 20 dB is a tenth of it."""
+    noise = np.square(np.subtract(signal, other, dtype=np.float64)).sum()
+    power = np.square(signal, dtype=np.float64).sum()
+    return float("inf") if noise == 0 else float(10 * np.log10(max(power, 1e-300) / noise))
+
+
+def layer_errors(exact: Path, rounded: Path, images: np.ndarray) -> pd.DataFrame:
+    """How far an int8 file's activations are from those of the float32 file of the same network.
+
+    Returns
+    -------
+    One row a layer in order: ``layer``, ``operation``, ``step`` (between two int8 values),
+    ``decibels`` (signal to noise, all that came before included) and ``clipped`` (share of values
+    at the end of the range).
+
+    Raises
+    ------
+    ValueError: when the two files are not the same network.
+    """
+    floats, codes = _activations(exact, images), _activations(rounded, images)
+    if [kind for kind, *_ in floats] != [kind for kind, *_ in codes]:
+        raise ValueError(
+            f"{Path(exact).name} and {Path(rounded).name} do not have the same layers."
+        )
+    rows = []
+    for (kind, _, signal), (_, tensor, other) in zip(floats, codes, strict=True):
+        scale, zero = tensor["quantization"]
+        whole = other.dtype == np.int8
+        copy = scale * (other.astype(np.float64) - zero) if whole else other
+        names = tensor["name"].split(";")[0].split("/")  # ".../relu_1_1/Relu;..."
+        rows.append(
+            {
+                "layer": names[-2].rsplit("_", 1)[0] if len(names) > 2 else "logits",
+                "operation": kind.lower(),
+                "step": scale,
+                "decibels": decibels(signal, copy),
+                "clipped": float((other == 127).mean()) if whole else 0.0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _activations(path: Path, images: np.ndarray) -> list[tuple[str, dict, np.ndarray]]:
+    """Every operation of a LiteRT file: kind, output tensor, its values for all images."""
+    with warnings.catch_warnings(action="ignore"), quiet_stderr():
+        model = Interpreter(
+            model_path=str(path),
+            experimental_preserve_all_tensors=True,
+            num_threads=1,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        model.allocate_tensors()
+    tensors = {tensor["index"]: tensor for tensor in model.get_tensor_details()}
+    outputs = [
+        (op["op_name"], tensors[int(op["outputs"][0])])
+        for op in model._get_ops_details()
+        if op["op_name"] not in ("QUANTIZE", "DEQUANTIZE")
+    ]
+    values: list[list[np.ndarray]] = [[] for _ in outputs]
+    for image in images:
+        model.set_tensor(model.get_input_details()[0]["index"], image[None])
+        model.invoke()
+        for some, (_, tensor) in zip(values, outputs, strict=True):
+            some.append(model.get_tensor(tensor["index"]).copy())
+    return [(*output, np.stack(some)) for output, some in zip(outputs, values, strict=True)]
+
+
+def weight_errors(model: keras.Model) -> pd.DataFrame:
+    """Rounding of each kernel to int8, with a scale for each output channel and with only one.
+
+    Batch normalisation is folded in first, as the converter does: it makes some channels many
+    times larger than others. One row a kernel: ``layer``, ``spread`` (largest over smallest
+    channel), ``per_channel`` and ``per_tensor`` (dB).
+    """
+
+    def nearest(values: np.ndarray, step: np.ndarray) -> np.ndarray:
+        step = np.where(step > 0, step, 1)
+        return np.round(values / step) * step
+
+    rows = []
+    for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
+        if layer not in prunable(model):
+            continue
+        kernel = layer.kernel.numpy()
+        if isinstance(layer, layers.DepthwiseConv2D):
+            kernel = kernel[..., 0]  # each channel has one window
+        if isinstance(following, layers.BatchNormalization):
+            deviation = np.sqrt(following.moving_variance.numpy() + following.epsilon)
+            kernel = kernel * following.gamma.numpy() / deviation
+        peaks = np.abs(kernel).max(tuple(range(kernel.ndim - 1)))
+        alive = peaks[peaks > 0]
+        rows.append(
+            {
+                "layer": layer.name,
+                "spread": float(alive.max() / alive.min()) if len(alive) else 1.0,
+                "per_channel": decibels(kernel, nearest(kernel, peaks / 127)),
+                "per_tensor": decibels(kernel, nearest(kernel, peaks.max() / 127)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# --- Eight bits: learning with the rounding in view -----------------------------------------------
+
+
+def _straight(values: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
+    """``rounded`` forward, ``values`` backward (Bengio et al. 2013): rounding has no slope."""
+    return values + tf.stop_gradient(rounded - values)
+
+
+def round_weights(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    """A kernel as int8 holds it: 255 steps about zero, of their own for each channel."""
+    step = tf.maximum(tf.reduce_max(tf.abs(kernel), axes, keepdims=True) / 127, 1e-12)
+    return _straight(kernel, tf.round(kernel / step) * step)
+
+
+def round_activations(values: tf.Tensor) -> tf.Tensor:
+    """Activations as int8 holds them: 256 steps from the batch's least (at most 0) to its greatest."""
+    low = tf.minimum(tf.reduce_min(values), 0.0)
+    step = tf.maximum((tf.reduce_max(values) - low) / 255, 1e-12)
+    return _straight(values, tf.round((values - low) / step) * step + low)
+
+
+class _RoundedConv2D(keras.layers.Conv2D):
+    """Batch normalisation behind it scales channels, each of which has its own step."""
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return super().convolution_op(inputs, round_weights(kernel, (0, 1, 2)))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = super().call(inputs)
+        linear = self.activation is keras.activations.linear  # then the layer behind it rounds
+        return outputs if linear else round_activations(outputs)
+
+
+class _RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel = round_weights(self.kernel, (0, 1, 3))
+        strides = (1, *self.strides, 1)
+        outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, self.padding.upper())
+        return outputs + self.bias if self.use_bias else outputs
+
+
+class _RoundedDense(keras.layers.Dense):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        outputs = tf.matmul(inputs, round_weights(self.kernel, (0,)))
+        return round_activations(self.activation(outputs + self.bias if self.use_bias else outputs))
+
+
+class _RoundedActivation(keras.layers.Activation):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return round_activations(super().call(x))
+
+
+_ROUNDED = {
+    keras.layers.Conv2D: _RoundedConv2D,
+    keras.layers.DepthwiseConv2D: _RoundedDepthwiseConv2D,
+    keras.layers.Dense: _RoundedDense,
+    keras.layers.Activation: _RoundedActivation,
+}
+
+
+def rounded(model: keras.Model) -> keras.Model:
+    """A copy of ``model`` that computes as its int8 file will; the softmax stays as it is."""
+
+    def copy(layer: keras.Layer) -> keras.Layer:
+        kind: Any = type(layer)
+        if layer.name != "probabilities":
+            kind = _ROUNDED.get(kind, kind)
+        return kind.from_config(layer.get_config())
+
+    twin = keras.models.clone_model(model, clone_function=copy)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def quantization_aware_finetune(
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_data: tuple[np.ndarray, np.ndarray],
+    config: TrainingConfig,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> keras.Model:
+    """A copy of ``model`` that learnt on with everything rounded (Jacob et al. 2018).
+
+    Arguments and options of ``fit``. Export the copy as "int8": its weights now lie where rounding
+    harms little. Its validation accuracy while learning is that of the rounded network.
+    """
+    twin = rounded(model)
+    fit(twin, x, y, validation_data, config, augmentation, **options)
+    finetuned = keras.models.clone_model(model)
+    finetuned.set_weights(twin.get_weights())
+    return finetuned
+
+
+# --- Pruned weights: smaller when compressed ------------------------------------------------------
+
+
+def prunable(model: keras.Model) -> list[keras.Layer]:
+    """The layers whose kernels pruning may thin out: convolutions and dense layers. No biases."""
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(getattr(layer, "kernel", None), keras.Variable)
+    ]
+
+
+def sparsity_table(model: keras.Model) -> pd.DataFrame:
+    """One row a prunable layer: ``layer``, ``weights`` in its kernel, ``zeros`` among them, ``sparsity``."""
+    kernels = {layer.name: layer.kernel.numpy() for layer in prunable(model)}
+    rows = [(name, kernel.size, int((kernel == 0).sum())) for name, kernel in kernels.items()]
+    table = pd.DataFrame(rows, columns=["layer", "weights", "zeros"])
+    return table.assign(sparsity=table["zeros"] / table["weights"])
+
+
+def kernel_weights(model: keras.Model) -> np.ndarray:
+    """Every weight that pruning may remove, in one flat array (n,)."""
+    return np.concatenate([layer.kernel.numpy().ravel() for layer in prunable(model)])
+
+
+class Prune(keras.callbacks.Callback):
+    """Magnitude pruning while ``fit`` trains: the smallest weights become zero and stay zero.
+
+    One threshold for the whole network, so that each layer keeps what it needs (Han et al. 2015;
+    global ranking as in Blalock et al. 2020). The share rises along a cubic (Zhu and Gupta 2017,
+    equation 1), steep at first, when there is much to spare. It is exact after ``steps`` batches,
+    and in any case when training ends. ``steps`` should be no more than one epoch has: then
+    whichever epoch EarlyStopping restores fits the masks.
+
+    Parameters
+    ----------
+    sparsity: share of all kernel weights, in [0, 1).
+    steps: batches from the first to the last pruning.
+    every: batches between two of them.
+    """
+
+    def __init__(self, sparsity: float, steps: int, every: int = 10):
+        super().__init__()
+        if not 0 <= sparsity < 1:
+            raise ValueError(f"sparsity is a share from 0 up to but not 1, not {sparsity!r}")
+        self.sparsity, self.steps, self.every = sparsity, steps, every
+        self.step = 0
+        self.keep: np.ndarray | None = None  # (n,) of booleans, as ``kernel_weights``
+
+    def on_train_begin(self, logs=None):
+        if self.keep is None:  # else a second ``fit`` goes on where the first one stopped
+            self.keep = np.ones(len(kernel_weights(self.model)), bool)
+        self._prune_to(0.0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step <= self.steps and (self.step % self.every == 0 or self.step == self.steps):
+            self._prune_to(self.sparsity * (1 - (1 - self.step / self.steps) ** 3))
+        self._zero()  # what the optimizer moved
+
+    def on_train_end(self, logs=None):
+        self._prune_to(self.sparsity)
+        self._zero()
+
+    def _prune_to(self, sparsity: float) -> None:
+        """Mask the smallest weights until a share is gone; what is gone never comes back."""
+        target = round(sparsity * len(self.keep))
+        if target > (~self.keep).sum():
+            rank = np.where(self.keep, np.abs(kernel_weights(self.model)), -1.0)
+            self.keep[np.argsort(rank, kind="stable")[:target]] = False
+        kernels = [layer.kernel for layer in prunable(self.model)]
+        parts = np.split(self.keep, np.cumsum([np.prod(kernel.shape) for kernel in kernels])[:-1])
+        self.masks = [
+            (kernel, tf.constant(part.reshape(kernel.shape), kernel.dtype))
+            for kernel, part in zip(kernels, parts, strict=True)
+        ]
+
+    def _zero(self) -> None:
+        for kernel, mask in self.masks:
+            kernel.assign(kernel * mask)
+
+
+def prune(
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation_data: tuple[np.ndarray, np.ndarray],
+    config: TrainingConfig,
+    sparsity: float,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Prune a trained ``model`` in place to ``sparsity`` while it learns on; return its history.
+
+    The first epoch prunes, the others recover: ``config.epochs`` should be at least 2. options: of
+    ``fit``; without ``non_digits`` the network forgets how to refuse.
+    """
+    callback = Prune(sparsity, steps=max(len(x) // config.batch_size * 3 // 4, 1))
+    return fit(model, x, y, validation_data, config, augmentation, callbacks=[callback], **options)
+
+
+# --- Pruned channels: faster ----------------------------------------------------------------------
+
+
+def prune_channels(model: keras.Model, share: float, multiple: int = 4) -> keras.Model:
+    """A new, smaller network that keeps the strongest ``share`` of every convolution's channels.
+
+    A channel's strength is the sum of its weights' sizes (Li et al. 2017), times what the batch
+    normalisation behind it makes of them. The network has to learn on before it is of use.
+
+    Parameters
+    ----------
+    model: a ``Sequential`` of convolutions, batch normalisations, pooling and dense layers.
+    multiple: of which the numbers of channels are: processors compute four or eight at a time.
+
+    Raises
+    ------
+    ValueError: for another network, or a share that is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is above 0 and at most 1, not {share!r}")
+    if not isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"{model.name} is no plain chain of layers: where its paths join, channels cannot go "
+            "one by one."
+        )
+    kept = np.arange(model.input_shape[-1])  # the channels of the layer before
+    new: list[keras.Layer] = []
+    weights: list[np.ndarray] = []
+    for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
+        values, changes = layer.get_weights(), {}
+        if isinstance(layer, layers.DepthwiseConv2D):
+            values = [values[0][:, :, kept], *(value[kept] for value in values[1:])]
+        elif isinstance(layer, layers.Conv2D):
+            count = min(max(round(share * layer.filters / multiple), 1) * multiple, layer.filters)
+            strength = np.abs(values[0]).sum((0, 1, 2))
+            if isinstance(following, layers.BatchNormalization):
+                deviation = np.sqrt(following.moving_variance.numpy() + following.epsilon)
+                strength = strength * np.abs(following.gamma.numpy()) / deviation
+            best = np.sort(np.argsort(-strength, kind="stable")[:count])
+            values = [values[0][:, :, kept][..., best], *(value[best] for value in values[1:])]
+            kept, changes = best, {"filters": count}
+        elif isinstance(layer, layers.BatchNormalization):
+            values = [value[kept] for value in values]
+        elif isinstance(layer, layers.Flatten):
+            places = np.arange(np.prod(layer.input.shape[1:-1]))
+            kept = (layer.input.shape[-1] * places[:, None] + kept).ravel()
+        elif isinstance(layer, layers.Dense):
+            values = [values[0][kept], *values[1:]]
+            kept = np.arange(layer.units)
+        elif values:
+            kind = type(layer).__name__
+            raise ValueError(f"{layer.name}: a {kind} cannot be made narrower here.")
+        new.append(type(layer).from_config(layer.get_config() | changes))
+        weights += values
+    image = keras.Input(model.input_shape[1:], name="image")
+    smaller = keras.Sequential([image, *new], name=model.name)
+    smaller.set_weights(weights)
+    return smaller

@@ -1,5 +1,8 @@
-"""Fit a network: seeds, batches, schedule, callbacks, history."""
+"""Fit a network: seeds, batches, schedule, loss, distillation, history."""
 
+import html
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,54 +10,63 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
 
 from digits.data.augmentation import Augmentation, augment
-from digits.report.show import progress
-from digits.training.backend import keras, tf
+from digits.training import keras, tf
 from digits.training.networks import logits_model, save
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels (b, 10) and logits (b, 10) to (b,)
-Relabel = Callable[
-    [tf.Tensor, tf.Tensor], tf.Tensor
-]  # augmented images (b, 28, 28, 1) and labels to other labels
-NON_DIGITS = (
-    0.1  # ink that is no digit, as a share of the training images: enough to learn to refuse it
-)
+Relabel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # augmented images and labels to other labels
+NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: teaches to refuse it
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained. Every value is recorded with the run."""
+    """How a network is trained; ValueError for values that cannot be meant."""
 
     epochs: int = 20  # upper limit; the schedule is laid out over it
-    batch_size: int = (
-        128  # small enough for many steps, large enough to keep two cores in arithmetic
-    )
+    batch_size: int = 128  # small enough for many steps, large enough to keep two cores busy
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
-    gentle: float = 0.2  # last fraction of the epochs, with images changed half as much: digits as they mostly are
-    patience: int = (
-        8  # epochs without a better validation accuracy before EarlyStopping ends the training
-    )
+    gentle: float = 0.2  # last fraction of the epochs, with images changed half as much
+    patience: int = 8  # epochs without a better validation accuracy before training ends
     seed: int = 1  # weights, order, augmentation, dropout
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, math.inf),
+            ("batch_size", 1, math.inf),
+            ("learning_rate", 1e-9, 1),
+            ("warmup", 0, 1),
+            ("weight_decay", 0, 1),
+            ("gentle", 0, 1),
+            ("patience", 0, math.inf),
+            ("seed", 0, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                raise ValueError(f"{name} must be {limits}, not {value!r}.")
 
 
 def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and TensorFlow and ask for deterministic kernels: the same machine gives the same bits."""
+    """Seed Python, NumPy and TensorFlow, with deterministic kernels: the same bits every time."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 
 def begin(seed: int) -> None:
-    """``set_seed`` where dozens of networks follow one another in one process: what the last one left is let go."""
+    """``set_seed`` where networks follow one another: what the last one left is let go."""
     keras.backend.clear_session()
     set_seed(seed)
 
 
 def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """One cycle (Smith 2018) over ``steps`` steps: linear warm-up, then a cosine down to a hundredth of the peak."""
+    """One cycle (Smith 2018): linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup = int(config.warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
         config.learning_rate / 10,
@@ -66,49 +78,56 @@ def schedule(config: TrainingConfig, steps: int) -> keras.optimizers.schedules.L
 
 
 def background_loss(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy (b,) over eleven classes: ten logits (b, 10) and a fixed zero for "none of the ten".
+    """Cross-entropy (b,) over eleven classes: ten logits (b, 10) and a fixed zero for "none".
 
-    y: (b, 10) one-hot, or all zeros for ink that is no digit. Adding a number to all logits changes no softmax, so that
-    ten outputs suffice for a background class (Dhamija et al. 2018): the energy, log-sum-exp of the ten, becomes the
-    logarithm of the odds that there is a digit at all.
+    ``y`` (b, 10) is one-hot, or all zeros for ink that is no digit. Adding a number to all logits
+    changes no softmax, so that ten outputs suffice for a background class (Dhamija et al. 2018):
+    the energy, log-sum-exp of the ten, becomes the logarithm of the odds that there is a digit.
     """
     everything = tf.pad(logits, [[0, 0], [0, 1]])
     return tf.reduce_logsumexp(everything, axis=-1) - tf.reduce_sum(y * logits, axis=-1)
 
 
 def accuracy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """1.0 (b,) where the digit is read right, or where ink that is no digit has odds below one of being one."""
+    """1.0 (b,) where a digit is read right, or a non-digit has odds below one of being a digit."""
     digit = tf.equal(tf.argmax(y, -1), tf.argmax(logits, -1))
     none = tf.reduce_logsumexp(logits, axis=-1) < 0
     return tf.cast(tf.where(tf.reduce_any(y > 0, axis=-1), digit, none), tf.float32)
 
 
-def compile_model(
-    model: keras.Model, config: TrainingConfig, steps: int, loss: Loss = background_loss
-) -> None:
-    """Adam with decoupled weight decay and ``loss`` on a model of logits; ``steps``: of the whole training."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(
-            schedule(config, steps), weight_decay=config.weight_decay or None
-        ),
-        loss=loss,
-        metrics=[accuracy],
-    )
-    model.optimizer.build(
-        model.trainable_variables
-    )  # else TensorFlow traces the first step twice, for a second
+def distillation(teacher: keras.Model, temperature: float = 4.0) -> dict:
+    """What ``fit`` needs to learn from a teacher (Hinton et al. 2015): ``**distillation(teacher)``.
+
+    The teacher sees the same augmented image as its student, which listens to nobody else
+    ("consistent teaching", Beyer et al. 2022). It tells probabilities over eleven classes, the ten
+    and a background with a logit of zero, so that the student learns what is no digit, too.
+
+    Parameters
+    ----------
+    temperature: divides both networks' logits, so that small probabilities are large enough to
+        learn from: that a 4 looks a little like a 9. Above zero, else ValueError.
+    """
+    if not temperature > 0:
+        raise ValueError(f"the temperature is above zero, not {temperature!r}")
+    logits_of = keras.Model(teacher.inputs[0], teacher.get_layer("logits").output)
+
+    def relabel(images: tf.Tensor, _labels: tf.Tensor) -> tf.Tensor:
+        eleven = tf.pad(logits_of(images, training=False), [[0, 0], [0, 1]])
+        return tf.nn.softmax(eleven / temperature)[:, :-1]
+
+    def loss(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        return temperature**2 * background_loss(y, logits / temperature)  # gradients as at one
+
+    return {"loss": loss, "relabel": relabel}
 
 
 def batches(
-    x: np.ndarray,
-    y: np.ndarray,
-    config: TrainingConfig,
-    augmentation: Augmentation | None,
+    x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), epoch after epoch without end.
+    """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), without end.
 
-    Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on what ran before.
-    The last, smaller batch of an epoch is left out. In the last ``config.gentle`` of the epochs images are changed less.
+    Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on
+    what ran before. The last, smaller batch of an epoch is left out.
     """
     epoch = 0
     while True:
@@ -124,22 +143,27 @@ def batches(
         epoch += 1
 
 
-def as_dataset(
-    x: np.ndarray,
-    y: np.ndarray,
-    config: TrainingConfig,
-    augmentation: Augmentation | None,
-    relabel: Relabel | None = None,
-) -> tf.data.Dataset:
-    """``batches`` prepared ahead in one background thread while the network computes; ``relabel`` sees them augmented."""
-    size = config.batch_size
-    shapes = tf.TensorSpec((size, *x.shape[1:]), tf.float32), tf.TensorSpec((size, 10), tf.float32)
-    stream = tf.data.Dataset.from_generator(
-        lambda: batches(x, y, config, augmentation), output_signature=shapes
-    )
-    if relabel:
-        stream = stream.map(lambda images, labels: (images, relabel(images, labels)))
-    return stream.prefetch(8)
+_line = None  # the display that `progress` updates until it is done
+
+
+def progress(text: str, done: bool = False) -> None:
+    """One line that updates itself, in JupyterLab and (through the runner) on the console.
+
+    The executed notebook keeps only the last text. ``done`` ends the line.
+    """
+    global _line
+    content = {
+        "text/html": f'<p class="digits-progress">{html.escape(text)}</p>',
+        "text/plain": text,
+    }
+    if get_ipython() is None:
+        print(f"\r{text}", end="\n" if done else "", file=sys.stderr, flush=True)
+    elif _line is None:
+        _line = display(content, raw=True, display_id=True)
+    else:
+        _line.update(content, raw=True)
+    if done:
+        _line = None
 
 
 class _Recorder(keras.callbacks.Callback):
@@ -159,15 +183,16 @@ class _Recorder(keras.callbacks.Callback):
         now = time.perf_counter()
         if now - self.shown > 1:
             self.shown = now
+            share = (batch + 1) / self.steps
             progress(
-                f"{self.name}: epoch {self.epoch + 1} of {self.epochs}, {(batch + 1) / self.steps:4.0%}, "
-                f"training accuracy {logs['accuracy']:.2%}, best validation accuracy {self.best:.2%}"
+                f"{self.name}: epoch {self.epoch + 1} of {self.epochs}, {share:4.0%}, training "
+                f"accuracy {logs['accuracy']:.2%}, best validation accuracy {self.best:.2%}"
             )
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.perf_counter() - self.started)
         self.rates.append(float(self.model.optimizer.learning_rate))
-        self.best = max(self.best, (logs or {}).get("val_accuracy", 0.0))
+        self.best = max(self.best, logs["val_accuracy"])
 
     def on_train_end(self, logs=None):
         progress(
@@ -191,44 +216,68 @@ def fit(
     relabel: Relabel | None = None,
     title: str = "",
 ) -> pd.DataFrame:
-    """Train ``model`` in place; return its history; leave it with the weights of its best validation accuracy.
+    """Train ``model`` in place and leave it with the weights of its best validation accuracy.
 
-    Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs more, but less surely,
-    which the temperature mends later anyway.
+    Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs
+    more, but less surely, which the temperature mends later anyway.
 
-    x: (n, 28, 28, 1) float32 in [0, 1]; y: (n, 10) one-hot; validation_data: the same of other images, never the
-    test set; checkpoint: where ModelCheckpoint keeps the best epoch (``.keras``), or None; non_digits: (m, 28, 28, 1),
-    shown with the others in every epoch, to be read as none of the ten (``background_loss``); loss and relabel: what
-    distillation changes (``digits.training.distillation``); title: what the line that shows the progress calls it, else the model's name.
-    The history has a row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
-    ValueError when there are fewer images than one batch.
+    Parameters
+    ----------
+    x, y: (n, 28, 28, 1) float32 in [0, 1] and (n, 10) one-hot.
+    validation_data: the same of other images, never the test set.
+    augmentation: gentler in the last ``config.gentle`` of the epochs.
+    checkpoint: where the best epoch is kept (``.keras``).
+    non_digits: (m, 28, 28, 1), shown with the others in every epoch, to be read as none of the ten.
+    loss, relabel: what ``distillation`` changes.
+    title: what the line that shows the progress calls it, else the model's name.
+
+    Returns
+    -------
+    One row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
+
+    Raises
+    ------
+    ValueError: when there are fewer images than one batch.
     """
     if non_digits is not None and len(non_digits):
-        x, y = (
-            np.concatenate([x, non_digits]),
-            np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)]),
-        )
-    steps = len(x) // config.batch_size
+        x = np.concatenate([x, non_digits])
+        y = np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
+    size = config.batch_size
+    steps = len(x) // size
     if not steps:
-        raise ValueError(
-            f"{len(x)} training images are fewer than one batch of {config.batch_size}."
-        )
+        raise ValueError(f"{len(x)} training images are fewer than one batch of {size}.")
+
     trained = logits_model(model)  # shares the weights
-    compile_model(trained, config, steps * config.epochs, loss)
+    optimizer = keras.optimizers.Adam(
+        schedule(config, steps * config.epochs), weight_decay=config.weight_decay or None
+    )
+    trained.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+    optimizer.build(trained.trainable_variables)  # else TensorFlow traces the first step twice
+
+    stream = tf.data.Dataset.from_generator(
+        lambda: batches(x, y, config, augmentation),
+        output_signature=(
+            tf.TensorSpec((size, *x.shape[1:]), tf.float32),
+            tf.TensorSpec((size, 10), tf.float32),
+        ),
+    )
+    if relabel:
+        stream = stream.map(lambda images, labels: (images, relabel(images, labels)))
+
     recorder = _Recorder(title or model.name, config.epochs, steps)
     stopping = keras.callbacks.EarlyStopping(
         "val_accuracy", mode="max", patience=config.patience, restore_best_weights=True
     )
     stopping.min_delta = -1e-6  # of equally accurate epochs the last: its learning rate was lowest
     watching = [recorder, stopping, *callbacks]
-    if checkpoint:
+    if checkpoint:  # for a training that is cut off; without the softmax
         watching.append(
             keras.callbacks.ModelCheckpoint(
                 checkpoint, "val_accuracy", mode="max", save_best_only=True
             )
         )
     history = trained.fit(
-        as_dataset(x, y, config, augmentation, relabel),
+        stream.prefetch(8),  # made in a background thread while the network computes
         epochs=config.epochs,
         steps_per_epoch=steps,
         validation_data=validation_data,
@@ -238,9 +287,7 @@ def fit(
         verbose=0,
     )
     if checkpoint:
-        save(
-            model, checkpoint
-        )  # with its softmax; the callback's file, without it, was for a training that is cut off
+        save(model, checkpoint)
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)

@@ -2,21 +2,124 @@
 
 import json
 import logging
+import math
 import re
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from digits.training import lenet
-from digits.training.backend import keras
+from digits.training import keras, tf
 
 layers = keras.layers
 INPUT_SHAPE, CLASSES = (28, 28, 1), 10
+Shape = tuple[int | None, ...]  # None: any number of images
+
+
+# --- The layers of LeNet-5 that no library has any more -------------------------------------------
+# LeCun, Bottou, Bengio and Haffner (1998), "Gradient-based learning applied to document
+# recognition", Proceedings of the IEEE 86(11), section II.B.
+
+# Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
+_SOURCES = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345"
+TABLE = [[int(source) for source in sources] for sources in _SOURCES.split()]
+F6_UNITS = 84
+RUBBISH = 42.0  # the "rubbish" class lies as far from a code as half of another digit's code
+
+
+@keras.saving.register_keras_serializable("digits")
+def squash(x: tf.Tensor) -> tf.Tensor:
+    """1.7159 tanh(2x/3), equation 6: one at one, and nowhere saturated in between."""
+    return 1.7159 * tf.tanh(x * (2 / 3))
+
+
+def _uniform(fan_in: int) -> keras.initializers.Initializer:
+    """Weights drawn evenly from ±2.4/fan_in, as in the paper's appendix A."""
+    return keras.initializers.RandomUniform(-2.4 / fan_in, 2.4 / fan_in)
+
+
+@keras.saving.register_keras_serializable("digits")
+class Subsampling(keras.layers.Layer):
+    """S2 and S4: the sum of 2 × 2 neighbours, times a coefficient, plus a bias, one of each a map.
+
+    It begins as the mean of the four.
+    """
+
+    def build(self, shape: Shape) -> None:
+        self.coefficient = self.add_weight(
+            name="coefficient", shape=(shape[-1],), initializer=keras.initializers.Constant(0.25)
+        )
+        self.bias = self.add_weight(name="bias", shape=(shape[-1],), initializer="zeros")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return 4 * self.coefficient * tf.nn.avg_pool2d(x, 2, 2, "VALID") + self.bias
+
+    def compute_output_shape(self, shape: Shape) -> Shape:
+        return shape[0], shape[1] // 2, shape[2] // 2, shape[3]
+
+
+@keras.saving.register_keras_serializable("digits")
+class TableConvolution(keras.layers.Layer):
+    """C3: sixteen 5 × 5 convolutions, each of the maps that ``TABLE`` names; 1,516 weights.
+
+    Computed as one convolution with zeros where nothing is connected, and counted so in
+    ``count_macs``: a zero costs a multiplication like any number.
+    """
+
+    def build(self, shape: Shape) -> None:
+        pairs = [(source, target) for target, sources in enumerate(TABLE) for source in sources]
+        self.place = np.full((6, len(TABLE)), len(pairs))  # of each window; the last is all zeros
+        self.place[tuple(np.transpose(pairs))] = np.arange(len(pairs))
+        self.windows = self.add_weight(
+            name="windows", shape=(len(pairs), 25), initializer=_uniform(25 * 4)
+        )
+        self.bias = self.add_weight(name="bias", shape=(len(TABLE),), initializer="zeros")
+
+    @property
+    def dense_kernel(self) -> tf.Tensor:
+        """(5, 5, 6, 16), zero where nothing is connected."""
+        windows = tf.gather(tf.concat([self.windows, tf.zeros((1, 25))], 0), self.place)
+        return tf.reshape(tf.transpose(windows, (2, 0, 1)), (5, 5, 6, len(TABLE)))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(x, self.dense_kernel, 1, "VALID") + self.bias
+
+    def compute_output_shape(self, shape: Shape) -> Shape:
+        return shape[0], shape[1] - 4, shape[2] - 4, len(TABLE)
+
+
+@keras.saving.register_keras_serializable("digits")
+class RadialBasis(keras.layers.Layer):
+    """The output: how much nearer F6 (b, 84) is to a digit's code than ``RUBBISH``, (b, 10).
+
+    A code is a fixed row of plus and minus ones. The paper drew them by hand and notes that they
+    "could have been chosen at random"; so are these. Minus the squared distance is a logit, and the
+    constant ``j`` of equation 9, its loss, is our background class (``fit.background_loss``).
+    """
+
+    def build(self, shape: Shape) -> None:
+        codes = np.random.default_rng(1998).choice([-1.0, 1.0], (shape[-1], 10)).astype(np.float32)
+        self.codes = self.add_weight(
+            name="codes", shape=codes.shape, initializer=keras.initializers.Zeros(), trainable=False
+        )
+        self.codes.assign(codes)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """|x - code|² written out: codes of ±1 have the squared length 84."""
+        squares = tf.reduce_sum(x * x, -1, keepdims=True)
+        return RUBBISH - F6_UNITS - squares + 2 * tf.matmul(x, self.codes)
+
+    def compute_output_shape(self, shape: Shape) -> Shape:
+        return shape[0], 10
+
+
+# --- The networks ---------------------------------------------------------------------------------
 
 
 def _block(filters: int, size: int = 3, strides: int = 1) -> list:
@@ -29,16 +132,14 @@ def _block(filters: int, size: int = 3, strides: int = 1) -> list:
 
 
 def _compact(width: int = 40, dropout: float = 0.2) -> list:
-    """Ours: five batch-normalised convolutions; an early stride keeps the arithmetic where it pays."""
+    """Ours: five normalised convolutions; an early stride keeps the arithmetic where it pays."""
     return [
         *_block(width, 5, strides=2),  # 28 -> 14: strokes; 5 x 5 sees a whole stroke's width
         *_block(width),
         *_block(2 * width, strides=2),  # 14 -> 7: corners, ends, crossings
         *_block(2 * width),
         *_block(2 * width),
-        layers.MaxPooling2D(
-            2, padding="same"
-        ),  # 7 -> 4: where in the digit it stands still matters
+        layers.MaxPooling2D(2, padding="same"),  # 7 -> 4: where in the digit still matters
         layers.Flatten(),
         layers.Dropout(dropout),
     ]
@@ -57,34 +158,32 @@ def _keras_example(dropout: float = 0.5) -> list:
 
 
 def _lenet5() -> list:
-    """LeNet-5 as published in LeCun et al. (1998), section II.B: 60,000 trainable weights, and the codes of its output.
+    """LeNet-5 as published: 60,000 trainable weights, and the codes of its output.
 
-    Different here: random codes instead of hand-drawn ones (see ``lenet.RadialBasis``), and how it is trained.
+    Different here: random codes instead of hand-drawn ones, and how it is trained.
     """
     return [
-        layers.ZeroPadding2D(
-            2
-        ),  # to 32 x 32: strokes at the edge come to the middle of a window, too
+        layers.ZeroPadding2D(2),  # to 32 x 32: strokes at the edge come to the middle of a window
         layers.Rescaling(1.275, -0.1),  # paper -0.1, ink 1.175: on average nearly zero
-        layers.Conv2D(6, 5, kernel_initializer=lenet.initial(25)),
-        layers.Activation(lenet.squash),
-        lenet.Subsampling(),
-        layers.Activation(lenet.squash),
-        lenet.TableConvolution(),
-        layers.Activation(lenet.squash),
-        lenet.Subsampling(),
-        layers.Activation(lenet.squash),
-        layers.Conv2D(120, 5, kernel_initializer=lenet.initial(400)),
-        layers.Activation(lenet.squash),
+        layers.Conv2D(6, 5, kernel_initializer=_uniform(25)),
+        layers.Activation(squash),
+        Subsampling(),
+        layers.Activation(squash),
+        TableConvolution(),
+        layers.Activation(squash),
+        Subsampling(),
+        layers.Activation(squash),
+        layers.Conv2D(120, 5, kernel_initializer=_uniform(400)),
+        layers.Activation(squash),
         layers.Flatten(),
-        layers.Dense(lenet.UNITS, kernel_initializer=lenet.initial(120)),
-        layers.Activation(lenet.squash),
-        lenet.RadialBasis(),
+        layers.Dense(F6_UNITS, kernel_initializer=_uniform(120)),
+        layers.Activation(squash),
+        RadialBasis(),
     ]
 
 
 def _vgg(width: int = 32, dropout: float = 0.3) -> list:
-    """Pairs of 3 x 3 convolutions and pooling, after Simonyan and Zisserman (2015), at MNIST's size."""
+    """Pairs of 3 x 3 convolutions and pooling, after Simonyan and Zisserman (2015)."""
     return [
         *_block(width),
         *_block(width),
@@ -100,37 +199,34 @@ def _vgg(width: int = 32, dropout: float = 0.3) -> list:
 
 @dataclass(frozen=True)
 class Residual:
-    """Not a layer but a fork: what goes through ``branch`` is added to what goes through ``shortcut``, then ReLU."""
+    """A fork: what goes through ``branch`` is added to what goes through ``shortcut``, then ReLU."""
 
     branch: list
     shortcut: list  # empty: as it is
 
 
 def _residual(width: int = 16, dropout: float = 0.2) -> list:
-    """Two residual blocks a size, after He et al. (2016), figure 3 and option B, at MNIST's size."""
+    """Two residual blocks a size, after He et al. (2016), figure 3 and option B."""
 
-    def block(filters: int, strides: int) -> Residual:
-        branch = [
-            *_block(filters, strides=strides),
-            *_block(filters)[:2],
-        ]  # the last ReLU comes after the sum
+    def fork(filters: int, strides: int) -> Residual:
+        branch = [*_block(filters, strides=strides), *_block(filters)[:2]]  # ReLU after the sum
         return Residual(branch, _block(filters, 1, strides)[:2] if strides > 1 else [])
 
     return [
         *_block(width),
-        block(width, 1),
-        block(width, 1),
-        block(2 * width, 2),
-        block(2 * width, 1),
-        block(4 * width, 2),
-        block(4 * width, 1),
+        fork(width, 1),
+        fork(width, 1),
+        fork(2 * width, 2),
+        fork(2 * width, 1),
+        fork(4 * width, 2),
+        fork(4 * width, 1),
         layers.GlobalAveragePooling2D(),
         layers.Dropout(dropout),
     ]
 
 
 def _separable(width: int = 24, dropout: float = 0.2) -> list:
-    """Depthwise-separable convolutions, after Howard et al. (2017), "MobileNets", table 1, at MNIST's size."""
+    """Depthwise-separable convolutions, after Howard et al. (2017), "MobileNets", table 1."""
 
     def pair(filters: int, strides: int = 1) -> list:
         return [
@@ -142,18 +238,18 @@ def _separable(width: int = 24, dropout: float = 0.2) -> list:
 
     return [
         *_block(width, 3),
-        *pair(2 * width, 2),
-        *pair(2 * width),  # 14 x 14
-        *pair(4 * width, 2),
+        *pair(2 * width, 2),  # 28 -> 14
+        *pair(2 * width),
+        *pair(4 * width, 2),  # 14 -> 7
         *pair(4 * width),
-        *pair(4 * width),  # 7 x 7
+        *pair(4 * width),
         layers.GlobalAveragePooling2D(),
         layers.Dropout(dropout),
     ]
 
 
 def _tiny(width: int = 8, dropout: float = 0.0) -> list:
-    """As few weights as possible: narrow maps, each weight used at many places; it is short of room, not of data."""
+    """As few weights as possible: narrow maps, each weight used at many places."""
     return [
         *_block(width),
         *_block(width),
@@ -162,8 +258,8 @@ def _tiny(width: int = 8, dropout: float = 0.0) -> list:
         *_block(2 * width),
         layers.MaxPooling2D(2),  # 14 -> 7
         *_block(2 * width),
-        layers.DepthwiseConv2D(7, use_bias=False),
-        layers.BatchNormalization(momentum=0.9),  # a place's weight, a map
+        layers.DepthwiseConv2D(7, use_bias=False),  # a weight for every place of a map
+        layers.BatchNormalization(momentum=0.9),
         layers.Flatten(),
         layers.Dropout(dropout),
     ]
@@ -183,20 +279,44 @@ _BODIES: dict[str, Callable[..., list]] = {
     "micro": partial(_tiny, 5),
 }
 NAMES = tuple(_BODIES)
+_LAYER_NAMES = {
+    "Conv2D": "convolution",
+    "DepthwiseConv2D": "depthwise",
+    "BatchNormalization": "norm",
+    "Activation": "relu",
+    "MaxPooling2D": "pooling",
+    "GlobalAveragePooling2D": "pooling",
+    "TableConvolution": "table_convolution",
+    "ZeroPadding2D": "padding",
+}
 
 
 def build(name: str, **options: Any) -> keras.Model:
     """A new, untrained network from images (n, 28, 28, 1) in [0, 1] to probabilities (n, 10).
 
-    name: one of ``NAMES``; options: what that network takes (``width``, ``dropout``). ValueError for another name.
     The last two layers are always ``logits`` and ``probabilities``.
+
+    Parameters
+    ----------
+    name: one of ``NAMES``.
+    options: what that network takes: ``width``, ``dropout``.
+
+    Raises
+    ------
+    ValueError: for another name.
     """
     if name not in _BODIES:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
     body = _BODIES[name](**options)
-    if not isinstance(body[-1], lenet.RadialBasis):  # which gives logits itself
+    if not isinstance(body[-1], RadialBasis):  # which gives logits itself
         body.append(layers.Dense(CLASSES))
-    _name(body)
+    counts: Counter = Counter()  # Keras counts through a whole session: other names in every run
+    for layer in _unforked(body):
+        kind = type(layer).__name__
+        kind = _LAYER_NAMES.get(kind, kind.lower())
+        kind = "squash" if getattr(layer, "activation", None) is squash else kind
+        counts[kind] += 1
+        layer.name = f"{kind}_{counts[kind]}"
     body[-1].name = "logits"
     body.append(layers.Activation("softmax", name="probabilities"))
     image = keras.Input(INPUT_SHAPE, name="image")
@@ -205,50 +325,38 @@ def build(name: str, **options: Any) -> keras.Model:
     return keras.Sequential([image, *body], name=name)
 
 
-def _connect(body: list, x):
+def _unforked(body: list) -> Iterator[keras.Layer]:
+    for item in body:
+        if isinstance(item, Residual):
+            yield from [*item.branch, *item.shortcut]
+        else:
+            yield item
+
+
+def _connect(body: list, x: keras.KerasTensor) -> keras.KerasTensor:
     """Feed ``x`` through a list of layers and forks."""
     for item in body:
         if isinstance(item, Residual):
-            x = layers.Activation("relu")(
-                layers.Add()([_connect(item.branch, x), _connect(item.shortcut, x)])
-            )
+            both = [_connect(item.branch, x), _connect(item.shortcut, x)]
+            x = layers.Activation("relu")(layers.Add()(both))
         else:
             x = item(x)
     return x
 
 
-_SHORT = {
-    "Conv2D": "convolution",
-    "DepthwiseConv2D": "depthwise",
-    "BatchNormalization": "norm",
-    "Activation": "relu",
-    "MaxPooling2D": "pooling",
-    "AveragePooling2D": "pooling",
-    "GlobalAveragePooling2D": "pooling",
-    "TableConvolution": "table_convolution",
-    "ZeroPadding2D": "padding",
-}
+def logits_model(model: keras.Model) -> keras.Model:
+    """The same network, sharing its weights, up to the logits, on which calibration works."""
+    return keras.Model(model.inputs, model.get_layer("logits").output, name=f"{model.name}_logits")
 
 
-def _name(body: list, counts: dict | None = None) -> None:
-    """Number the layers of each kind from 1: Keras counts through a whole session, which would differ between runs."""
-    counts = {} if counts is None else counts
-    for item in body:
-        if isinstance(item, Residual):
-            _name(item.branch, counts)
-            _name(item.shortcut, counts)
-            continue
-        kind = _SHORT.get(type(item).__name__, type(item).__name__.lower())
-        kind = "squash" if getattr(item, "activation", None) is lenet.squash else kind
-        counts[kind] = counts.get(kind, 0) + 1
-        item.name = f"{kind}_{counts[kind]}"
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def save(model: keras.Model, path: Path) -> None:
     """Save ``model`` as ``.keras``, the same bytes for the same weights in any process.
 
-    Keras writes the time into it, which is left out, and for objects that layers share their addresses in memory, which
-    become 1, 2, 3.
+    Keras writes the time into it, which is left out, and for objects that layers share their
+    addresses in memory, which become 1, 2, 3.
     """
     model.save(path)
     with zipfile.ZipFile(path) as archive:
@@ -268,7 +376,7 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def save_hdf5(model: keras.Model, path: Path) -> None:
-    """Save ``model`` in the older HDF5, which many tools still read, without Keras's warning that it is older."""
+    """Save ``model`` in the older HDF5, which many tools still read, without Keras's warning."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -283,61 +391,50 @@ def load(path: Path) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
-def logits_model(model: keras.Model) -> keras.Model:
-    """The same network, sharing its weights, up to the numbers before the softmax: what calibration works on."""
-    return keras.Model(model.inputs, model.get_layer("logits").output, name=f"{model.name}_logits")
+# --- What a network costs -------------------------------------------------------------------------
 
 
-def _multiplies(layer: keras.Layer) -> int:
-    """Multiplications by weights in one layer for one image, from its kernel and output shapes.
+def _macs(layer: keras.Layer) -> int:
+    """Multiply-accumulate operations of one layer for one image.
 
     Windows that hang over the edge count in full, as published counts do.
     """
     if isinstance(layer, layers.DepthwiseConv2D):
-        return int(layer.kernel.shape[0] * layer.kernel.shape[1]) * _cells(layer)
-    if isinstance(layer, layers.Conv2D):
-        return int(layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2]) * _cells(
-            layer
-        )
-    if isinstance(layer, layers.Dense):
-        return int(layer.kernel.shape[0] * layer.kernel.shape[1])
-    if isinstance(layer, lenet.TableConvolution):
-        return 5 * 5 * 6 * _cells(layer)
-    if isinstance(layer, lenet.RadialBasis):
-        return int(layer.codes.shape[0] * layer.codes.shape[1])
-    return _cells(layer) if isinstance(layer, lenet.Subsampling) else 0
+        window = layer.kernel.shape[:2]
+    elif isinstance(layer, layers.Conv2D | layers.Dense):
+        window = layer.kernel.shape[:-1]
+    elif isinstance(layer, TableConvolution):
+        window = (5, 5, 6)
+    elif isinstance(layer, RadialBasis):
+        window = (F6_UNITS,)
+    elif isinstance(layer, Subsampling):
+        window = (1,)
+    else:
+        return 0
+    return math.prod(window) * math.prod(layer.output.shape[1:])
 
 
-def _cells(layer: keras.Layer) -> int:
-    """Numbers in one image's output."""
-    total = 1
-    for side in layer.output.shape[1:]:
-        total *= side
-    return total
-
-
-def count_multiplies(model: keras.Model) -> int:
-    """Multiply-accumulate operations for one image. Batch normalisation folds into the convolution before it."""
-    return sum(_multiplies(layer) for layer in model.layers)
+def count_macs(model: keras.Model) -> int:
+    """Multiply-accumulate operations for one image; batch normalisation folds into convolutions."""
+    return sum(_macs(layer) for layer in model.layers)
 
 
 def size(model: keras.Model) -> dict:
-    """``parameters`` (all that is stored) and ``multiplies`` (for one image)."""
-    return {"parameters": model.count_params(), "multiplies": count_multiplies(model)}
+    """``parameters`` (all that is stored) and ``macs`` (for one image)."""
+    return {"parameters": model.count_params(), "macs": count_macs(model)}
 
 
 def layer_table(model: keras.Model) -> pd.DataFrame:
-    """One row a layer: name, kind, output shape, parameters, multiplies for one image."""
-    return pd.DataFrame(
-        [
-            {
-                "layer": layer.name,
-                "kind": type(layer).__name__,
-                "output": " × ".join(map(str, layer.output.shape[1:])),
-                "parameters": layer.count_params(),
-                "multiplies": _multiplies(layer),
-            }
-            for layer in model.layers
-            if not isinstance(layer, layers.InputLayer)
-        ]
-    )
+    """One row a layer: name, kind, output shape, parameters, multiply-accumulates for one image."""
+    rows = [
+        {
+            "layer": layer.name,
+            "kind": type(layer).__name__,
+            "output": " × ".join(map(str, layer.output.shape[1:])),
+            "parameters": layer.count_params(),
+            "macs": _macs(layer),
+        }
+        for layer in model.layers
+        if not isinstance(layer, layers.InputLayer)
+    ]
+    return pd.DataFrame(rows)

@@ -33,8 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from digits import data, evaluation, files
 from digits.data.augmentation import Augmentation
 from digits.files import RunError, check_name
-from digits.training import fit, networks
-from digits.training.backend import keras
+from digits.training import fit, keras, networks
 
 SETTINGS = ("learning_rate", "batch_size", "weight_decay", "dropout", "width", "augmentation")
 STARTUP = 10  # random trials before TPE has enough to learn from; Optuna's own default
@@ -288,8 +287,8 @@ def training_score(
 ) -> Score:
     """What ``run`` calls for each trial: train ``plan.model`` on the first images, from scratch.
 
-    It returns ``parameters``, ``multiplies`` (for one image), ``seconds`` and ``epochs`` of
-    training, ``cost`` (multiplies of all images in all epochs, forward only), ``pruned``, and
+    It returns ``parameters``, ``macs`` (for one image), ``seconds`` and ``epochs`` of
+    training, ``cost`` (macs of all images in all epochs, forward only), ``pruned``, and
     ``accuracy``, ``errors``, ``n``, 95% ``interval`` on the validation data.
     """
     x, y = x[: plan.train_size], y[: plan.train_size]
@@ -311,7 +310,7 @@ def training_score(
             **size,
             "seconds": seconds,
             "epochs": len(history),
-            "cost": size["multiplies"] * len(x) * len(history),
+            "cost": size["macs"] * len(x) * len(history),
             "pruned": any(callback.pruned for callback in callbacks),
             **evaluation.accuracy_summary(labels.argmax(axis=1), predicted),
         }

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from digits import data, files
+from digits import data
 from digits.data.augmentation import NONE, Augmentation
-from digits.training import ablation as experiments
+from digits.training import ablation, networks
 from digits.training import fit as training
-from digits.training import networks as models
 from toys import bars
 
 CONFIG = training.TrainingConfig(epochs=1, batch_size=20, seed=3)
@@ -29,9 +28,9 @@ def sets(images):
 
 
 def test_every_change_changes_one_thing():
-    found = experiments.conditions(CONFIG)
-    whole = found.pop(experiments.EVERYTHING)
-    assert found.pop(experiments.NO_AUGMENTATION).augmentation is None
+    found = ablation.conditions(CONFIG)
+    whole = found.pop(ablation.EVERYTHING)
+    assert found.pop(ablation.NO_AUGMENTATION).augmentation is None
     parts = set()
     for name, one in found.items():
         different = [key for key in vars(whole) if getattr(one, key) != getattr(whole, key)]
@@ -62,7 +61,7 @@ def test_the_conditions_reach_the_training(images, sets, monkeypatch):
     monkeypatch.setattr(
         training,
         "fit",
-        lambda model, x, y, judge, config, mixture, non_digits, title: seen.update(
+        lambda model, x, y, validation, config, mixture, non_digits, title: seen.update(
             y=y,
             config=config,
             mixture=mixture,
@@ -71,38 +70,23 @@ def test_the_conditions_reach_the_training(images, sets, monkeypatch):
             dropout=model.get_layer("dropout_1").rate,
         ),
     )
-    for name, condition in experiments.conditions(CONFIG).items():
-        experiments.train("keras_example", x, y, sets, condition, name)
+    for name, condition in ablation.conditions(CONFIG).items():
+        ablation.train("keras_example", x, y, sets, condition, name)
         assert (seen["others"] is None) == (name == "no non-digits"), name
-        assert (seen["mixture"] is None) == (name == experiments.NO_AUGMENTATION)
+        assert (seen["mixture"] is None) == (name == ablation.NO_AUGMENTATION)
         assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(
             seen["y"].sum(1), 1
         )
         assert (seen["dropout"] == 0) == (name == "no dropout") and seen["title"] == name
-    assert len(experiments.non_digits(x, y, 1)) == 12
-
-
-def test_a_constant_learning_rate_stays_at_its_peak():
-    rates = {
-        decay: [
-            float(training.schedule(training.TrainingConfig(decay=decay), 100)(step))
-            for step in (15, 50, 99)
-        ]
-        for decay in (True, False)
-    }
-    assert rates[False] == pytest.approx([3e-3] * 3, rel=1e-3)
-    assert rates[True][2] < rates[True][1] < rates[True][0] == pytest.approx(3e-3, rel=1e-3)
-    cold = training.schedule(training.TrainingConfig(warmup=0.0), 100)
-    assert float(cold(0)) == pytest.approx(3e-3)
+    assert len(ablation.non_digits(x, y, 1)) == 12
 
 
 def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatch):
     jobs = {
-        name: ("micro", experiments.Condition(CONFIG, None, non_digits=False))
-        for name in ("a", "b")
+        name: ("micro", ablation.Condition(CONFIG, None, non_digits=False)) for name in ("a", "b")
     }
-    whole = experiments.repeat(jobs, [1, 2], *images, sets)
-    real, calls = experiments.train, []
+    whole = ablation.repeat(jobs, [1, 2], *images, sets)
+    real, calls = ablation.train, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -110,11 +94,11 @@ def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(experiments, "train", failing)
+    monkeypatch.setattr(ablation, "train", failing)
     with pytest.raises(KeyboardInterrupt):
-        experiments.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+        ablation.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
     assert len(json.loads((tmp_path / "kept.json").read_text())["runs"]) == 2
-    resumed = experiments.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+    resumed = ablation.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
     assert len(calls) == 5
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
     assert (
@@ -144,8 +128,8 @@ def rows(accuracies):
 def test_effects_are_paired_by_seed_and_their_interval_is_students():
     base = np.array([0.98, 0.97, 0.99])
     gains = {"better": np.array([0.004, 0.006, 0.005]), "same": np.array([0.001, -0.001, 0.0])}
-    table = experiments.effects(
-        rows({experiments.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
+    table = ablation.effects(
+        rows({ablation.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
         "validation",
     )
     assert list(table.index) == ["better", "same"] and (table["seeds"] == 3).all()
@@ -156,42 +140,33 @@ def test_effects_are_paired_by_seed_and_their_interval_is_students():
     width = stats.t.ppf(0.975, 4) * spread / np.sqrt(3)
     np.testing.assert_allclose(table["high"] - table["points"], width)
     assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
-    assert experiments.verdict(table) == "of 2 changes, 0 cost accuracy and 1 gained (better)"
+    assert ablation.verdict(table) == "of 2 changes, 0 cost accuracy and 1 gained (better)"
 
 
 def test_a_single_seed_leaves_what_counting_leaves_open():
-    table = experiments.effects(
-        rows({experiments.EVERYTHING: [0.98], "worse": [0.95]}), "validation"
-    )
+    table = ablation.effects(rows({ablation.EVERYTHING: [0.98], "worse": [0.95]}), "validation")
     assert table.loc["worse", "points"] == pytest.approx(-3)
     assert table.loc["worse", "high"] + 3 == pytest.approx(100 * 1.96 * np.sqrt(20 + 50) / 1000)
 
 
 def test_the_front_holds_what_nothing_cheaper_matches():
     table = pd.DataFrame({"cost": [1, 2, 3, 3, 4], "gain": [5, 4, 6, 7, 7]}, index=list("abcde"))
-    assert experiments.pareto(table, "cost", "gain") == ["a", "d"]
+    assert ablation.pareto(table, "cost", "gain") == ["a", "d"]
 
 
 def test_pen_digits_are_drawn_as_the_app_draws_them():
     stem = data.PenDigit((np.array([[250, 100], [250, 400]], np.float32),), 1, 7)
-    images, labels = experiments.pen_images([stem, stem])
+    images, labels = ablation.pen_images([stem, stem])
     assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32 and list(labels) == [1, 1]
     ys, xs = np.nonzero(images[0, ..., 0] > 0.3)
     assert np.ptp(ys) + 1 in (19, 20, 21) and np.ptp(xs) < 6 and 13 <= xs.mean() <= 15
 
 
 def test_scores_count_on_every_set(images, sets):
-    net = models.build("micro")
-    found = experiments.score(net, sets)
+    net = networks.build("micro")
+    found = ablation.score(net, sets)
     wrong = (net.predict(sets["pen"][0], verbose=0).argmax(1) != sets["pen"][1]).sum()
     assert (found["pen_errors"], found["pen_n"], found["validation_n"]) == (wrong, 20, 50)
-
-
-def test_no_large_study_is_no_error_and_one_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "STUDY", tmp_path / "study.json")
-    assert experiments.large_study() == {}
-    (tmp_path / "study.json").write_text('{"ablation": {"runs": []}}')
-    assert experiments.large_study() == {"ablation": {"runs": []}}
 
 
 def test_nothing_is_augmented_by_none():

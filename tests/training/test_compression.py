@@ -1,0 +1,395 @@
+"""Files answer as the network does, rounding is measured and learnt, what is pruned stays pruned."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from digits import evaluation
+from digits.recognizer import Calibration, energy, softmax
+from digits.training import compression, keras, networks, tf
+from digits.training import fit as training
+from toys import config, keras_logits, new_model, same_weights
+
+
+def tensors(path):
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    return [tensor for tensor in interpreter.get_tensor_details() if len(tensor["shape"]) == 4]
+
+
+def copy_of(model):
+    net = keras.models.clone_model(model)
+    net.set_weights(model.get_weights())
+    return net
+
+
+# --- LiteRT files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [("float32", 1e-4), ("float16", 0.02), ("dynamic_int8", 0.2), ("int8", 0.5)],
+)
+def test_a_file_takes_one_image_and_gives_the_networks_logits(model, data, files, kind, tolerance):
+    interpreter = Interpreter(model_path=str(files[kind]))
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (tuple(image["shape"]), image["dtype"]) == ((1, 28, 28, 1), np.float32)
+    assert (tuple(logits["shape"]), logits["dtype"]) == ((1, 10), np.float32)
+    expected, got = keras_logits(model, data[0]), compression.litert_logits(files[kind], data[0])
+    assert np.ptp(expected) > 2  # the tolerances mean something
+    np.testing.assert_allclose(got, expected, atol=tolerance)
+    assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.97
+
+
+def test_quantized_files_hold_small_weights_and_shrink_with_them(files):
+    """Quantizing pays nothing for kernels under 1,024 weights."""
+    kernels, activations = {}, {}
+    for kind, path in files.items():
+        found = [(tensor["dtype"].__name__, tensor["shape"]) for tensor in tensors(path)]
+        kernels[kind] = {name for name, shape in found if shape[0] > 1 and np.prod(shape) > 1024}
+        activations[kind] = {name for name, shape in found if shape[0] == 1 and shape[-1] >= 16}
+    assert kernels["float32"] == {"float32"}
+    assert "float16" in kernels["float16"]  # and the float32 that it is unpacked to
+    assert kernels["dynamic_int8"] == kernels["int8"] == {"int8"}
+    assert activations["int8"] == {"int8"} and activations["dynamic_int8"] == {"float32"}
+    sizes = {kind: path.stat().st_size for kind, path in files.items()}
+    assert 1.8 < sizes["float32"] / sizes["float16"] < 2.1
+    assert 3 < sizes["float32"] / sizes["int8"] < 4.2
+    assert 3 < sizes["float32"] / sizes["dynamic_int8"] < 4.2
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(
+    model, data, files, tmp_path, kind
+):
+    """Whether the network was saved in between or comes without its softmax."""
+    before = copy_of(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for again in (loaded, networks.logits_model(model)):
+        path = compression.export_litert(again, tmp_path / "again.tflite", kind, data[0][:50])
+        assert path.read_bytes() == files[kind].read_bytes()
+    assert model.layers[-1].name == "probabilities" and same_weights(model, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.NAMES)
+def test_every_network_can_be_exported_to_int8(data, tmp_path, name):
+    x, _ = data
+    net = new_model(name)
+    expected = keras_logits(net, x[:50])
+    path = compression.export_litert(net, tmp_path / "x.tflite", "int8", x[:50])
+    error = np.abs(compression.litert_logits(path, x[:50]) - expected).max()
+    assert error < 0.2 * max(np.ptp(expected), 0.1)
+
+
+def test_one_scale_for_a_kernel_instead_of_one_for_each_channel(model, data, files, tmp_path):
+    def scales(path):
+        kernels = [one for one in tensors(path) if one["dtype"] == np.int8 and one["shape"][0] > 1]
+        return {len(one["quantization_parameters"]["scales"]) for one in kernels}
+
+    path = tmp_path / "x.tflite"
+    compression.export_litert(model, path, "int8", data[0][:50], per_channel=False)
+    assert scales(path) == {1} and 1 not in scales(files["int8"])
+
+
+def test_an_unknown_kind_and_int8_without_images_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="int4.*float32, float16"):
+        compression.export_litert(model, tmp_path / "x.tflite", "int4")
+    with pytest.raises(ValueError, match="representative"):
+        compression.export_litert(model, tmp_path / "x.tflite", "int8")
+    assert not (tmp_path / "x.tflite").exists()
+
+
+# --- Measuring and choosing -----------------------------------------------------------------------
+
+
+def test_measured_table(model, files, data):
+    x, labels = data[0], data[1].argmax(1)
+    other = x[:40], (labels[:40] + 1) % 10
+    table = compression.measure_files(files, {"validation": (x, labels), "pen": other}, runs=30)
+    assert list(table.index) == list(compression.KINDS)
+    for kind, row in table.iterrows():
+        assert row["bytes"] == files[kind].stat().st_size
+        assert row["gzip_bytes"] == len(gzip.compress(files[kind].read_bytes(), 9, mtime=0))
+        assert 0 < row["latency_ms_median"] <= row["latency_ms_p95"]
+        predicted = compression.litert_logits(files[kind], x).argmax(1)
+        errors = (predicted != labels).sum()
+        assert (row["validation_errors"], row["validation_n"]) == (errors, 200)
+        assert (row["pen_errors"], row["pen_n"]) == ((predicted[:40] != other[1]).sum(), 40)
+    assert table.loc["float32", "agreement_with_float32"] == 1
+    cost = compression.deployed(model, x, runs=20)
+    assert cost["bytes"] == table.loc["float32", "bytes"] and cost["latency_ms_median"] > 0
+    with pytest.raises(ValueError, match="runs must be at least 1"):
+        compression.latency(files["int8"], x, runs=0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "sizes", "tolerance", "chosen"),
+    [
+        ([30, 30, 35], [400, 200, 100], 0.001, "int8"),  # five errors more are allowed
+        ([30, 30, 36], [400, 200, 100], 0.001, "float16"),
+        ([30, 31, 36], [400, 200, 100], 0.0, "float32"),
+        ([30, 29, 28], [400, 100, 100], 0.0, "int8"),  # equal sizes: fewer errors
+    ],
+)
+def test_the_rule_takes_the_smallest_file_that_is_accurate_enough(errors, sizes, tolerance, chosen):
+    table = pd.DataFrame(
+        {"validation_errors": errors, "bytes": sizes, "validation_n": 5000},
+        index=["float32", "float16", "int8"],
+    )
+    tolerances = {"validation": tolerance, "pen": 0.01}
+    assert compression.choose_file(table, tolerances) == chosen
+    pen = table.assign(pen_errors=[10, 12, 13], pen_n=200)  # two more are allowed
+    assert compression.choose_file(pen, tolerances) != "int8"
+
+
+def test_what_the_app_would_refuse_and_answer_follows_the_files_own_calibration(
+    files, data, tmp_path
+):
+    path = tmp_path / "float32.tflite"
+    path.write_bytes(files["float32"].read_bytes())
+    logits = compression.litert_logits(path, data[0])
+    energies, sure = energy(logits), softmax(logits, 2.0).max(1)
+    Calibration(min_energy=float(np.median(energies))).write(tmp_path / "calibration.json")
+    refused = compression.refusals(path, data[0])
+    assert refused == (energies < np.median(energies)).sum() > 0
+
+    limits = Calibration(2.0, float(np.median(sure)), float(np.quantile(energies, 0.2)))
+    limits.write(tmp_path / "float32.calibration.json")  # goes before the run's
+    assert compression.refusals(path, data[0]) == (energies < limits.min_energy).sum() != refused
+    truth = (logits.argmax(1) + (np.arange(len(logits)) % 4 == 0)) % 10  # one in four is wrong
+    found = compression.answered(path, evaluation.Predictions(truth, logits))
+    given = np.array([not limits.reason(row) for row in logits])
+    right = (given & (truth == logits.argmax(1))).sum()
+    assert found["selective"]["answered"]["count"] == given.sum() < len(given)
+    assert found["selective"]["right"]["count"] == right < given.sum()
+    assert found["thresholds"]["answered"][0] == (energies >= limits.min_energy).mean()
+
+
+# --- Rounding -------------------------------------------------------------------------------------
+
+
+def test_decibels_by_hand():
+    signal = np.array([3.0, -4.0])
+    tenth = signal + [0.3, 0.4]
+    assert compression.decibels(signal, tenth) == pytest.approx(20)
+    assert compression.decibels(signal, signal) == np.inf
+    assert compression.decibels(signal, 0 * signal) == pytest.approx(0)
+
+
+def test_layers_are_compared_in_order_and_a_range_from_the_wrong_images_is_found_where_it_clips(
+    model, data, files, tmp_path
+):
+    x = data[0][:20]
+    good = compression.layer_errors(files["float32"], files["int8"], x)
+    assert list(good["layer"]) == [
+        *(f"relu_{i}" for i in range(1, 6)),
+        *("pooling_1", "flatten_1", "logits"),
+    ]
+    logits = [compression.litert_logits(files[kind], x) for kind in ("float32", "int8")]
+    assert good["decibels"].iloc[-1] == pytest.approx(compression.decibels(*logits), abs=1.5)
+    assert (good["decibels"] > 10).all() and (good["step"] > 0).all()
+
+    dim = compression.export_litert(model, tmp_path / "dim.tflite", "int8", 0.2 * data[0][:50])
+    bad = compression.layer_errors(files["float32"], dim, x)
+    assert bad["clipped"].max() > good["clipped"].max() + 0.01
+    assert bad["decibels"].iloc[-1] < good["decibels"].iloc[-1] - 6
+
+    other = compression.export_litert(networks.build("keras_example"), tmp_path / "x.tflite")
+    with pytest.raises(ValueError, match="float32.tflite and x.tflite do not have the same layers"):
+        compression.layer_errors(files["float32"], other, x[:2])
+
+
+def test_uneven_channels_suffer_from_a_common_scale(model):
+    net = copy_of(model)
+    before = compression.weight_errors(net).set_index("layer")
+    gamma = net.get_layer("norm_2").gamma  # seen only when the normalisation is folded in
+    gamma.assign(gamma.numpy() * np.where(np.arange(16) == 3, 100, 1))
+    after = compression.weight_errors(net).set_index("layer")
+    assert list(after.index) == [*(f"convolution_{i}" for i in range(1, 6)), "logits"]
+    one, other = before.loc["convolution_2"], after.loc["convolution_2"]
+    assert other["spread"] > 50 > one["spread"]
+    assert other["per_channel"] == pytest.approx(one["per_channel"], abs=4)
+    assert (after["per_channel"] >= after["per_tensor"]).all()
+    assert after.drop("convolution_2").equals(before.drop("convolution_2"))
+
+
+def test_rounding_by_hand_and_its_slope():
+    kernel = tf.Variable([[1.27, 254.0], [0.014, -1.0]])  # steps of 0.01 and 2
+    with tf.GradientTape() as tape:
+        rounded = compression.round_weights(kernel, (0,))
+        total = tf.reduce_sum(rounded)
+    np.testing.assert_allclose(rounded, [[1.27, 254], [0.01, 0]], atol=1e-5)  # half to even
+    np.testing.assert_allclose(tape.gradient(total, kernel), np.ones((2, 2)))
+    values = compression.round_activations(tf.constant([0.0, 0.4, 1.6, 255.0]))
+    np.testing.assert_allclose(values, [0, 0, 2, 255], atol=1e-4)
+    np.testing.assert_allclose(compression.round_activations(tf.zeros(2)), [0, 0])
+
+
+@pytest.mark.parametrize("name", ["separable", "residual", "lenet5", "keras_example"])
+def test_the_rounded_copy_is_near_the_network_but_not_equal(data, name):
+    net = new_model(name)
+    twin = compression.rounded(net)
+    expected, got = keras_logits(net, data[0]), keras_logits(twin, data[0])
+    assert 0 < np.abs(got - expected).max() < 0.15 * np.ptp(expected)
+    assert same_weights(net, twin)
+
+
+def test_the_rounded_copy_foretells_the_int8_file(model, data, files):
+    x = data[0]
+    twin = keras_logits(compression.rounded(model), x)
+    plain, int8 = (compression.litert_logits(files[kind], x) for kind in ("float32", "int8"))
+    assert np.abs(int8 - twin).mean() < 2 * np.abs(int8 - plain).mean()
+    assert (twin.argmax(1) == int8.argmax(1)).mean() > 0.97
+
+
+@pytest.mark.slow
+def test_finetuning_brings_a_network_back_that_rounding_has_broken(model, data, tmp_path):
+    """Weights of very different size within each channel, which eight bits cannot hold."""
+    x, y = data
+    net = copy_of(model)
+    rng = np.random.default_rng(0)
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = layer.kernel.numpy()
+            kernel[0, 0, 0] = 40 * np.abs(kernel).max() * rng.choice([-1, 1], kernel.shape[-1])
+            layer.kernel.assign(kernel)
+    training.fit(net, x, y, (x, y), config(4))
+    before = copy_of(net)
+    finetuned = compression.quantization_aware_finetune(net, x, y, (x, y), config(4))
+    assert same_weights(net, before)  # a copy learns
+    assert type(finetuned.layers[0]) is keras.layers.Conv2D
+
+    def right(one):
+        path = compression.export_litert(one, tmp_path / "x.tflite", "int8", x[:50])
+        return (compression.litert_logits(path, x).argmax(1) == y.argmax(1)).mean()
+
+    assert right(finetuned) >= max(right(net), 0.9)
+
+
+# --- Pruned weights -------------------------------------------------------------------------------
+
+
+class Zeros(keras.callbacks.Callback):
+    """After each batch and each epoch: which kernel weights are zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.after_batch, self.after_epoch = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after_batch.append(compression.kernel_weights(self.model) == 0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.after_epoch.append(compression.kernel_weights(self.model) == 0)
+
+
+def test_pruned_weights_stay_zero_and_their_share_rises_to_exactly_the_end(data):
+    net, watch = new_model("micro"), Zeros()
+    callback = compression.Prune(0.7, steps=8, every=2)
+    training.fit(net, *data, data, config(2), callbacks=[callback, watch])
+    n = len(callback.keep)
+    counts = [zeros.sum() for zeros in watch.after_batch]
+    assert len(counts) == 20 and counts[0] == 0
+    expected = [round(0.7 * (1 - (1 - step / 8) ** 3) * n) for step in (2, 4, 6, 8)]
+    assert counts[1:8:2] == expected and set(counts[7:]) == {round(0.7 * n)}
+    for before, after in zip(watch.after_batch, watch.after_batch[1:], strict=False):
+        assert (after | ~before).all()  # what is zero stays zero
+    for zeros in [*watch.after_epoch, compression.kernel_weights(net) == 0]:
+        assert (zeros == ~callback.keep).all()  # whichever epoch is restored fits the masks
+    keep = callback.keep.copy()
+    training.fit(net, *data, data, config(1), callbacks=[callback])  # goes on
+    assert (callback.keep == keep).all()
+    assert ((compression.kernel_weights(net) == 0) == ~keep).all()
+
+
+def test_the_smallest_weights_go_and_the_rest_and_all_biases_learn(data):
+    """In a training that is shorter than the schedule, too: its end reaches the share."""
+    net = new_model("keras_example")
+    before = compression.kernel_weights(net)
+    biases = {layer.name: layer.bias.numpy().copy() for layer in compression.prunable(net)}
+    callback = compression.Prune(0.5, steps=1000)
+    gently = config(1, batch_size=100, learning_rate=1e-5)
+    training.fit(net, *data, data, gently, callbacks=[callback])
+    after, keep = compression.kernel_weights(net), callback.keep
+    assert (after == 0).sum() == round(0.5 * len(after))
+    assert np.abs(before[~keep]).max() <= np.abs(before[keep]).min() + 1e-4
+    assert (after[keep] != before[keep]).all()
+    for layer in compression.prunable(net):
+        assert (layer.bias.numpy() != biases[layer.name]).any()
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, 80])
+def test_a_sparsity_that_is_no_share_is_refused(sparsity):
+    with pytest.raises(ValueError, match="sparsity"):
+        compression.Prune(sparsity, 10)
+
+
+@pytest.mark.slow
+def test_pruning_a_trained_network_keeps_it_right_and_its_file_compresses(
+    data, model, files, tmp_path
+):
+    x, y = data
+    net = copy_of(model)
+    assert len(compression.prune(net, x, y, (x, y), config(3), sparsity=0.8)) == 3
+    table = compression.sparsity_table(net)
+    assert table["zeros"].sum() == round(0.8 * table["weights"].sum())
+    assert list(table["layer"])[-1] == "logits" and len(table) == 6
+    assert (net.predict(x, verbose=0).argmax(1) == y.argmax(1)).mean() > 0.9
+    dense = compression.file_sizes(files["float32"])
+    sparse = compression.file_sizes(compression.export_litert(net, tmp_path / "x.tflite"))
+    assert sparse["bytes"] == pytest.approx(dense["bytes"], rel=0.01)  # zeros are stored, too
+    assert sparse["gzip_bytes"] < 0.45 * dense["gzip_bytes"]
+
+
+# --- Pruned channels ------------------------------------------------------------------------------
+
+
+def test_without_its_dead_channels_a_network_says_the_same(model, data):
+    x, _ = data
+    net = copy_of(model)
+    rng = np.random.default_rng(0)
+    for convolution, norm in zip(net.layers, net.layers[1:], strict=False):
+        if isinstance(convolution, keras.layers.Conv2D):
+            dead = rng.permutation(convolution.filters)[: convolution.filters // 2]
+            for weight in (convolution.kernel, norm.beta, norm.moving_mean):
+                values = weight.numpy()
+                values[..., dead] = 0
+                weight.assign(values)
+    small = compression.prune_channels(net, 0.5)
+    np.testing.assert_allclose(keras_logits(small, x), keras_logits(net, x), atol=1e-4)
+    assert networks.count_macs(small) < 0.35 * networks.count_macs(net)
+    assert [layer.name for layer in small.layers] == [layer.name for layer in net.layers]
+
+
+def test_the_strongest_channels_stay_with_what_belongs_to_them():
+    net = new_model("separable", width=8)
+    net.get_layer("norm_1").gamma.assign([0, 1, 1, 0, 1, 0, 1, 0])
+    small, kept = compression.prune_channels(net, 0.5), [1, 2, 4, 6]
+    for name, axis in (("convolution_1", 3), ("depthwise_1", 2)):
+        kernel = net.get_layer(name).kernel.numpy().take(kept, axis)
+        np.testing.assert_array_equal(small.get_layer(name).kernel.numpy(), kernel)
+    assert small.predict(np.zeros((1, 28, 28, 1), np.float32), verbose=0).shape == (1, 10)
+
+
+def test_all_channels_kept_is_the_same_network_and_numbers_are_rounded(model):
+    assert same_weights(compression.prune_channels(model, 1.0), model)
+    small = compression.prune_channels(model, 0.3, multiple=8)
+    filters = [one.filters for one in small.layers if isinstance(one, keras.layers.Conv2D)]
+    assert filters == [8, 8, 8, 8, 8]  # 0.3 of 16 and of 32
+    smallest = compression.prune_channels(new_model("keras_example"), 0.01)
+    assert smallest.get_layer("convolution_1").filters == 4
+
+
+def test_networks_that_cannot_be_cut_are_refused(model):
+    with pytest.raises(ValueError, match="residual is no plain chain"):
+        compression.prune_channels(new_model("residual"), 0.5)
+    with pytest.raises(ValueError, match="Subsampling cannot be made narrower"):
+        compression.prune_channels(new_model("lenet5"), 0.5)
+    for share in (0, -1, 1.1):
+        with pytest.raises(ValueError, match="share"):
+            compression.prune_channels(model, share)

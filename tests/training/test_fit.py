@@ -1,0 +1,190 @@
+"""Training learns, repeats to the bit, keeps its best epoch; a student learns from its teacher."""
+
+import numpy as np
+import pytest
+
+from digits import evaluation
+from digits.data.augmentation import Augmentation
+from digits.recognizer import energy
+from digits.training import fit as training
+from digits.training import keras, networks, tf
+from digits.training.fit import TrainingConfig
+from toys import bars, keras_logits, same_weights
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return bars(600)
+
+
+def fit(toy, **options):
+    training.set_seed(5)
+    model = networks.build("keras_example")
+    x, y = toy
+    config = TrainingConfig(epochs=2, batch_size=50, seed=5)
+    mixture = Augmentation(styles=0).scaled(0.1)
+    validation = (x[500:], y[500:])
+    return model, training.fit(model, x[:500], y[:500], validation, config, mixture, **options)
+
+
+def test_training_learns_and_repeats_to_the_bit(toy):
+    first, history = fit(toy)
+    columns = "epoch accuracy loss val_accuracy val_loss learning_rate seconds"
+    assert list(history) == columns.split() and history["val_accuracy"].iloc[-1] > 0.9
+    second, again = fit(toy)
+    assert same_weights(first, second)
+    assert history.drop(columns="seconds").equals(again.drop(columns="seconds"))
+
+
+class Ruin(keras.callbacks.Callback):
+    """Wipes the network out before its third epoch and every later one."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= 2:
+            self.model.set_weights([0 * weight for weight in self.model.get_weights()])
+
+
+@pytest.mark.slow
+def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
+    """What ruins the network late in its training must not ruin what is kept."""
+    training.set_seed(5)
+    model = networks.build("lenet5")
+    x, y = toy
+    config = TrainingConfig(epochs=8, batch_size=50, patience=2, seed=5)
+    path = tmp_path / "best.keras"
+    history = training.fit(model, x, y, (x, y), config, checkpoint=path, callbacks=[Ruin()])
+    best = evaluation.kept_epoch(history).name
+    assert len(history) == 4 and best == 1  # EarlyStopping ended it
+    assert history["val_accuracy"].iloc[-1] < 0.9
+    for kept in (model, networks.load(path)):
+        loss = training.background_loss(y, keras_logits(kept, x)).numpy().mean()
+        assert loss == pytest.approx(history["val_loss"][best], rel=1e-3)
+
+
+def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():
+    x = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1) * np.ones((1, 28, 28, 1), np.float32)
+    y = np.eye(10, dtype=np.float32)[np.arange(40) % 10]
+    stream = training.batches(x, y, TrainingConfig(batch_size=8), None)
+    epochs = [[int(v) for _ in range(5) for v in next(stream)[0][:, 0, 0, 0]] for _ in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
+
+
+def test_the_last_epochs_change_images_half_as_much():
+    image = np.pad(np.ones((1, 12, 12, 1), np.float32), ((0, 0), (8, 8), (8, 8), (0, 0)))
+    x, y = np.repeat(image, 200, axis=0), np.eye(10, dtype=np.float32)[np.full(200, 3)]
+    stream = training.batches(x, y, TrainingConfig(batch_size=200, epochs=10), Augmentation())
+    changes = [np.abs(next(stream)[0] - image).mean() for _ in range(10)]
+    assert max(changes[8:]) < 0.75 * min(changes[:8]), changes
+
+
+def test_a_constant_learning_rate_stays_at_its_peak():
+    cycle, constant = (
+        training.schedule(TrainingConfig(decay=decay), 100) for decay in (True, False)
+    )
+    assert [float(constant(step)) for step in (15, 50, 99)] == pytest.approx([3e-3] * 3, rel=1e-3)
+    peak, middle, end = (float(cycle(step)) for step in (15, 50, 99))
+    assert end < middle < peak == pytest.approx(3e-3, rel=1e-3)
+    cold = training.schedule(TrainingConfig(warmup=0.0), 100)
+    assert float(cold(0)) == pytest.approx(3e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", -3),
+        ("batch_size", 0),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("warmup", 1.5),
+        ("gentle", -0.1),
+        ("weight_decay", -1),
+        ("seed", -1),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        TrainingConfig(**{name: value})
+
+
+def test_too_few_images_are_refused(toy):
+    x, y = toy
+    with pytest.raises(ValueError, match="fewer than one batch"):
+        training.fit(networks.build("micro"), x[:10], y[:10], (x, y), TrainingConfig())
+
+
+def test_background_loss_is_cross_entropy_over_eleven_classes():
+    """Ten logits and a fixed zero; a row of zeros is ink that is no digit."""
+    logits = np.random.default_rng(0).normal(0, 3, (5, 10)).astype(np.float32)
+    y = np.eye(10, dtype=np.float32)[[3, 1, 4, 1, 5]]
+    y[4] = 0
+    eleven = np.exp(np.column_stack([logits, np.zeros(5)]))
+    expected = -np.log(eleven / eleven.sum(1, keepdims=True))[np.arange(5), [3, 1, 4, 1, 10]]
+    np.testing.assert_allclose(training.background_loss(y, logits).numpy(), expected, rtol=1e-5)
+
+
+def test_accuracy_counts_refused_non_digits_as_right():
+    """A digit read right, one read wrong, a non-digit taken for a digit, one refused."""
+    logits = np.full((4, 10), -9.0, np.float32)
+    logits[0, 3] = logits[1, 4] = logits[2, 5] = 9
+    y = np.zeros((4, 10), np.float32)
+    y[0, 3] = y[1, 3] = 1
+    assert training.accuracy(y, logits).numpy().tolist() == [1, 0, 0, 1]
+
+
+# --- Distillation ---------------------------------------------------------------------------------
+
+
+def constant(logits):
+    """A teacher that gives every image the same logits (10,)."""
+    image = keras.Input((28, 28, 1))
+    dense = keras.layers.Dense(10, kernel_initializer="zeros", name="logits")
+    net = keras.Model(image, dense(keras.layers.Flatten()(image)))
+    dense.bias.assign(logits)
+    return net
+
+
+def test_labels_become_the_teachers_softened_probabilities_over_eleven_classes():
+    logits = np.array([4, 2, 0, -2, 0, 0, 0, 0, 0, -8], np.float32)
+    relabel = training.distillation(constant(logits), temperature=2.0)["relabel"]
+    soft = np.exp(np.append(logits, 0) / 2)
+    got = relabel(np.zeros((3, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[:3])
+    np.testing.assert_allclose(got, np.tile(soft[:10] / soft.sum(), (3, 1)), rtol=1e-5)
+    assert (got.numpy().sum(1) < 1).all()  # what is missing is "none of the ten"
+
+
+def test_the_loss_is_least_where_student_and_teacher_agree():
+    teacher = np.random.default_rng(0).normal(0, 3, 10).astype(np.float32)
+    told = training.distillation(constant(teacher), temperature=4.0)
+    y = told["relabel"](np.zeros((1, 28, 28, 1), np.float32), np.zeros((1, 10), np.float32))
+    student = tf.Variable(teacher[None])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(told["loss"](y, student))
+    np.testing.assert_allclose(tape.gradient(loss, student), np.zeros((1, 10)), atol=1e-5)
+    shifted = told["loss"](y, student + 1.0)  # no softmax over ten would notice
+    assert shifted.numpy()[0] > loss.numpy() + 0.01
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan")])
+def test_a_temperature_is_above_zero(temperature):
+    with pytest.raises(ValueError, match="above zero"):
+        training.distillation(constant(np.zeros(10)), temperature)
+
+
+@pytest.mark.slow
+def test_a_student_reads_and_refuses_as_its_teacher_does_whatever_the_labels_say():
+    """The teacher learns from labels and from noise that is no digit; the student from it alone."""
+    x, y = bars(400)
+    noise = np.random.default_rng(0).random((200, 28, 28, 1)).astype(np.float32)
+    config = TrainingConfig(epochs=6, batch_size=20, seed=1)
+    training.set_seed(1)
+    teacher, student = networks.build("keras_example"), networks.build("keras_example")
+    training.fit(teacher, x, y, (x, y), config, non_digits=noise[:100])
+    before = teacher.get_weights()
+    told = training.distillation(teacher)
+    training.fit(student, x, y[::-1], (x, y), config, non_digits=noise[:100], **told)
+    for net in (teacher, student):
+        digits, others = keras_logits(net, x), keras_logits(net, noise[100:])
+        assert (digits.argmax(1) == y.argmax(1)).mean() > 0.95
+        assert (energy(others) < 0).mean() > 0.9 and (energy(digits) > 0).mean() > 0.9
+    after = teacher.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
