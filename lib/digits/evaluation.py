@@ -197,18 +197,6 @@ def by_group(groups: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
     return table
 
 
-def classification_report(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
-    """scikit-learn's report: precision, recall, f1-score and support of each digit and their
-    means."""
-    from sklearn import metrics
-
-    options = {"labels": CLASSES, "output_dict": True, "zero_division": 0}
-    report = metrics.classification_report(labels, predictions, **options)
-    report.pop("accuracy", None)  # it has a section of its own
-    report.pop("micro avg", None)
-    return _table(report).T.astype({"support": int}).rename_axis("digit")
-
-
 def error_table(
     labels: np.ndarray, probabilities: np.ndarray, known: Iterable[int] = ()
 ) -> "pd.DataFrame":
@@ -311,10 +299,8 @@ def calibration_error_by_chance(
 def calibration_summary(predictions: Predictions, seed: int) -> dict:
     """Every measure of trust: calibration error beside its chance level, likelihood, Brier score.
 
-    ``ece`` (15 bins of equal width), ``chance`` (``calibration_error_by_chance``; a bootstrap
-    interval would be biased, since every resampling adds to a mean of absolute gaps), ``ece_mass``
-    (15 bins of equal size), ``nll`` with its 95% bootstrap ``nll_interval``, ``brier``, mean
-    ``confidence``, ``n``.
+    ``ece`` (15 bins of equal width; of equal size: ``ece_mass``) has no bootstrap interval, since
+    every resampling adds to a mean of absolute gaps; ``chance`` is ``calibration_error_by_chance``.
     """
     confidence, correct = predictions.confidence, predictions.correct
     scored = predictions.probabilities, predictions.labels
@@ -536,11 +522,11 @@ def robustness(
     corruptions: Sequence,
     seed: int,
 ) -> "pd.DataFrame":
-    """Accuracy under each corruption at each severity, all on the same images with the same seed.
+    """Accuracy under each corruption at each severity, on the same images with the same seed.
 
-    predict: images (n, 28, 28) to probabilities (n, 10). corruptions:
-    ``data.augmentation.CORRUPTIONS``. Columns: ``corruption``, ``severity``, ``accuracy``,
-    ``errors``, ``n``, 95% ``low`` and ``high``.
+    ``predict``: images (n, 28, 28) to probabilities (n, 10). ``corruptions``: as in
+    ``data.augmentation``. Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``,
+    ``low``, ``high`` (95%).
     """
     rows = []
     for corruption in corruptions:

@@ -1,4 +1,7 @@
-"""Where everything lies, and files that are whole or absent: JSON, hashes, safe names. Standard library only."""
+"""Where everything lies, and files that are whole or absent: JSON, hashes, safe names.
+
+Standard library only.
+"""
 
 import hashlib
 import json
@@ -9,29 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-PROJECT = (
-    Path(__file__).resolve().parents[2]
-)  # the package is installed editable, so this is the checkout
+PROJECT = Path(__file__).resolve().parents[2]  # installed editable, so this is the checkout
 NOTEBOOKS = PROJECT / "notebooks"
-OUTPUTS = Path(
-    os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs"
-).resolve()  # one folder per run
+OUTPUTS = Path(os.environ.get("DIGITS_OUTPUTS") or PROJECT / "outputs").resolve()  # a folder a run
 REFERENCE = PROJECT / "outputs" / "reference"  # the published run, committed
-STUDY = (
-    PROJECT / "outputs" / "study.json"
-)  # long repeated trainings, committed (digits.training.study)
-SEARCHES = STUDY.with_suffix(".sqlite3")  # a long search for settings beside it
-SEEDS = (
-    PROJECT / "outputs" / "seeds.json"
-)  # the recipe trained with other seeds, committed (digits.training.study)
+STUDY = PROJECT / "outputs" / "study.json"  # long repeated trainings (training.study)
+SEARCHES = STUDY.with_suffix(".sqlite3")  # a long search for settings, beside it
+SEEDS = PROJECT / "outputs" / "seeds.json"  # the recipe with other seeds, too
 LOCK = PROJECT / "requirements.lock"
+FULL_SIZE = 50_000  # a run that trained on more MNIST images than this counts as full size
 
 
 def reference(profile: str) -> Path:
-    """The published run of a profile: the standard one is the reference, the others stand beside it."""
-    return (
-        REFERENCE if profile == "standard" else REFERENCE.with_name(f"{REFERENCE.name}-{profile}")
-    )
+    """The published run of a profile: "standard" is the reference, the others stand beside it."""
+    suffix = "" if profile == "standard" else f"-{profile}"
+    return REFERENCE.with_name(REFERENCE.name + suffix)
 
 
 def is_reference(name: str) -> bool:
@@ -51,15 +46,10 @@ def given_data() -> Path | None:
 
 
 def download_cache() -> Path:
-    """Keras's own dataset folder (``KERAS_HOME`` moves it), so that either tool finds what the other fetched."""
+    """Keras's own dataset folder (``KERAS_HOME`` moves it): either tool finds what the other
+    fetched."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "datasets"
-
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-FULL_SIZE = 50_000  # a run that trained on more MNIST images than this counts as full size
 
 
 class RunError(Exception):
@@ -67,8 +57,10 @@ class RunError(Exception):
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` when it can be the name of a run's folder on any system, else raise RunError."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
+    """Return ``name`` when it can be the name of a run's folder on any system, else raise
+    RunError."""
+    pattern = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?"
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
         raise RunError(
             f"{name!r} is no name for a run: use up to 64 letters, digits, '.', '_' and '-', "
             "beginning with a letter or a digit."
@@ -91,7 +83,7 @@ def read_json(path: Path) -> dict:
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write ``value`` as JSON, whole or not at all; ValueError for NaN and infinity, which JSON does not know."""
+    """Write ``value`` as JSON, whole or not at all; ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -101,7 +93,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """``write(file)`` to a file that has its name only when it is whole: nobody reads half, a full disk leaves the old one."""
+    """``write(file)`` to a file that has its name only when it is whole.
+
+    Nobody reads half of it, and a full disk leaves the old one.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "wb") as file:
@@ -127,11 +122,11 @@ def sha256_json(value: object) -> str:
 
 
 def listing(folder: Path) -> dict[str, dict]:
-    """Every file below ``folder``, hidden ones left out, as {"models/model.keras": {"bytes": ..., "sha256": ...}}."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
-    )
+    """``bytes`` and ``sha256`` of every file below ``folder``, hidden ones left out, by its
+    path."""
+    visible = (path for path in folder.rglob("*") if not path.name.startswith("."))
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in files
+        for path in sorted(visible)
+        if path.is_file()
     }

@@ -228,7 +228,8 @@ def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 
 def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
-    """Indices of the images that are, pixel for pixel, among ``others``, or without them an earlier one."""
+    """Indices of the images that are, pixel for pixel, among ``others``, without them an earlier
+    one."""
     known = {image.tobytes() for image in np.ascontiguousarray(() if others is None else others)}
     found = []
     for index, image in enumerate(np.ascontiguousarray(images)):

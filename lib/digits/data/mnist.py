@@ -21,9 +21,10 @@ import numpy as np
 from digits.files import download_cache, given_data, write_file
 
 STAND_IN_NOTICE = (
-    "These are not MNIST results. scikit-learn's bundled 8 x 8 digits, enlarged to 28 x 28, stand in "
-    "for MNIST: they show that the code runs, not how good the model is. For MNIST, let the computer "
-    "reach the internet once, or put mnist.npz into a folder and set DIGITS_DATA to that folder."
+    "These are not MNIST results. scikit-learn's bundled 8 x 8 digits, enlarged to 28 x 28, stand "
+    "in for MNIST: they show that the code runs, not how good the model is. For MNIST, let the "
+    "computer reach the internet once, or put mnist.npz into a folder and set DIGITS_DATA to that "
+    "folder."
 )
 
 # MNIST test images whose given label most raters reject: https://github.com/cleanlab/label-errors
@@ -132,18 +133,10 @@ def load(name: str = "auto", download: bool = True) -> Dataset:
 def obtain(title: str, read: Callable, keep: Callable, cache: Path, mirrors: tuple) -> tuple:
     """Content from the given folder, the cache or a mirror, and a phrase that names the place.
 
-    Parameters
-    ----------
-    read
-        ``read(folder)`` gives the verified content, None when the folder has it in no form, and
-        raises `DamagedFile`.
-    keep
-        ``keep(folder, content)`` stores in the cache what was downloaded into ``folder``.
-
-    Raises
-    ------
-    DataError
-        When the given folder is damaged or none; `DataMissing` when no place has the content.
+    ``read(folder)`` gives the verified content, None when the folder has it in no form, and raises
+    `DamagedFile`; ``keep(folder, content)`` puts into the cache what was downloaded into
+    ``folder``. DataError when the given folder is damaged or none, `DataMissing` when no place has
+    the content.
     """
     tried = []
     given = given_data()
@@ -305,7 +298,7 @@ def _keep_mnist(folder: Path, arrays: dict[str, np.ndarray]) -> None:
         if archive.exists():
             file.write(archive.read_bytes())
         else:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     write_file(download_cache() / "mnist.npz", write)
 
@@ -381,19 +374,12 @@ def save_arrays(dataset: Dataset, folder: Path) -> None:
 
 
 def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read back what `save_arrays` wrote.
+    """Read back what `save_arrays` wrote: X_train, y_train, X_test, y_test.
 
-    Returns
-    -------
-    X_train, y_train, X_test, y_test
-        Images (n, 28, 28, 1) float32 in [0, 1]; labels one-hot, (n, 10) float32.
-
-    Raises
-    ------
-    DataError
-        When a file is missing, damaged, of another shape or type, or holds other values than these.
+    Images (n, 28, 28, 1) float32 in [0, 1]; labels one-hot, (n, 10) float32. DataError when a file
+    is missing, damaged, of another shape or type, or holds other values than these.
     """
-    arrays = []
+    arrays: list[np.ndarray] = []
     for name in ("X_train", "y_train", "X_test", "y_test"):
         path = Path(folder) / f"{name}.npy"
         try:

@@ -19,7 +19,8 @@ from skimage.morphology import skeletonize
 
 from digits.recognizer import ink
 
-LETTERS = "ACEFHKLMNPRUVWXadefhkmnpuvwx"  # not: B b 8, D O o Q 0, G 6, g q y Y 4 9, I i j J l r t T 1 7, S s 5, Z z 2
+# Not: B b 8, D O o Q 0, G 6, g q y Y 4 9, I i j J l r t T 1 7, S s 5, Z z 2.
+LETTERS = "ACEFHKLMNPRUVWXadefhkmnpuvwx"
 SYMBOLS = "#%&@*+=<>{}~^€£♥★→←△◇♪ΣΩπλ≠≈±÷"
 FONTS = ("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono", "DejaVuSerif-Italic")
 UNSEEN_FONTS = ("cmr10", "cmss10", "cmtt10", "STIXGeneral", "STIXGeneralItalic")  # to examine with
