@@ -7,11 +7,10 @@ import pytest
 from digits import evaluation
 from digits.data.augmentation import CORRUPTIONS
 from digits.recognizer import softmax
-from digits.report import plots_evaluation as plots
-from digits.report.style import use_style
+from digits.report import plots
 
 matplotlib.use("Agg")
-use_style()
+plots.use_style()
 
 
 def test_wilson_interval_agrees_with_published_values():

@@ -38,7 +38,7 @@ from digits.app import server  # noqa: E402
 from digits.app.feedback import Store  # noqa: E402
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer  # noqa: E402
-from digits.report import style as plots
+from digits.report import plots
 from digits.run import comparison
 
 POOL = 2  # kernels that wait, as voila.json says

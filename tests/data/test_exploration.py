@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from digits import evaluation
 from digits.data import exploration as eda
-from digits.report import plots_eda as plots
+from digits.report import plots
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ def test_every_figure_can_be_drawn(blobs):
         plots.shapes(table, {"ink": "ink (%)", "slant": "slant (degrees)"}),
     ]
     for ax in (
-        plots.class_shares(plt.subplots()[1], eda.class_counts({"all": labels})),
+        plots.class_shares(plt.subplots()[1], eda.class_counts({"training": labels, "test": labels})),
         plots.embedding(plt.subplots()[1], images.reshape(300, -1)[:, :2], labels),
         plots.nearest_distances(plt.subplots()[1], {"test": table["ink"].to_numpy()}),
         plots.baselines(plt.subplots()[1], scores),

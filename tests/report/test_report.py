@@ -17,8 +17,8 @@ from browser import launch
 from conftest import Page
 from digits import evaluation
 from digits import files as paths
-from digits.report import exhibits
 from digits.report import html as report
+from digits.report import plots
 from digits.report.notebook import figure_html
 
 FIGURE = '<figure><img alt="a curve" src="data:image/png;base64,AAAA"/><figcaption>x</figcaption></figure>'
@@ -363,8 +363,8 @@ def exhibition(mistakes, executed, record, metrics, tmp_path) -> str:
     figures = [
         figure_html(b"PNG", "Figure 3.1", "x", "a figure", live=live)
         for live in (
-            exhibits.confusion(counts, images, errors, "pairs"),
-            exhibits.gallery(images, errors, "errors"),
+            plots.live_confusion(counts, images, errors, "pairs"),
+            plots.live_gallery(images, errors, "errors"),
         )
     ]
     notebook = nbformat.read(executed[1], 4)

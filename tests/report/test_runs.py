@@ -90,8 +90,11 @@ def test_figures_are_numbered_once_saved_and_described(run, capsys):
 
 def test_tables_are_numbered_apart_from_figures(run, capsys):
     run.figure(plt.figure(), "first", "A caption.", "Nothing drawn")
-    run.table(pd.DataFrame({"a": [1.234]}), "Numbers.", {"a": "{:.1f}"})
-    assert "Table 3.1. Numbers." in capsys.readouterr().out
+    run.table(pd.DataFrame({"a": [1.234]}), "numbers", "Two numbers.", {"a": "{:.1f}"})
+    run.table(pd.DataFrame({"a": [1.234]}), "others", "Others.")
+    run.table(pd.DataFrame({"a": [1.234]}), "numbers", "Three numbers.")  # the cell ran again
+    found = re.findall(r"Table .*", capsys.readouterr().out)
+    assert found == ["Table 3.1. Two numbers.", "Table 3.2. Others.", "Table 3.1. Three numbers."]
 
 
 def test_headlines_and_aims_are_listed_in_the_order_of_notebooks_and_calls(run):
@@ -228,6 +231,8 @@ def test_a_table_has_one_row_of_headings(run, monkeypatch):
     """pandas gives the name of an index a row of its own, under empty cells."""
     shown = []
     monkeypatch.setattr(runs, "display", shown.append)
-    run.table(pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "What there is.")
+    run.table(
+        pd.DataFrame({"n": [1]}, index=pd.Index(["a"], name="kind")), "kinds", "What there is."
+    )
     head = shown[0].data.split("<thead>")[1].split("</thead>")[0]
     assert head.count("<tr>") == 1 and re.findall(r">([^<>]+)</th>", head) == ["kind", "n"]

@@ -21,8 +21,7 @@ import browser
 import searcher
 import services
 from digits import files
-from digits.report import plots_search as draw
-from digits.report import style
+from digits.report import plots_study as draw
 from digits.training import networks, search
 from digits.training.search import StudyError
 from searcher import PLAN, easy
@@ -332,31 +331,30 @@ def test_random_search_gets_as_many_trials_as_the_cost_pays_for():
 
 
 @pytest.mark.slow
-def test_what_matters_is_found_and_the_figures_show_it_in_the_reports_style(url):
-    """Optuna's own figures switch the style of every later one; these do not."""
-    style.use_style()
-    before = dict(plt.rcParams)
+def test_what_matters_is_found_and_the_figures_show_it(url):
     chance = run(url, 8)
     study = search.open_study(url, PRUNING)
     search.run(study, PRUNING, easy, 1)
     assert search.importances(study).empty
-    assert not draw.importances(study).patches
+    assert not draw.importances(plt.subplots()[1], search.importances(study)).patches
     search.run(study, PRUNING, easy, 24)
     trials = search.table(study)
     found = search.importances(study)
     assert set(found.index[:2]) == {"learning_rate", "dropout"} and found.sum() == pytest.approx(1)
-    lines = draw.learning_curves(study).lines
+    lines = draw.learning_curves(plt.subplots()[1], study).lines
     crosses = [line for line in lines if line.get_marker() == "X"]
     assert len(lines) == 24 and len(crosses) == (trials["state"] == "pruned").sum() > 0
-    assert len(draw.slices(study).axes) == len(SETTINGS) + 1
-    best, *_, dashed = draw.history(study, 0.88).lines
-    assert dashed.get_ydata()[0] == 0.88 and max(best.get_ydata()) == trials["best"].iloc[-1]
+    assert len(draw.slices(trials).axes) == len(SETTINGS) + 1
+    done, best, dashed = draw.history(plt.subplots()[1], trials, 0.88).lines
+    assert dashed.get_ydata()[0] == 0.88 and best.get_ydata()[-1] == max(done.get_ydata())
     luck, reached, *_ = draw.against_random(plt.subplots()[1], trials, chance).lines
     assert luck.get_ydata()[-1] == chance["accuracy"].max()
     assert reached.get_ydata()[-1] == trials["best"].iloc[-1]
-    assert len(draw.importances(study).patches) == len(SETTINGS)
-    assert draw.parallel(study).get_facecolor() == (1, 1, 1, 1)
-    assert dict(plt.rcParams) == before
+    assert len(draw.importances(plt.subplots()[1], search.importances(study)).patches) == len(
+        SETTINGS
+    )
+    lines = draw.parallel(plt.subplots()[1], trials).lines
+    assert len(lines) == (trials["state"] == "complete").sum() + len(SETTINGS) + 1
     plt.close("all")
 
 

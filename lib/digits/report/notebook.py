@@ -169,12 +169,14 @@ class Run:
         display(_Element(figure_html(png, label, caption, alt, live), f"{label}. {caption}"))
         (self.figures / f"{self.notebook}-{name}.png").write_bytes(png)
 
-    def table(self, frame: pd.DataFrame, caption: str, formats: dict | None = None) -> None:
-        """Show ``frame`` with number and caption.
+    def table(
+        self, frame: pd.DataFrame, name: str, caption: str, formats: dict | None = None
+    ) -> None:
+        """Show ``frame`` with the number that belongs to ``name``, and a caption.
 
         formats: a column's format string or function. An index without a name is not shown.
         """
-        label = self._label("Table", caption)
+        label = self._label("Table", name)
         shown = frame
         if frame.index.name and frame.columns.name is None:  # else pandas gives it a row of its own
             shown = frame.rename_axis(index=None, columns=frame.index.name)

@@ -1,0 +1,504 @@
+"""Figures: one family of colours and type, the digit tile, the data, training and evaluation."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+from PIL import Image
+
+from digits.data import TABLET
+from digits.data.augmentation import Corruption
+from digits.evaluation import kept_epoch
+
+# Okabe and Ito (2008), "Color Universal Design": told apart by readers with any colour vision.
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31"]
+PALETTE += ["#000000", "#7F7F7F", "#B8A200"]
+ACCENT, GOOD, BAD, MUTED = PALETTE[0], PALETTE[2], PALETTE[4], "#6b7280"
+MARKERS = "osD^vPX*<>"  # told apart without colour
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.001 rather than a power of ten
+WIDTH = 8.0  # inches: the width of a full figure; the report shows it at 800 CSS pixels
+MOST = 40  # images behind one cell of a confusion matrix that shows them
+TEMPLATE = Path(__file__).parent / "template"
+_FRAME: dict[str, Any] = {"visible": True, "color": "#d1d5db", "linewidth": 0.6}
+
+
+def use_style() -> None:
+    """Set Matplotlib's defaults for the whole report. Called once, at the top of a notebook."""
+    plt.style.use(TEMPLATE / "report.mplstyle")
+
+
+# --- Tiles ----------------------------------------------------------------------------------------
+
+
+def ink(ax: Axes, image: np.ndarray, title: str = "") -> Axes:
+    """One digit image, (28, 28[, 1]) in [0, 1], as a tile without ticks."""
+    ax.imshow(np.squeeze(image), cmap="gray_r", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(**_FRAME)
+    ax.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=2)
+    return ax
+
+
+def strokes(ax: Axes, drawing: Sequence[np.ndarray]) -> Axes:
+    """One pen digit on its tablet: strokes (n, 2), y downwards; a dot where each begins."""
+    for i, stroke in enumerate(drawing):
+        style = ("-", "--", ":")[i % 3]
+        ax.plot(*stroke.T, color=PALETTE[i % 10], linestyle=style, linewidth=2)
+        ax.plot(*stroke[0], "o", color=PALETTE[i % 10], markersize=4)
+    ax.set(xticks=[], yticks=[], aspect="equal", xlim=(0, TABLET), ylim=(TABLET, 0))
+    ax.grid(False)
+    ax.spines[:].set(**_FRAME)
+    return ax
+
+
+def _tiles(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of tiles that lie close together, and its axes (rows, columns)."""
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.02, wspace=0.02)
+    return figure, axes
+
+
+def grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 10) -> Figure:
+    """Digit tiles, (n, 28, 28[, 1]) in [0, 1], with n titles or none, ``columns`` in a row."""
+    columns = min(columns, max(len(images), 1))
+    rows = max(-(-len(images) // columns), 1)
+    tile = WIDTH / columns + (0.04 if titles is None else 0.18)
+    figure, axes = _tiles(rows, columns, rows * tile)
+    for i, ax in enumerate(axes.flat):
+        if i < len(images):
+            ink(ax, images[i], "" if titles is None else titles[i])
+        else:
+            ax.axis("off")
+    return figure
+
+
+def tile_rows(rows: Mapping[str, Sequence], columns: Sequence[str] = ()) -> Figure:
+    """Named rows of as many tiles each, under n headings.
+
+    rows: by name, images (n, 28, 28[, 1]) in [0, 1] or n pen drawings (tuples of strokes).
+    """
+    n = max(len(items) for items in rows.values())
+    heading = 0.2 * (1 + columns[0].count("\n")) if len(columns) else 0
+    figure, axes = _tiles(len(rows), n, len(rows) * (0.87 * WIDTH / n + 0.02) + heading)
+    for line, (name, items) in zip(axes, rows.items(), strict=True):
+        for ax, item in zip(line, items, strict=True):
+            (strokes if isinstance(item, tuple) else ink)(ax, item)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+    for ax, title in zip(axes[0], columns, strict=False):
+        ax.set_title(title, fontsize=9, loc="center", fontweight="normal")
+    return figure
+
+
+# --- The data -------------------------------------------------------------------------------------
+
+
+def class_shares(ax: Axes, counts: pd.DataFrame) -> Axes:
+    """Share of each digit in each split; ``counts``: a row a digit, a column a split."""
+    shares = 100 * counts / counts.sum()
+    shares = shares.rename(
+        columns={name: f"{name} (n = {counts[name].sum():,})" for name in counts}
+    )
+    long = shares.rename_axis("digit").melt(ignore_index=False, value_name="share").reset_index()
+    split = long.columns[1]
+    ax.axhline(10, color=MUTED, linewidth=1, linestyle=":")
+    look = {"dodge": 0.4, "linestyle": "none", "markers": list(MARKERS[: shares.shape[1]])}
+    sns.pointplot(long, x="digit", y="share", hue=split, ax=ax, markersize=5, **look)
+    ax.set(xlabel="digit", ylabel="share of the split (%)")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=shares.shape[1])
+    return ax
+
+
+def placement(mean: np.ndarray, centres: np.ndarray) -> Figure:
+    """The mean of all images with its 20 x 20 box, and every centre of mass, (n, 2)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    ink(left, mean / mean.max())
+    left.add_patch(Rectangle((3.5, 3.5), 20, 20, fill=False, edgecolor=BAD, lw=1.5, ls="--"))
+    left.text(3.7, 2.9, "20 × 20 pixels", color=BAD, fontsize=9, va="bottom")
+    left.set_title("Mean of all training images")
+    right.plot(*centres.T, ".", color=ACCENT, markersize=1, alpha=0.25, rasterized=True)
+    right.plot(14, 14, "+", color="black", markersize=14)
+    right.set(xlabel="column of the centre of mass (pixel)", ylabel="row (pixel)", aspect="equal")
+    right.invert_yaxis()
+    right.set_title("Centre of mass of each image")
+    return figure
+
+
+def shapes(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
+    """Distribution of each column of ``units`` (column to axis label) for each ``digit``.
+
+    Outline: all images; dot: median; line: the middle nine tenths.
+    """
+    figure, axes = plt.subplots(1, len(units), figsize=(WIDTH, 4.4), sharey=True)
+    look = {"orient": "h", "inner": None, "cut": 0, "density_norm": "width", "bw_method": 0.4}
+    for ax, (column, label) in zip(axes, units.items(), strict=True):
+        sns.violinplot(table, x=column, y="digit", ax=ax, color=PALETTE[5], alpha=0.6, **look)
+        low, median, high = (table.groupby("digit")[column].quantile(q) for q in (0.05, 0.5, 0.95))
+        ax.hlines(range(len(median)), low, high, color=ACCENT, linewidth=1.5)
+        ax.plot(median, range(len(median)), "o", color="white", mec=ACCENT, markersize=5)
+        ax.set(xlabel=label, xlim=np.nanpercentile(table[column], [0.1, 99.9]))
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+def embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str = "") -> Axes:
+    """A map of images: points (n, 2) drawn as their digits, a large numeral amid each class."""
+    halo = [patheffects.withStroke(linewidth=4, foreground="white")]
+    for digit in np.unique(labels):
+        group, color = points[labels == digit], PALETTE[digit]
+        look = {"linewidths": 0, "alpha": 0.7, "rasterized": True}
+        ax.scatter(*group.T, s=13, marker=f"${digit}$", color=color, **look)
+        numeral = {"fontsize": 17, "fontweight": "bold", "path_effects": halo, "zorder": 3}
+        middle = np.median(group, axis=0)
+        ax.text(*middle, str(digit), color=color, ha="center", va="center", **numeral)
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.spines[:].set(**_FRAME)
+    return ax
+
+
+def nearest_distances(ax: Axes, distances: Mapping[str, np.ndarray]) -> Axes:
+    """Cumulative share of images against the distance to their nearest training image."""
+    for (name, values), style in zip(distances.items(), ("-", "--", ":"), strict=False):
+        ax.ecdf(values, linestyle=style, linewidth=2, label=f"{name} (n = {len(values):,})")
+    ax.set(xlabel="Euclidean distance to the nearest training image (pixels in [0, 1])")
+    ax.set(ylabel="share of images", xlim=(0, None), ylim=(0, 1))
+    ax.legend(loc="upper left")
+    return ax
+
+
+def stroke_counts(ax: Axes, shares: pd.DataFrame) -> Axes:
+    """How many strokes each digit was drawn with: a row for each digit, a column for each count."""
+    named = shares.rename(columns=lambda count: f"{count} stroke{'s' if count > 1 else ''}")
+    colors = [PALETTE[i] for i in (0, 5, 1, 3)]
+    (100 * named).plot.bar(stacked=True, ax=ax, width=0.7, color=colors, rot=0, ec="white")
+    ax.set(xlabel="digit", ylabel="share of the drawings (%)", ylim=(0, 100))
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=shares.shape[1])
+    return ax
+
+
+# --- Rates with their intervals -------------------------------------------------------------------
+
+
+def interval(
+    ax: Axes, x: Any, y: Any, low: Any, high: Any, *, across: bool = False, **look: Any
+) -> Axes:
+    """Points (n,) with bars from ``low`` to ``high``, along x where ``across``."""
+    middle = np.asarray(x if across else y)
+    spread = np.maximum([middle - low, high - middle], 0)  # an interval may miss it by rounding
+    look = {"fmt": "o", "markersize": 5, "capsize": 2.5, "lw": 1.2} | look
+    ax.errorbar(x, y, **{"xerr" if across else "yerr": spread}, **look)
+    return ax
+
+
+def baselines(ax: Axes, scores: Mapping[str, Mapping[str, dict]]) -> Axes:
+    """Error rate with its 95% interval and count: a row a method, a marker a split."""
+    splits = list(next(iter(scores.values())))
+    for i, split in enumerate(splits):
+        found = pd.DataFrame([one[split] for one in scores.values()])
+        place = np.arange(len(found)) + 0.26 * (i - (len(splits) - 1) / 2)
+        rate = 100 * (1 - found["accuracy"])
+        high, low = 100 * (1 - np.array(found["interval"].to_list()).T)
+        look: dict[str, Any] = {"fmt": MARKERS[i], "color": PALETTE[i], "label": split}
+        interval(ax, rate, place, low, high, across=True, **look)
+        for x, y, one in zip(high, place, found.itertuples(), strict=True):
+            ax.text(x, y, f"  {one.errors:,} of {one.n:,}", va="center", fontsize=8)
+    ax.set(yticks=range(len(scores)), yticklabels=scores, xlabel="error rate (%)")
+    ax.set_xlim(0, 1.2 * ax.get_xlim()[1])  # room for the counts
+    ax.grid(axis="y", visible=False)
+    ax.invert_yaxis()
+    ax.legend(loc="lower right")
+    return ax
+
+
+def error_rates(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """Error rate of each digit with its 95% interval, a colour for each ``per_class`` table."""
+    for i, (name, table) in enumerate(tables.items()):
+        place = table.index + 0.3 * (i - (len(tables) - 1) / 2)
+        rate, low, high = (1 - table[f"recall{end}"] for end in ("", " high", " low"))
+        interval(ax, place, rate, low, high, fmt=MARKERS[i], color=PALETTE[i], label=name)
+    ax.set(xticks=range(10), xlabel="true digit", ylabel="error rate")
+    ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # markers at zero stay whole
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend()
+    return ax
+
+
+def group_errors(ax: Axes, table: pd.DataFrame, label: str) -> Axes:
+    """Error rate, interval and count of each group (``evaluation.by_group``), the best first."""
+    table = table.sort_values("accuracy", ascending=False)
+    place, rate = np.arange(len(table)), 1 - table["accuracy"]
+    interval(ax, place, rate, 1 - table["high"], 1 - table["low"], color=ACCENT)
+    for x, y, errors in zip(place, rate, table["errors"], strict=True):
+        ax.annotate(f"{errors:.0f}", (x, y), (6, 3), textcoords="offset points", fontsize=8)
+    ax.set_xticks(place, table.index)
+    ax.set(xlabel=label, ylabel="error rate")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return ax
+
+
+# --- Training -------------------------------------------------------------------------------------
+
+
+def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
+    """Bars of one column of the layer table, from top to bottom; only layers that multiply."""
+    shown = table[table["macs"] > 0][::-1]
+    colors = {"Conv2D": ACCENT, "Dense": BAD, "MaxPooling2D": GOOD, "AveragePooling2D": GOOD}
+    ax.barh(
+        shown["layer"], shown[column] / 1000, 0.7, color=shown["kind"].map(colors).fillna(MUTED)
+    )
+    ax.set_xlabel(f"{column.replace('macs', 'MACs')} (thousands)")
+    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.grid(False, axis="y")
+    return ax
+
+
+def learning_rate(ax: Axes, rates: np.ndarray, steps_per_epoch: int) -> Axes:
+    """The schedule: learning rate after each step, against epochs."""
+    ax.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=ACCENT)
+    ax.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    return ax
+
+
+def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
+    """Training and validation curve of ``column`` of a history, the epoch that was kept marked."""
+    best, epochs = kept_epoch(history), history["epoch"]
+    ax.plot(epochs, history[column], "o--", ms=3, color=MUTED, label="training (augmented)")
+    ax.plot(epochs, history[f"val_{column}"], "o-", ms=3, color=ACCENT, label="validation")
+    kept = {"mfc": "none", "color": BAD, "label": f"kept: epoch {best['epoch']:.0f}"}
+    ax.plot(best["epoch"], best[f"val_{column}"], "D", ms=8, **kept)
+    ax.set(xlabel="epoch", ylabel=label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return ax
+
+
+def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
+    """The first layer's filters, (height, width, 1, n), on a map that is white at zero."""
+    rows = -(-kernel.shape[-1] // columns)
+    figure, axes = _tiles(rows, columns, rows * WIDTH / columns)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, weights in zip(axes.flat, np.moveaxis(kernel[..., 0, :], -1, 0), strict=False):
+        limit = np.abs(weights).max()
+        ax.imshow(weights, cmap="PuOr", vmin=-limit, vmax=limit)
+    return figure
+
+
+def refusal_curve(ax: Axes, energies: Mapping[str, np.ndarray], threshold: float) -> Axes:
+    """Digits kept against non-digits refused, a curve a group of digits, a dot at ``threshold``.
+
+    energies: by name (n,), among them "non-digits".
+    """
+    strange = energies["non-digits"]
+    groups = [name for name in energies if name != "non-digits"]
+    for name, color, marker in zip(groups, (ACCENT, BAD), MARKERS, strict=False):
+        both = np.concatenate([energies[name], strange])
+        steps = np.unique(np.quantile(both, np.linspace(0, 1, 400)))
+        for limits, look in (
+            (steps, {"ls": "-", "label": name}),
+            ([threshold], {"marker": marker}),
+        ):
+            refused = [100 * (strange < limit).mean() for limit in limits]
+            kept = [100 * (energies[name] >= limit).mean() for limit in limits]
+            ax.plot(refused, kept, color=color, **look)
+    ax.set(xlabel="non-digits refused (%)", ylabel="digits kept (%)")
+    ax.set(xlim=(60, 100.5), ylim=(90, 100.3))
+    ax.legend(loc="lower left")
+    return ax
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+def heat_map(ax: Axes, matrix: np.ndarray, title: str, text: str = "{:.0f}") -> Axes:
+    """A confusion matrix (10, 10), its diagonal greyed: right answers would drown the errors."""
+    known = np.nan_to_num(matrix)
+    errors = known - np.diag(np.diag(known))
+    words = np.vectorize(lambda value: text.format(value) if value > 0 else "")(errors)
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 1.15 * (errors.max() or 1), "cbar": False}
+    sns.heatmap(
+        errors, mask=np.eye(10, dtype=bool), annot=words, fmt="", square=True, ax=ax, **look
+    )
+    ax.set_facecolor("#e5e7eb")
+    for i, value in enumerate(np.diag(known)):
+        word = text.format(value) if value > 0 else ""
+        ax.text(i + 0.5, i + 0.5, word, ha="center", va="center", color=MUTED, fontsize=6.5)
+    for label in ax.texts[:-10]:
+        label.set_fontsize(8)
+    ax.set(xlabel="read as", ylabel="true digit", title=title)
+    return ax
+
+
+def confusion_maps(counts: np.ndarray, rates: np.ndarray) -> Figure:
+    """Counts and row-wise rates of a confusion matrix (10, 10) side by side."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.1))
+    heat_map(axes[0], counts, "Counts")
+    heat_map(axes[1], 100 * rates, "Percent of each true digit", "{:.1f}")
+    return figure
+
+
+def error_gallery(images: np.ndarray, table: pd.DataFrame, columns: int = 8) -> Figure:
+    """Wrong answers as tiles: true digit and index above, the two best guesses below.
+
+    images: (n, 28, 28[, 1]), all that ``table`` (``evaluation.error_table``) indexes. A known label
+    error is framed and carries a dagger.
+    """
+    rows = max(-(-len(table) // columns), 1)
+    figure, axes = _tiles(rows, columns, rows * (WIDTH / columns + 0.32))
+    for ax in axes.flat[len(table) :]:
+        ax.axis("off")
+    for ax, error in zip(axes.flat, table.to_dict("records"), strict=False):
+        mark = " †" if error["known"] else ""
+        ink(ax, images[error["index"]], f"is {error['label']}  (#{error['index']}){mark}")
+        guesses = [f"{error[n]}: {percent(error[f'p {n}'])}" for n in ("first", "second")]
+        color = "black" if error["p first"] < 0.9 else BAD
+        ax.set_xlabel("  ".join(guesses), fontsize=7.2, labelpad=2, color=color)
+        if error["known"]:
+            ax.spines[:].set(color=PALETTE[1], linewidth=2)
+    return figure
+
+
+def percent(share: float) -> str:
+    """A probability as a tile can show it: whole percent, never rounded to certainty.
+
+    >>> percent(0.9997), percent(0.873), percent(0.0001)
+    ('>99%', '87%', '<1%')
+    """
+    return ">99%" if share >= 0.995 else "<1%" if share < 0.005 else f"{share:.0%}"
+
+
+def reliability(bins: Mapping[str, pd.DataFrame]) -> Figure:
+    """Reliability diagrams (``reliability_bins``) side by side, the size of their bins below."""
+    shared = {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": (3, 1)}
+    figure, axes = plt.subplots(2, len(bins), figsize=(WIDTH, 4.6), **shared)
+    for (title, table), (above, below) in zip(bins.items(), axes.T, strict=True):
+        above.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--")
+        slanted = {"rotation": 45, "transform_rotates_text": True, "rotation_mode": "anchor"}
+        above.text(0.03, 0.06, "confidence is true", fontsize=8, color=MUTED, **slanted)
+        rate, low, high = (table[f"accuracy{end}"] for end in ("", " low", " high"))
+        interval(above, table["confidence"], rate, low, high, color=ACCENT, markersize=4.5)
+        above.set(xlim=(0, 1.02), ylim=(-0.02, 1.02), title=title)
+        above.yaxis.set_major_formatter(PercentFormatter(1))
+        width = table["high"] - table["low"]
+        below.bar(table["low"], table["n"], width, align="edge", color=ACCENT, alpha=0.35)
+        for middle, n in zip(table["low"] + width / 2, table["n"], strict=True):
+            below.text(middle, n * 1.3, f"{n:.0f}", ha="center", fontsize=6.5)
+        below.set(xlabel="confidence", yscale="log", ylim=(0.7, 30 * table["n"].max()))
+        below.xaxis.set_major_formatter(PercentFormatter(1))
+    figure.get_layout_engine().set(wspace=0.06)
+    axes[0, 0].set_ylabel("share of right answers")
+    axes[1, 0].set_ylabel("samples")
+    return figure
+
+
+def risk_coverage(
+    ax: Axes,
+    curves: Mapping[str, pd.DataFrame],
+    points: Mapping[str, tuple[float, float]],
+    least: float = 0.5,
+    mark: str = "the app",
+) -> Axes:
+    """Share of wrong answers against share of answers (``evaluation.risk_coverage``).
+
+    points: for each curve the (coverage, risk) of what is answered, with ``mark`` beside it;
+    least: the smallest coverage shown, since the first few answers make a noisy curve.
+    """
+    for i, (name, curve) in enumerate(curves.items()):
+        shown, color = curve[curve["coverage"] >= least], PALETTE[i]
+        ax.plot(shown["coverage"], shown["risk"], color=color, ls=("-", "--")[i % 2], label=name)
+        ax.plot(*points[name], "o", color=color, markersize=7, markeredgecolor="white")
+        beside = {"xytext": (-8, 10), "textcoords": "offset points", "ha": "right"}
+        ax.annotate(mark, points[name], fontsize=8, color=color, **beside)
+    ax.set(xlabel="coverage: share of samples that are answered", xlim=(least, 1.005))
+    ax.set(ylabel="risk: share of answers that are wrong", ylim=(0, None))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    if len(curves) > 1:
+        ax.legend(loc="upper left")
+    return ax
+
+
+def robustness(
+    tables: Mapping[str, pd.DataFrame],
+    corruptions: Sequence[Corruption],
+    examples: Mapping[str, np.ndarray],
+) -> Figure:
+    """Accuracy with its 95% interval by severity of each corruption, under a strip of examples.
+
+    tables: by a curve's name, of ``evaluation.robustness``; examples: by a corruption's name, one
+    digit at each severity, (severities, 28, 28).
+    """
+    rows = -(-(len(corruptions) + 1) // 2)  # and one place for the legend
+    figure = plt.figure(figsize=(WIDTH, 2.75 * rows))
+    panels = figure.subfigures(rows, 2).flat
+    for panel, corruption in zip(panels, corruptions, strict=False):
+        place = np.arange(len(corruption.severities))
+        mosaic = [[f"tile {i}" for i in place], ["curve"] * len(place)]
+        axes = panel.subplot_mosaic(mosaic, height_ratios=(1, 2.6))
+        for i, image in enumerate(examples[corruption.name]):
+            ink(axes[f"tile {i}"], image)
+        ax = axes["curve"]  # each point stands below its example
+        for (name, table), color, marker in zip(tables.items(), PALETTE, MARKERS, strict=False):
+            some = table[table["corruption"] == corruption.name]
+            ax.fill_between(place, some["low"], some["high"], color=color, alpha=0.2, lw=0)
+            ax.plot(place, some["accuracy"], marker=marker, ms=4, color=color, label=name)
+        ax.set_xticks(place, [f"{one:g}".replace("-", "−") for one in corruption.severities])
+        ax.set(xlim=(-0.5, len(place) - 0.5), ylim=(0, 1.04))
+        ax.set(xlabel=corruption.label, ylabel="accuracy")
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    panels[len(corruptions)].legend(*ax.get_legend_handles_labels(), loc="center", fontsize=10)
+    return figure
+
+
+# --- Figures that answer a pointer, a finger or a key: HTML and CSS, for ``Run.figure`` -----------
+
+
+def live_confusion(counts: np.ndarray, images: np.ndarray, errors: pd.DataFrame, name: str) -> str:
+    """A confusion matrix whose cells show their images: pointed at, tapped or by arrow keys.
+
+    counts: (10, 10), row = true digit; images and errors as in ``error_gallery``; name: unique in a
+    report. The largest confusion is open.
+    """
+    cells = errors.groupby(["label", "first"])
+    behind = {key: _tile_data(images, some.head(MOST)) for key, some in cells}
+    wrong = counts - np.diag(np.diag(counts))
+    opened = divmod(int(wrong.argmax()), len(wrong))
+    values = {"largest": int(wrong.max()), "opened": opened, "behind": behind, "most": MOST}
+    return _live("confusion", counts=counts.tolist(), name=name, **values)
+
+
+def live_gallery(images: np.ndarray, errors: pd.DataFrame, name: str) -> str:
+    """Every wrong answer as a tile, with a filter by true digit; arguments as above."""
+    return _live("gallery", shown=_tile_data(images, errors), name=name)
+
+
+def _tile_data(images: np.ndarray, errors: pd.DataFrame) -> list[dict]:
+    """Each error with its image as a data address, dark ink on white, for the template."""
+    tiles = []
+    for error in errors.to_dict("records"):
+        pixels = np.round(255 * (1 - np.squeeze(images[error["index"]]))).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        tiles.append(error | {"png": base64.b64encode(buffer.getvalue()).decode()})
+    return tiles
+
+
+def _live(kind: str, **values: Any) -> str:
+    loader = jinja2.FileSystemLoader(TEMPLATE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment.filters["percent"] = percent
+    return environment.get_template("live.html.j2").render(kind=kind, **values)
