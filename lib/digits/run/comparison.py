@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from importlib import metadata
 from pathlib import Path
@@ -171,7 +171,7 @@ def tidy_tree(value: Any) -> Any:
 # Whether two runs agree: the hashes of their files, their numbers, their headlines.
 
 FILE = "comparison.md"  # in the folder of the run that was compared
-SHOWN = 12  # numbers on the console, and differences of one kind
+SHOWN = 24  # rows on the console, and differences of one kind
 # Keys of what is not compared: durations and what they decide, where the data came from, verdicts
 # of visitors, and what is said again for the first page.
 NOT_COMPARED = re.compile(
@@ -215,34 +215,29 @@ class Evidence:
         return {one["label"]: one for one in found}
 
     @property
-    def question(self) -> dict[str, dict]:
-        """Data and parameters. No tolerance covers a difference in them."""
-        dataset = self.record.get("dataset", {})
-        asked = {
-            f"{notebook}.{key}": value
-            for notebook, values in self.record.get("parameters", {}).items()
-            for key, value in values.items()
-            if key not in ("run_name", "dataset")
-        }
-        data = {"data set": dataset.get("name"), **(dataset.get("hashes") or {})}
-        return {"data": data, "parameters": asked}
-
-    @property
     def origin(self) -> dict[str, dict]:
-        """All that could explain a difference, the likeliest first."""
+        """What a run was asked, and all else that could explain a difference, the likeliest first."""
         record = self.record
+        dataset, machine = record.get("dataset", {}), dict(record.get("machine", {}))
+        for key in ("release", "memory_gib"):
+            machine.pop(key, None)
+        variables = dict(record.get("environment", {}))
+        variables.pop("TF_CPP_MIN_LOG_LEVEL", None)  # says how much TensorFlow talks
         ran = {
             f"notebooks/{stage['notebook']}.ipynb": stage.get("notebook_sha256")
             for stage in record.get("stages", [])
         }
-        versions = {"Python": record.get("python"), **record.get("packages", {})}
-        machine, variables = dict(record.get("machine", {})), dict(record.get("environment", {}))
-        for key in ("release", "memory_gib"):
-            machine.pop(key, None)
-        variables.pop("TF_CPP_MIN_LOG_LEVEL", None)  # says how much TensorFlow talks
-        return self.question | {
+        return {
+            "data": {"data set": dataset.get("name"), **(dataset.get("hashes") or {})},
+            "parameters": {
+                f"{notebook}.{key}": value
+                for notebook, values in record.get("parameters", {}).items()
+                for key, value in values.items()
+                if key not in ("run_name", "dataset")
+            },
             "code": record.get("code_files", {}) | ran,
-            "packages": versions | {"requirements.lock": record.get("lock_sha256")},
+            "packages": {"Python": record.get("python"), **record.get("packages", {})}
+            | {"requirements.lock": record.get("lock_sha256")},
             "machine": machine,
             "environment": variables,
         }
@@ -299,45 +294,32 @@ def numbers(tree: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-@dataclass
-class Comparison:
-    """What is not the same in a run and in its reference; each row holds a name and both values."""
+def compare(reference: Evidence, run: Evidence) -> tuple[Outcome, list[tuple]]:
+    """How far a run agrees with its reference, and what is not the same.
 
-    reference: Evidence
-    run: Evidence
-    files: list[tuple] = field(default_factory=list)
-    numbers: list[tuple] = field(default_factory=list)
-    headlines: list[tuple] = field(default_factory=list)  # all, with the tolerance and True if kept
-    causes: dict[str, list[str]] = field(default_factory=dict)
-    outcome: Outcome = Outcome.DIFFERENT
-
-
-def compare(reference: Evidence, run: Evidence) -> Comparison:
-    """Hold a run against its reference, and say what could explain the difference."""
-    result = Comparison(reference, run, changes(reference.files, run.files))
-    if reference.metrics is None or run.metrics is None:  # each notebook's numbers as a whole
-        result.numbers = changes(_hashes(reference.record), _hashes(run.record))
-    else:
-        result.numbers = changes(numbers(reference.metrics), numbers(run.metrics))
+    The rows hold a file's, number's or headline's name, both values, and how they agree.
+    """
+    rows, agreed = [], []
     for label in dict.fromkeys([*reference.headlines, *run.headlines]):
-        one, other = reference.headlines.get(label), run.headlines.get(label)
-        limit = one["tolerance"] if one else 0.0
-        agrees = bool(one and other) and (
-            limit is None or abs(other["value"] - one["value"]) <= limit
+        one, other = reference.headlines.get(label, {}), run.headlines.get(label, {})
+        limit = one.get("tolerance")
+        agreed.append(
+            bool(one and other) and (limit is None or abs(other["value"] - one["value"]) <= limit)
         )
-        texts = (None if each is None else each["text"] for each in (one, other))
-        result.headlines.append((label, *texts, limit, agrees))
-    result.causes = causes(reference, run)
-    if not result.files and not result.numbers:
-        result.outcome = Outcome.IDENTICAL
-    elif (
-        result.headlines
-        and all(row[-1] for row in result.headlines)
-        and reference.files.keys() == run.files.keys()
-        and reference.question == run.question
-    ):
-        result.outcome = Outcome.WITHIN
-    return result
+        verdict = "DIFFERENT" if not agreed[-1] else "any" if limit is None else f"± {limit:g}"
+        rows.append((label, one.get("text"), other.get("text"), verdict))
+    pairs = [(one.record["stages"], one.metrics) for one in (reference, run)]
+    if reference.metrics is None or run.metrics is None:  # each notebook's numbers as a whole
+        sides = [{s["notebook"]: s.get("numbers_sha256") for s in stages} for stages, _ in pairs]
+    else:
+        sides = [numbers(metrics) for _, metrics in pairs]
+    other = changes(reference.files, run.files) + changes(*sides)
+    if not other:
+        return Outcome.IDENTICAL, []
+    same_question = not {"data", "parameters"} & causes(reference, run).keys()
+    same_files = reference.files.keys() == run.files.keys()
+    within = agreed and all(agreed) and same_question and same_files
+    return Outcome.WITHIN if within else Outcome.DIFFERENT, [*rows, *((*row, "") for row in other)]
 
 
 def causes(reference: Evidence, run: Evidence) -> dict[str, list[str]]:
@@ -361,50 +343,35 @@ def changes(before: dict, now: dict) -> list[tuple]:
     return [(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
 
 
-def _hashes(record: dict) -> dict[str, str]:
-    return {stage["notebook"]: stage.get("numbers_sha256") for stage in record["stages"]}
-
-
 def _shown(value: Any) -> str:
-    """A value for the console; of a hash its beginning."""
+    """A value in a table; of a hash its beginning."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return "absent" if value is None else text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-def summary(result: Comparison, rows: int | None = SHOWN) -> str:
-    """The comparison in words, with at most ``rows`` of the numbers that differ (None: all)."""
-    record, reference = result.reference.record, result.reference
+def summary(reference: Evidence, run: Evidence, shown: int | None = None) -> tuple[Outcome, str]:
+    """The outcome and its reasons in Markdown, with at most ``shown`` of the values that differ."""
+    outcome, rows = compare(reference, run)
+    record = reference.record
     commit = (record.get("code", {}).get("commit") or "none")[:10]
     lines = [
-        f"Compared with {reference.label} ({record.get('started', '')[:10]}, commit {commit}):",
-        f"  files      {len(reference.files):,} compared, {len(result.files):,} with other bytes",
-        *(f"             {name}" for name, *_ in result.files),
-        f"  numbers    {len(result.numbers):,} differ (durations are not compared)",
-        f"  headlines  {sum(not row[-1] for row in result.headlines)} of {len(result.headlines)} "
-        "outside their tolerance",
+        f"Compared with {reference.label} ({record.get('started', '')[:10]}, commit {commit}): "
+        "files, headlines and numbers, but for durations."
     ]
-    if result.headlines and result.outcome is not Outcome.IDENTICAL:
-        lines += ["", f"| headline | {reference.label} | here | tolerance | |", "|---" * 5 + "|"]
-        for label, *texts, limit, agrees in result.headlines:
-            allowed = "any" if limit is None else f"± {limit:.3g}"
-            cells = [label, *map(_shown, texts), allowed, "within" if agrees else "DIFFERENT"]
-            lines.append(f"| {' | '.join(cells)} |")
-    if result.numbers:
-        lines += ["", f"| number | {reference.label} | here |", "|---" * 3 + "|"]
-        lines += [f"| {' | '.join(map(_shown, row))} |" for row in result.numbers[:rows]]
-        more = len(result.numbers) - len(result.numbers[:rows])
+    if rows:
+        lines += ["", f"| | {reference.label} | here | |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(map(_shown, row))} |" for row in rows[:shown]]
+        more = len(rows) - len(rows[:shown])
         lines += [f"and {more:,} more in {FILE}"] if more else []
-    lines += ["", f"{TITLES[result.outcome]}."]
-    found = [f"  {line}" for line in sentences(result.causes)]
-    if result.outcome is Outcome.IDENTICAL:
-        lead, silent = "What differs all the same, without a trace in the result:", "Nothing"
-    else:
-        lead, silent = "Likely cause, the likeliest first:", "No cause is recorded: nothing"
-    return "\n".join(
-        [*lines, *([lead, *found] if found else [f"{silent} that is recorded differs."])]
-    )
+    found = sentences(causes(reference, run))
+    lead = "What differs all the same" if outcome is Outcome.IDENTICAL else "Likely cause"
+    lines += ["", f"{TITLES[outcome]}."]
+    lines += [
+        f"{lead}, the likeliest first:" if found else "Nothing else that is recorded differs."
+    ]
+    return outcome, "\n".join([*lines, *(f"  {line}" for line in found)])
 
 
 def sentences(causes: dict[str, list[str]]) -> list[str]:
@@ -431,10 +398,11 @@ def check_data(record: dict) -> None:
 
 def report(reference: Evidence, folder: Path) -> int:
     """Compare the run in ``folder``, keep the whole comparison in it; returns the exit status."""
-    result = compare(reference, read(folder))
-    write_text(folder / FILE, summary(result, rows=None) + "\n")
-    print(f"\n{summary(result)}", flush=True)
-    return int(result.outcome)
+    run = read(folder)
+    write_text(folder / FILE, summary(reference, run)[1] + "\n")
+    outcome, text = summary(reference, run, SHOWN)
+    print(f"\n{text}", flush=True)
+    return int(outcome)
 
 
 def main(arguments: list[str] | None = None) -> int:

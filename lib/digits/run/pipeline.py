@@ -122,9 +122,8 @@ def run(request: Request, execute: Execute | None = None) -> int:
             raise
         raise RunError("The disk is full.") from None
     notice(record["dataset"])
-    say(
-        f"\nFinished in {timedelta(seconds=round(record['seconds']))}: {os.path.relpath(place.final / 'report.html')}"
-    )
+    report = os.path.relpath(place.final / "report.html")
+    say(f"\nFinished in {timedelta(seconds=round(record['seconds']))}: {report}")
     for one in record["headlines"]:
         say(f"  {one['label']}: {one['text']}" + (f" ({one['detail']})" if one["detail"] else ""))
     return 0
@@ -133,6 +132,7 @@ def run(request: Request, execute: Execute | None = None) -> int:
 def prepare(place: Place, request: Request) -> dict:
     """Make the building folder, with what earlier notebooks wrote, and the new record."""
     parameters = request.parameters
+    datasets = [one.get("dataset") for one in parameters.values()]
     record = {
         "schema": 1,
         "run": place.name,
@@ -144,11 +144,7 @@ def prepare(place: Place, request: Request) -> dict:
         "parameters": {name: one | {"run_name": place.name} for name, one in parameters.items()},
         "changed": {one.name: sorted(changed(request, one)) for one in request.notebooks},
         "seeds": {name: one["seed"] for name, one in parameters.items() if "seed" in one},
-        "dataset": {
-            "requested": next(
-                (one["dataset"] for one in parameters.values() if "dataset" in one), None
-            )
-        },
+        "dataset": {"requested": next((d for d in datasets if d), None)},
         "started": now(),
         "ended": None,
         "seconds": None,
@@ -160,11 +156,10 @@ def prepare(place: Place, request: Request) -> dict:
         causes.pop("data", None)  # not read yet
         if causes:
             say("\n".join(["What is different here:", *comparison.sentences(causes)]))
-    source = check_continuation(place, request) if request.continued else None
     try:
         place.building.mkdir()
-        if source:
-            record["stages"] = carry_over(source, place, request)
+        if request.continued:
+            record["stages"] = carry_over(place, request)
     except BaseException:
         shutil.rmtree(place.building, ignore_errors=True)  # nothing of its own is in it yet
         raise
@@ -397,14 +392,10 @@ def repair(place: Place) -> list[str]:
     notes = []
     if read_run(place.building).get("status") == "finished":  # killed before the end of the swap
         swap(place)
-        notes.append(
-            f"The last run of {place.name!r} was complete but not yet in its place; now it is."
-        )
+        notes.append(f"The last run of {place.name!r} was complete; now it is in its place.")
     elif place.previous.exists() and not place.final.exists():
         place.previous.rename(place.final)
-        notes.append(
-            f"The swap of {place.name!r} was interrupted; the previous run is back in its place."
-        )
+        notes.append(f"A swap was interrupted; the previous run of {place.name!r} is back.")
     if place.building.exists() and not (place.building / "run.json").exists():
         shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own
     if place.building.exists():
@@ -412,9 +403,7 @@ def repair(place: Place) -> list[str]:
         if record.get("status") in (None, "running"):
             record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
         keep_failed(place, record)
-        notes.append(
-            f"The last run of {place.name!r} was killed; what it left is in {place.failed.name}/."
-        )
+        notes.append(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
     if place.previous.exists():
         shutil.rmtree(place.previous)
     return notes
@@ -465,66 +454,51 @@ def newest(place: Place) -> tuple[Path, dict]:
     return folder, record
 
 
-def check_continuation(place: Place, request: Request) -> Path:
-    """The folder to continue; RunError when it is not as it was recorded, or is asked otherwise."""
+def carry_over(place: Place, request: Request) -> list[dict]:
+    """Copy what the earlier notebooks wrote, nothing else; returns their stages.
+
+    RunError lists what is not as they recorded it, or is asked for otherwise now.
+    """
     folder, record = newest(place)
-    stages = {stage["notebook"]: stage for stage in record["stages"]}
     metrics = read_json(folder / "metrics.json")
-    differences = []
-    for name in (notebook.name for notebook in request.notebooks[: request.first]):
-        if stages.get(name, {}).get("status") != "finished":
-            differences.append(f"{name} did not finish")
-            continue
-        then, asked = record["parameters"].get(name, {}), request.parameters[name]
-        differences += [
-            f"{name}.{key}: recorded {old!r}, now {new!r}"
-            for key, old, new in comparison.changes(then, asked)
-            if key != "run_name"
-        ]
-        if sha256_json(metrics.get(name)) != stages[name].get("metrics_sha256"):
-            differences.append(f"metrics.json: the numbers of {name} are not the recorded ones")
-    for name, entry in sorted(written(record, request).items()):
-        if not (folder / name).is_file():
-            differences.append(f"{name} is missing")
-        elif sha256(folder / name) != entry["sha256"]:
-            differences.append(f"{name} has changed")
-    if differences:
-        number, more = request.notebooks[request.first].number, len(differences) - 12
-        raise RunError(
-            f"--from {number}: the run in {tidy(str(folder))} is not as it was recorded:\n"
-            + "\n".join(f"  - {line}" for line in differences[:12])
-            + (f"\n  - and {more} more" if more > 0 else "")
-            + "\nStart earlier, or run everything again."
-        )
-    return folder
-
-
-def carry_over(folder: Path, place: Place, request: Request) -> list[dict]:
-    """Copy what the earlier notebooks wrote, nothing else; returns their stages."""
-    record, metrics = read_run(folder), read_json(folder / "metrics.json")
-    for name in written(record, request):
-        target = place.building / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, target)
     origin = {key: record.get(key) for key in ("started", "code", "lock_sha256")}
-    stages = {stage["notebook"]: {"carried_over": origin} | stage for stage in record["stages"]}
-    earlier = request.notebooks[: request.first]
-    for notebook in earlier:
-        if stages[notebook.name].get("notebook_sha256") != sha256(notebook.path):
+    stages, wrong = [], []
+    written: dict[str, dict] = {}
+    for notebook in request.notebooks[: request.first]:
+        name = notebook.name
+        stage: dict = next((s for s in record["stages"] if s["notebook"] == name), {})
+        if stage.get("status") != "finished":
+            wrong.append(f"{name} did not finish")
+            continue
+        stages.append({"carried_over": origin} | stage)
+        written |= stage["files"]  # as the last of them left each
+        then, asked = record["parameters"].get(name, {}), request.parameters[name]
+        for key, old, new in comparison.changes(then, asked):
+            if key != "run_name":
+                wrong.append(f"{name}.{key}: recorded {old!r}, now {new!r}")
+        if sha256_json(metrics.get(name)) != stage["metrics_sha256"]:
+            wrong.append(f"metrics.json: the numbers of {name} are not the recorded ones")
+        if sha256(notebook.path) != stage["notebook_sha256"]:
             say(f"{notebook.path.name} has changed since it ran; what it wrote then is kept.")
-    names = [notebook.name for notebook in earlier]
-    kept = {name: metrics[name] for name in names if name in metrics}
+    for name, entry in sorted(written.items()):
+        if not (folder / name).is_file():
+            wrong.append(f"{name} is missing")
+        elif sha256(folder / name) != entry["sha256"]:
+            wrong.append(f"{name} has changed")
+    if wrong:
+        shown = wrong[:12] + [f"and {len(wrong) - 12} more"] * (len(wrong) > 12)
+        raise RunError(
+            f"--from {request.notebooks[request.first].number}: the run in {tidy(str(folder))} is "
+            "not as it was recorded:\n"
+            + "".join(f"  - {line}\n" for line in shown)
+            + "Start earlier, or run everything again."
+        )
+    for name in written:
+        (place.building / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, place.building / name)
+    kept = {s["notebook"]: metrics[s["notebook"]] for s in stages if s["notebook"] in metrics}
     write_json(place.building / "metrics.json", kept)
-    return [stages[name] for name in names]
-
-
-def written(record: dict, request: Request) -> dict[str, dict]:
-    """The files that the earlier notebooks wrote, as the last of them left each."""
-    names = [notebook.name for notebook in request.notebooks[: request.first]]
-    found: dict[str, dict] = {}
-    for stage in record["stages"]:
-        found |= stage.get("files", {}) if stage["notebook"] in names else {}
-    return found
+    return stages
 
 
 # Publishing
@@ -543,7 +517,7 @@ def publish(name: str, profile: str) -> int:
             say(note)
         record = read_json(place.final / "run.json")
         if reasons := objections(record, place, profile):
-            raise RunError(f"{name!r} cannot be published: " + "; ".join(reasons) + ".")
+            raise RunError(f"{name!r} cannot be published: {'; '.join(reasons)}.")
         for file in record["files"]:
             large = file.split("/")[0] in ("data", "figures", "notebooks")  # or in the report
             if not large if profile == "standard" else file == "metrics.json":
@@ -558,35 +532,25 @@ def publish(name: str, profile: str) -> int:
 def objections(record: dict, place: Place, profile: str) -> list[str]:
     """Why this run may not stand as the published one; [] when it may."""
     code, data = record.get("code", {}), record.get("dataset", {}).get("name")
-    settings = ", ".join(record.get("settings", []))
-    carried = [
-        stage["notebook"]
-        for stage in record.get("stages", [])
-        if stage.get("carried_over", {}).get("code", code) != code
-    ]
+    changed, theirs = ", ".join(record.get("settings", [])), record.get("profile")
+    stages = record.get("stages", [])
+    carried = [s for s in stages if s.get("carried_over", {}).get("code", code) != code]
     found = listing(place.final)
     for own in ("run.json", comparison.FILE):
         found.pop(own, None)
     metrics = read_json(place.final / "metrics.json").values()
     verdicts = sum(one.get("feedback", {}).get("n", 0) for one in metrics)
-    checks = [
-        (record.get("status") != "finished", "it did not finish"),
-        (
-            record.get("profile") != profile,
-            f"its profile is {record.get('profile')!r}, not {profile!r}",
-        ),
-        (settings, f"its parameters were changed ({settings})"),
-        (data != "mnist" and profile == "standard", f"its data is {data!r}, not 'mnist'"),
-        (code.get("commit") is None or code.get("dirty"), "its code is not a commit"),
-        (carried, f"{', '.join(carried)} ran with other code"),
-        (
-            verdicts,
-            f"it reports on {verdicts:,} verdicts of visitors, which nobody else has (put "
-            "outputs/feedback aside)",
-        ),
-        (found != record.get("files"), "its files are not the recorded ones"),
-    ]
-    return [reason for applies, reason in checks if applies]
+    reasons = {
+        "it did not finish": record.get("status") != "finished",
+        f"its profile is {theirs!r}, not {profile!r}": theirs != profile,
+        f"its parameters were changed ({changed})": changed,
+        f"its data is {data!r}, not 'mnist'": data != "mnist" and profile == "standard",
+        "its code is not a commit": code.get("commit") is None or code.get("dirty"),
+        f"{', '.join(s['notebook'] for s in carried)} ran with other code": carried,
+        f"it reports on {verdicts:,} verdicts of visitors, which nobody else has": verdicts,
+        "its files are not the recorded ones": found != record.get("files"),
+    }
+    return [reason for reason, applies in reasons.items() if applies]
 
 
 # The console
