@@ -115,10 +115,16 @@ def test_an_intel_mac_is_refused_with_a_reason(project, monkeypatch, capsys):
     assert setup.main([], folder) == 1 and "LiteRT" in capsys.readouterr().err and not calls
 
 
-def test_paths_are_relative_and_the_locale_can_spell_them(project, monkeypatch):
-    """pip and uv read "#" and "$x" in a requirement's path, and setuptools writes in the locale."""
+def test_a_dollar_in_the_path_is_refused_before_anything_is_installed(project, capsys):
     folder, calls = project
-    odd = folder.rename(folder.with_name("a #b $HOME ü"))
+    odd = folder.rename(folder.with_name("a $HOME"))
+    assert setup.main([], odd) == 1 and "a $ in its name" in capsys.readouterr().err and not calls
+
+
+def test_paths_are_relative_and_the_locale_can_spell_them(project, monkeypatch):
+    """pip and uv read " #" in a requirement's path, and setuptools writes in the locale."""
+    folder, calls = project
+    odd = folder.rename(folder.with_name("a #b ü"))
     monkeypatch.setattr("locale.getencoding", lambda: "ANSI_X3.4-1968")  # LC_ALL=C
     assert setup.main([], odd) == 0
     for command, environment in calls:

@@ -41,7 +41,7 @@ def main(arguments: list[str], project: Path = PROJECT) -> int:
             if status := call([*command, "--setup-only"], project, environment):
                 return status
             try:
-                refuse_unsupported()
+                refuse_unsupported(project)
                 with locked(project):
                     if not up_to_date(project):  # another process may have made it meanwhile
                         make_environment(project)
@@ -81,13 +81,15 @@ def up_to_date(project: Path) -> bool:
     return recorded(project) == wanted(project) and python_of(project / ".venv").exists()
 
 
-def refuse_unsupported() -> None:
-    """SetupError on a computer for which a package of the lock is not made."""
+def refuse_unsupported(project: Path) -> None:
+    """SetupError where a package of the lock is not made for the computer, or bears no such path."""
     if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
         raise SetupError(
             "there is no LiteRT for Macs with an Intel processor. On one with an Apple "
             "processor, use a Python made for it (arm64), not one that Rosetta translates."
         )
+    if "$" in str(project):
+        raise SetupError(f"setuptools cannot install into a folder with a $ in its name: {project}")
 
 
 def make_environment(project: Path) -> None:
