@@ -56,8 +56,7 @@ class Predictions:
 
 
 def kept_epoch(history: "pd.DataFrame") -> "pd.Series":
-    """The row of ``training.fit``'s history whose weights were kept: of the best epochs the
-    last."""
+    """The row of ``fit``'s history whose weights were kept: of the best epochs the last."""
     return history.loc[history["val_accuracy"][::-1].idxmax()]
 
 
@@ -186,8 +185,7 @@ def per_class(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
 
 
 def by_group(groups: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
-    """A row for each of ``groups`` (n,), such as writers: ``n``, ``right``, ``errors``,
-    ``accuracy``, 95% ``low`` and ``high``."""
+    """``n``, ``right``, ``errors``, ``accuracy``, 95% ``low``, ``high`` of each group (n,)."""
     grouped = _table({"group": groups, "correct": correct}).groupby("group")["correct"]
     table = grouped.agg(n="count", right="sum")
     table["errors"] = table["n"] - table["right"]
@@ -376,8 +374,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame"
 
 
 def area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean risk over all coverages (AURC): 0 is perfect, the error rate is a confidence that knows
-    nothing."""
+    """Mean risk over all coverages (AURC): 0 is perfect."""
     curve = risk_coverage(confidence, correct)
     return float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0)))
 
@@ -540,7 +537,6 @@ def robustness(
 
 
 def worst_severities(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The row of each corruption, in order, where a ``robustness`` table has its lowest
-    accuracy."""
+    """The row of each corruption where a ``robustness`` table has its lowest accuracy."""
     lowest = table.groupby("corruption", sort=False)["accuracy"].idxmin()
     return table.loc[lowest].reset_index(drop=True)

@@ -46,8 +46,7 @@ def given_data() -> Path | None:
 
 
 def download_cache() -> Path:
-    """Keras's own dataset folder (``KERAS_HOME`` moves it): either tool finds what the other
-    fetched."""
+    """Keras's own dataset folder (``KERAS_HOME`` moves it), shared with Keras."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "datasets"
 
@@ -57,8 +56,7 @@ class RunError(Exception):
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` when it can be the name of a run's folder on any system, else raise
-    RunError."""
+    """``name`` when it can be the name of a run's folder on any system, else RunError."""
     pattern = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?"
     if not isinstance(name, str) or not re.fullmatch(pattern, name):
         raise RunError(
@@ -122,8 +120,7 @@ def sha256_json(value: object) -> str:
 
 
 def listing(folder: Path) -> dict[str, dict]:
-    """``bytes`` and ``sha256`` of every file below ``folder``, hidden ones left out, by its
-    path."""
+    """``bytes`` and ``sha256`` of every file below ``folder`` that is not hidden, by path."""
     visible = (path for path in folder.rglob("*") if not path.name.startswith("."))
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}

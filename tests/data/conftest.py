@@ -1,15 +1,12 @@
 """Shared by the tests of the data: no cache, no given folder, no mirror but those that a test makes."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
+from server import server  # noqa: F401  a fixture
 
-sys.path.insert(0, str(Path(__file__).parent))
-from server import server  # noqa: E402, F401  a fixture
-
-from digits.data import mnist, pen_digits  # noqa: E402
+from digits.data import mnist, pen_digits
 
 REAL = os.environ.get("DIGITS_DATA")  # read now: the fixture below hides it from every test
 

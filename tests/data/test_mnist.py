@@ -186,7 +186,7 @@ def test_a_damaged_idx_file(given, arrays, packed, cut):
 @pytest.mark.parametrize(
     ("break_it", "match"),
     [
-        (lambda given: (given / "t10k-labels-idx1-ubyte").unlink(), "without t10k-labels-idx1"),
+        (lambda given: (given / "t10k-labels-idx1-ubyte").unlink(), "MNIST lacks t10k-labels-idx1"),
         (lambda given: (given / "mnist.npz").mkdir(), "mnist.npz: "),
     ],
 )

@@ -171,8 +171,7 @@ def _curve(start, middle, end) -> np.ndarray:
 
 
 def _european_one(image, rng, width):
-    """A flag before the stem, from a tick to nearly the stem's length, and sometimes a base line
-    under it."""
+    """A flag before the stem, a tick or nearly as long as it, and sometimes a base line."""
     ys, xs = np.nonzero(image > 0.3)
     if not len(xs):
         return image
@@ -308,8 +307,7 @@ OFTEN = np.array([1, 2, 0, 0, 1, 1, 0, 1, 1, 1.5, 0])
 
 
 def estimate_width(image: np.ndarray) -> float:
-    """The pen's width in pixels: twice the area over the outline's length, good enough for a
-    stroke."""
+    """The pen's width in pixels, about: twice the area over the outline's length."""
     area = image.sum()
     edges = np.abs(np.diff(image, axis=0)).sum() + np.abs(np.diff(image, axis=1)).sum()
     return float(np.clip(2.4 * area / max(edges, 1e-6), 1.2, 4.5))
@@ -387,8 +385,7 @@ def rotate(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.nd
 
 
 def scale(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Enlarge or shrink about the centre; shrinking averages, so that thin ink fades, not
-    vanishes."""
+    """Enlarge or shrink about the centre; shrinking averages, so that thin ink only fades."""
     smooth = blur(image, 0.4 / factor, rng) if factor < 0.75 else image
     return _affine(smooth, cv2.getRotationMatrix2D(_CENTRE, 0, factor))
 
@@ -399,8 +396,7 @@ def noise(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.n
 
 
 def blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian blur with ``sigma`` pixels; the amount of ink stays, up to what leaves the
-    picture."""
+    """Gaussian blur with ``sigma`` pixels; the amount of ink stays."""
     return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
 
 

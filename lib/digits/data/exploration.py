@@ -23,14 +23,12 @@ DIGITS = np.arange(10)
 
 
 def sample(n: int, size: int, seed: int) -> np.ndarray:
-    """Sorted indices of ``size`` of ``n`` items, drawn without replacement; of all when there are
-    fewer."""
+    """Sorted indices of ``size`` of ``n`` items, drawn without replacement; at most all."""
     return np.sort(np.random.default_rng(seed).permutation(n)[:size])
 
 
 def flat(images: np.ndarray) -> np.ndarray:
-    """Images as rows of pixels, (n, 784) float32: what a method sees that knows no
-    neighbourhood."""
+    """Images as rows of pixels, (n, 784) float32."""
     return np.asarray(images, np.float32).reshape(len(images), -1)
 
 
@@ -38,21 +36,18 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def class_counts(splits: dict[str, np.ndarray]) -> pd.DataFrame:
-    """How many images of each digit (rows) each split holds (columns); ``splits``: name to
-    labels."""
+    """How many images of each digit (rows) each split holds (columns)."""
     counts = {name: np.bincount(labels, minlength=10) for name, labels in splits.items()}
     return pd.DataFrame(counts, index=pd.Index(DIGITS, name="digit"))
 
 
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the first ``count`` images of 0, then of 1, and so on; fewer where there are
-    fewer."""
+    """Indices of the first ``count`` images of 0, then of 1, and so on."""
     return np.concatenate([np.flatnonzero(labels == digit)[:count] for digit in DIGITS])
 
 
 def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each pixel over each digit's images: two arrays (10, 28,
-    28)."""
+    """Mean and standard deviation of each digit's pixels: two arrays (10, 28, 28)."""
     pictures = np.asarray(images).reshape(len(images), *images.shape[1:3])
     groups = [pictures[labels == digit] for digit in DIGITS]
     return np.stack([group.mean(0) for group in groups]), np.stack(
@@ -64,14 +59,12 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def longest_sides(images: np.ndarray) -> np.ndarray:
-    """Longer side of the bounding box of all ink above zero, (n,) in pixels; 0 for a blank
-    image."""
+    """Longer side of the bounding box of all ink, (n,) in pixels; 0 for a blank image."""
     return np.array([max(cv2.boundingRect(inked)[2:]) for inked in (images > 0).astype(np.uint8)])
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Centre of each image's ink (column, row), variance of its rows, covariance; (n,), in
-    pixels."""
+    """Centre of each image's ink (x, y), variance of y, covariance; (n,) each, pixels."""
     y, x = (axis.ravel() for axis in np.indices(images.shape[1:3], dtype=np.float64))
     sums = flat(images).astype(np.float64) @ np.stack([np.ones_like(y), x, y, y**2, y * x], 1)
     with np.errstate(invalid="ignore"):
@@ -80,8 +73,7 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def centres(images: np.ndarray) -> np.ndarray:
-    """Centre of mass of each image's ink, (n, 2): column and row in pixels; NaN for a blank
-    image."""
+    """Centre of mass of each image's ink, (n, 2): x and y in pixels; NaN for a blank one."""
     return np.stack(_moments(images)[:2], axis=1)
 
 
@@ -116,8 +108,7 @@ def stroke_width(image: np.ndarray) -> float:
 
 
 def shape_table(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """One row an image: ``digit``, ``ink`` in percent, ``stroke width`` in pixels, ``slant`` in
-    degrees."""
+    """A row an image: ``digit``, ``ink`` (%), ``stroke width`` (pixels), ``slant`` (degrees)."""
     widths = [stroke_width(image) for image in images]
     columns = {"ink": 100 * ink(images), "stroke width": widths, "slant": slants(images)}
     return pd.DataFrame({"digit": labels, **columns})
@@ -145,8 +136,7 @@ def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def spans(summary: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """``shape_summary`` for people: "median (low to high)", a column a quantity, under its
-    title."""
+    """``shape_summary`` for people: "median (low to high)", a column a quantity."""
     span = "{0[median]:.1f} ({0[low]:.1f} to {0[high]:.1f})".format
     columns = {title: summary[name].apply(span, axis=1) for name, title in titles.items()}
     return pd.DataFrame(columns)
@@ -228,8 +218,7 @@ def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 
 def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
-    """Indices of the images that are, pixel for pixel, among ``others``, without them an earlier
-    one."""
+    """Indices of images that are, pixel for pixel, in ``others`` or, without, an earlier one."""
     known = {image.tobytes() for image in np.ascontiguousarray(() if others is None else others)}
     found = []
     for index, image in enumerate(np.ascontiguousarray(images)):
@@ -244,16 +233,14 @@ def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarr
 
 
 def vote(neighbour_labels: np.ndarray, k: int) -> np.ndarray:
-    """The commonest digit in the first ``k`` columns of (n, neighbours); the smaller one in a
-    tie."""
+    """The commonest digit in the first ``k`` columns, (n,); the smaller one in a tie."""
     return stats.mode(neighbour_labels[:, :k], axis=1).mode
 
 
 def scores(
     guesses: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray]
 ) -> dict[str, dict[str, dict]]:
-    """``evaluation.accuracy_summary`` of ``guesses[method][split]`` against the labels of the
-    split."""
+    """``evaluation.accuracy_summary`` of every ``guesses[method][split]``."""
     return {
         method: {name: evaluation.accuracy_summary(labels[name], splits[name]) for name in splits}
         for method, splits in guesses.items()
@@ -268,8 +255,7 @@ def stroke_counts(strokes: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -
 
 
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Index of the first sample of each confusion; ``pairs`` as from
-    ``evaluation.confused_pairs``."""
+    """Index of the first sample of each of ``evaluation.confused_pairs``."""
     confusions = zip(pairs["digit"], pairs["read as"], strict=True)
     found = [
         np.flatnonzero((labels == digit) & (predictions == read)) for digit, read in confusions

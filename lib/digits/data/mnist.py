@@ -212,9 +212,7 @@ def _download(url: str, folder: Path) -> None:
         try:
             pooch.retrieve(url, None, fname=name, path=folder, downloader=downloader)
         except (requests.RequestException, OSError) as error:
-            cause = (
-                error.args[0] if error.args else error
-            )  # what urllib3 says, inside requests' words
+            cause = error.args[0] if error.args else error  # what urllib3 says, inside requests'
             raise DataError(f"{type(error).__name__}, {getattr(cause, 'reason', error)}") from error
 
 
@@ -229,24 +227,19 @@ def _read_mnist(folder: Path) -> dict[str, np.ndarray] | None:
         if len(absent) == len(paths):
             return None
         if absent:
-            raise DamagedFile(
-                folder, f"MNIST is incomplete, without {', '.join(absent)}", "Add it."
-            )
+            raise DamagedFile(folder, f"MNIST lacks {', '.join(absent)}", "Add what is missing.")
         arrays = {name: _read_idx(path) for name, path in paths.items()}
     for name, array in arrays.items():
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        if (
-            array.dtype != np.uint8
-            or hashlib.sha256(header + array.tobytes()).hexdigest() != SHA256[name]
-        ):
+        found = hashlib.sha256(header + array.tobytes()).hexdigest()
+        if array.dtype != np.uint8 or found != SHA256[name]:
             likely = "damaged, in another order, or another data set, such as Fashion-MNIST"
             raise DamagedFile(paths[name], f"{name} is not MNIST's: {likely}")
     return arrays
 
 
 def _find_idx(folder: Path, stem: str) -> Path | None:
-    """The file, plain or gzipped, with "-idx" or ".idx" in its name, here or where torchvision puts
-    it."""
+    """The file, plain or gzipped, with "-idx" or ".idx", here or in torchvision's place."""
     places = (folder, folder / "MNIST" / "raw", folder / "raw")
     names = [f"{name}{end}" for end in ("", ".gz") for name in (stem, stem.replace("-idx", ".idx"))]
     found = (place / name for place in places for name in names if (place / name).exists())
@@ -265,8 +258,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An IDX file: 0, 0, 8, the number of axes, the length of each (big-endian uint32), the
-    bytes."""
+    """An IDX file: 0, 0, 8, the number of axes, each length (big-endian uint32), the bytes."""
     data = read_bytes(path)
     try:
         axes = data[3]
@@ -342,8 +334,7 @@ def _bundled_digits() -> Dataset:
 
 
 def split(y: np.ndarray, validation_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (training, validation) into labels ``y`` (n,), stratified and shuffled by the
-    seed."""
+    """Indices (training, validation) into labels ``y`` (n,), stratified, shuffled by the seed."""
     from sklearn.model_selection import train_test_split
 
     training, validation = train_test_split(
@@ -365,8 +356,7 @@ def one_hot(y: np.ndarray) -> np.ndarray:
 
 
 def save_arrays(dataset: Dataset, folder: Path) -> None:
-    """Write ``X_train.npy``, ``y_train.npy``, ``X_test.npy`` and ``y_test.npy`` (one-hot) into a
-    folder."""
+    """Write ``X_train.npy``, ``y_train.npy`` (one-hot), ``X_test.npy``, ``y_test.npy``."""
     for part in ("train", "test"):
         images, labels = getattr(dataset, f"x_{part}"), one_hot(getattr(dataset, f"y_{part}"))
         write_file(Path(folder) / f"X_{part}.npy", partial(np.save, arr=images))

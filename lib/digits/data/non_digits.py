@@ -179,8 +179,7 @@ def _fonts(names: tuple[str, ...]) -> tuple[FontProperties, ...]:
 
 @cache
 def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | None:
-    """``character`` as (n, m) uint8, light on dark, ``size`` pixels; None when the font lacks
-    it."""
+    """``character`` as (n, m) uint8, light on dark; None when the font lacks it."""
     path = TextPath((0, 0), character, size=100, prop=font)
     if not len(path.vertices):
         return None
@@ -198,8 +197,7 @@ def glyph(character: str, font: FontProperties, size: int = 80) -> np.ndarray | 
 def letter(
     rng: np.random.Generator, fonts: tuple[str, ...] = FONTS, characters: str = LETTERS
 ) -> np.ndarray:
-    """A character as (28, 28), as printed or written with an even pen, slanted and bent a
-    little."""
+    """A character as (28, 28), as printed or as written, slanted and bent a little."""
     picture = None
     while picture is None:  # some fonts lack some characters
         character = characters[rng.integers(len(characters))]
@@ -390,8 +388,7 @@ NEVER_SHOWN = ("check mark", "house", "stick figure", "moon")  # nothing like th
 
 
 def drawings(each: int, seed: int) -> dict[str, list[list[np.ndarray]]]:
-    """``each`` drawings of every kind in ``DRAWINGS``: strokes, (n, 2) float32 on a 280 x 280
-    canvas."""
+    """``each`` drawings of every kind: strokes, (n, 2) float32 on a 280 x 280 canvas."""
     rng = np.random.default_rng(seed)
     return {
         kind: [[np.asarray(stroke, np.float32) for stroke in draw(rng)] for _ in range(each)]
@@ -409,8 +406,7 @@ def characters(each: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def side_by_side(drawings: list[list[np.ndarray]], each: int, seed: int) -> list[list[np.ndarray]]:
-    """``each`` pairs of ``drawings``, strokes of single digits, side by side as if they were
-    one."""
+    """``each`` pairs of single digits (strokes), side by side as if they were one."""
     rng, pairs = np.random.default_rng(seed), []
     for _ in range(each):
         strokes, left = [], 20.0
