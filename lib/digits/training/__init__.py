@@ -1,6 +1,6 @@
-"""Networks, fitting, compression, search and ablation. Importing it loads Keras and TensorFlow, once and quietly.
+"""Networks, fitting, compression, search and ablation, in Keras and TensorFlow.
 
-That costs seconds and hundreds of megabytes.
+Importing it loads both, once and quietly, which costs seconds and hundreds of megabytes.
 """
 
 import contextlib

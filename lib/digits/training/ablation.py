@@ -178,7 +178,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def pareto(table: pd.DataFrame, cost: str, gain: str) -> list:
-    """The index of the rows that no other beats: none is cheaper and as good, or better as cheap."""
+    """The rows that no other beats, by cheapness and then by gain; their index."""
     ordered = table.sort_values([cost, gain], ascending=[True, False], kind="stable")
-    best_so_far = ordered[gain].cummax().shift(fill_value=-np.inf)
+    best_so_far = ordered[gain].cummax().shift().fillna(-np.inf)
     return list(ordered.index[ordered[gain] > best_so_far])

@@ -1,4 +1,4 @@
-"""Fewer bytes and less time: LiteRT files, eight bits in place of 32, pruned weights and channels."""
+"""Fewer bytes, less time: LiteRT files, eight bits in place of 32, pruned weights and channels."""
 
 import contextlib
 import gzip
@@ -39,20 +39,14 @@ def export_litert(
 ) -> Path:
     """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) in [0, 1] to its logits (1, 10).
 
-    The softmax is left out, because calibration works on logits. The same weights give the same
-    bytes.
+    The same weights give the same bytes. ValueError for an unknown kind, or "int8" without images.
 
     Parameters
     ----------
     kind: "float32"; "float16" (weights stored in half the bytes); "dynamic_int8" (weights int8,
         activations quantized as they come); "int8" (both int8).
     representative: training images (n, 28, 28, 1) that set the ranges of the activations in "int8".
-    per_channel: a scale for each output channel of a kernel (Krishnamoorthi 2018, section 3); False,
-        one for the whole kernel, is there to be compared with.
-
-    Raises
-    ------
-    ValueError: for another kind, or "int8" without representative images.
+    per_channel: a scale for each channel of a kernel (Krishnamoorthi 2018, section 3), or only one.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
@@ -124,16 +118,10 @@ def measure_files(
 ) -> pd.DataFrame:
     """One row a file, index ``file``: sizes, latency, agreement, and the accuracy on each set.
 
-    Parameters
-    ----------
-    files: among them one called "float32".
     sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; one called "pen"
-        gives the columns ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``.
-
-    Returns
-    -------
-    ``agreement_with_float32`` is the share of the first set's images that get the same digit as
-    from the file called "float32".
+    gives the columns ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``.
+    ``agreement_with_float32``: share of the first set's images that get the same digit as from the
+    file called "float32".
     """
     first = next(iter(sets.values()))[0]
     expected = litert_logits(files["float32"], first).argmax(1)
@@ -186,7 +174,7 @@ def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Seri
 
 
 def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
-    """The smallest file that is ``good_enough``; of equally small ones the one with fewer errors."""
+    """The smallest file that is ``good_enough``; of equal ones that with fewer errors."""
     good = table[good_enough(table, tolerances)]
     return str(good.sort_values(["bytes", "validation_errors"], kind="stable").index[0])
 
@@ -204,15 +192,9 @@ def decibels(signal: np.ndarray, other: np.ndarray) -> float:
 def layer_errors(exact: Path, rounded: Path, images: np.ndarray) -> pd.DataFrame:
     """How far an int8 file's activations are from those of the float32 file of the same network.
 
-    Returns
-    -------
     One row a layer in order: ``layer``, ``operation``, ``step`` (between two int8 values),
     ``decibels`` (signal to noise, all that came before included) and ``clipped`` (share of values
-    at the end of the range).
-
-    Raises
-    ------
-    ValueError: when the two files are not the same network.
+    at the end of the range). ValueError when the two files are not the same network.
     """
     floats, codes = _activations(exact, images), _activations(rounded, images)
     if [kind for kind, *_ in floats] != [kind for kind, *_ in codes]:
@@ -312,7 +294,7 @@ def round_weights(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
 
 
 def round_activations(values: tf.Tensor) -> tf.Tensor:
-    """Activations as int8 holds them: 256 steps from the batch's least (at most 0) to its greatest."""
+    """Activations as int8 holds them: 256 steps from the batch's least, or 0, to its greatest."""
     low = tf.minimum(tf.reduce_min(values), 0.0)
     step = tf.maximum((tf.reduce_max(values) - low) / 255, 1e-12)
     return _straight(values, tf.round((values - low) / step) * step + low)
@@ -405,7 +387,7 @@ def prunable(model: keras.Model) -> list[keras.Layer]:
 
 
 def sparsity_table(model: keras.Model) -> pd.DataFrame:
-    """One row a prunable layer: ``layer``, ``weights`` in its kernel, ``zeros`` among them, ``sparsity``."""
+    """One row a prunable layer: ``layer``, ``weights`` in its kernel, ``zeros``, ``sparsity``."""
     kernels = {layer.name: layer.kernel.numpy() for layer in prunable(model)}
     rows = [(name, kernel.size, int((kernel == 0).sum())) for name, kernel in kernels.items()]
     table = pd.DataFrame(rows, columns=["layer", "weights", "zeros"])
@@ -424,13 +406,7 @@ class Prune(keras.callbacks.Callback):
     global ranking as in Blalock et al. 2020). The share rises along a cubic (Zhu and Gupta 2017,
     equation 1), steep at first, when there is much to spare. It is exact after ``steps`` batches,
     and in any case when training ends. ``steps`` should be no more than one epoch has: then
-    whichever epoch EarlyStopping restores fits the masks.
-
-    Parameters
-    ----------
-    sparsity: share of all kernel weights, in [0, 1).
-    steps: batches from the first to the last pruning.
-    every: batches between two of them.
+    whichever epoch EarlyStopping restores fits the masks. ``every``: batches between two prunings.
     """
 
     def __init__(self, sparsity: float, steps: int, every: int = 10):
@@ -500,16 +476,9 @@ def prune_channels(model: keras.Model, share: float, multiple: int = 4) -> keras
     """A new, smaller network that keeps the strongest ``share`` of every convolution's channels.
 
     A channel's strength is the sum of its weights' sizes (Li et al. 2017), times what the batch
-    normalisation behind it makes of them. The network has to learn on before it is of use.
-
-    Parameters
-    ----------
-    model: a ``Sequential`` of convolutions, batch normalisations, pooling and dense layers.
-    multiple: of which the numbers of channels are: processors compute four or eight at a time.
-
-    Raises
-    ------
-    ValueError: for another network, or a share that is not above 0 and at most 1.
+    normalisation behind it makes of them. Their numbers are rounded to a ``multiple``: processors
+    compute four or eight at a time. The network has to learn on before it is of use. ValueError for
+    anything but a ``Sequential`` of convolutions, batch normalisations, pooling and dense layers.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is above 0 and at most 1, not {share!r}")

@@ -101,11 +101,8 @@ def distillation(teacher: keras.Model, temperature: float = 4.0) -> dict:
     The teacher sees the same augmented image as its student, which listens to nobody else
     ("consistent teaching", Beyer et al. 2022). It tells probabilities over eleven classes, the ten
     and a background with a logit of zero, so that the student learns what is no digit, too.
-
-    Parameters
-    ----------
-    temperature: divides both networks' logits, so that small probabilities are large enough to
-        learn from: that a 4 looks a little like a 9. Above zero, else ValueError.
+    ``temperature``, above zero, divides both networks' logits: small probabilities become large
+    enough to learn from, such as that a 4 looks a little like a 9.
     """
     if not temperature > 0:
         raise ValueError(f"the temperature is above zero, not {temperature!r}")
@@ -218,8 +215,9 @@ def fit(
 ) -> pd.DataFrame:
     """Train ``model`` in place and leave it with the weights of its best validation accuracy.
 
-    Not of the lowest loss: that is often reached in the middle of the cycle, when the network errs
-    more, but less surely, which the temperature mends later anyway.
+    Not of the lowest loss: that is often reached in mid-cycle, when the network errs more, but less
+    surely, which the calibration's temperature mends anyway. ValueError for fewer images than one
+    batch.
 
     Parameters
     ----------
@@ -234,10 +232,6 @@ def fit(
     Returns
     -------
     One row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
-
-    Raises
-    ------
-    ValueError: when there are fewer images than one batch.
     """
     if non_digits is not None and len(non_digits):
         x = np.concatenate([x, non_digits])

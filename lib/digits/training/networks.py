@@ -46,10 +46,7 @@ def _uniform(fan_in: int) -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("digits")
 class Subsampling(keras.layers.Layer):
-    """S2 and S4: the sum of 2 × 2 neighbours, times a coefficient, plus a bias, one of each a map.
-
-    It begins as the mean of the four.
-    """
+    """S2 and S4: the sum of 2 × 2 neighbours, times a coefficient, plus a bias, both one a map."""
 
     def build(self, shape: Shape) -> None:
         self.coefficient = self.add_weight(
@@ -59,9 +56,6 @@ class Subsampling(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return 4 * self.coefficient * tf.nn.avg_pool2d(x, 2, 2, "VALID") + self.bias
-
-    def compute_output_shape(self, shape: Shape) -> Shape:
-        return shape[0], shape[1] // 2, shape[2] // 2, shape[3]
 
 
 @keras.saving.register_keras_serializable("digits")
@@ -90,9 +84,6 @@ class TableConvolution(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.conv2d(x, self.dense_kernel, 1, "VALID") + self.bias
 
-    def compute_output_shape(self, shape: Shape) -> Shape:
-        return shape[0], shape[1] - 4, shape[2] - 4, len(TABLE)
-
 
 @keras.saving.register_keras_serializable("digits")
 class RadialBasis(keras.layers.Layer):
@@ -114,9 +105,6 @@ class RadialBasis(keras.layers.Layer):
         """|x - code|² written out: codes of ±1 have the squared length 84."""
         squares = tf.reduce_sum(x * x, -1, keepdims=True)
         return RUBBISH - F6_UNITS - squares + 2 * tf.matmul(x, self.codes)
-
-    def compute_output_shape(self, shape: Shape) -> Shape:
-        return shape[0], 10
 
 
 # --- The networks ---------------------------------------------------------------------------------
@@ -199,7 +187,7 @@ def _vgg(width: int = 32, dropout: float = 0.3) -> list:
 
 @dataclass(frozen=True)
 class Residual:
-    """A fork: what goes through ``branch`` is added to what goes through ``shortcut``, then ReLU."""
+    """A fork: what comes from ``branch`` is added to what comes from ``shortcut``, then ReLU."""
 
     branch: list
     shortcut: list  # empty: as it is
@@ -294,16 +282,8 @@ _LAYER_NAMES = {
 def build(name: str, **options: Any) -> keras.Model:
     """A new, untrained network from images (n, 28, 28, 1) in [0, 1] to probabilities (n, 10).
 
-    The last two layers are always ``logits`` and ``probabilities``.
-
-    Parameters
-    ----------
-    name: one of ``NAMES``.
-    options: what that network takes: ``width``, ``dropout``.
-
-    Raises
-    ------
-    ValueError: for another name.
+    name: one of ``NAMES``, else ValueError; options: what that network takes (``width``,
+    ``dropout``). The last two layers are always ``logits`` and ``probabilities``.
     """
     if name not in _BODIES:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
