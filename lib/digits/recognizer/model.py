@@ -48,7 +48,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities along the last axis, (..., 10) float64, of logits divided by ``temperature``."""
+    """Probabilities along the last axis, (..., 10) float64, of logits over ``temperature``."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
     return scaled / scaled.sum(-1, keepdims=True)
