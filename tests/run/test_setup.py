@@ -126,7 +126,12 @@ def test_paths_are_relative_and_the_locale_can_spell_them(project, monkeypatch):
     folder, calls = project
     odd = folder.rename(folder.with_name("a #b ü"))
     monkeypatch.setattr("locale.getencoding", lambda: "ANSI_X3.4-1968")  # LC_ALL=C
+    site = odd / ".venv/lib/python3.12/site-packages"
+    site.mkdir(parents=True)
+    (site / "__editable__.digits-1.pth").write_text(str(odd / "lib"))
     assert setup.main([], odd) == 0
+    assert (site / "__editable__.digits-1.pth").read_bytes().isascii()
+    assert (site / (site / "__editable__.digits-1.pth").read_text().strip()).samefile(odd / "lib")
     for command, environment in calls:
         assert not [word for word in command if str(odd) in word]
         assert environment["LC_ALL"] in ("C.UTF-8", "UTF-8")

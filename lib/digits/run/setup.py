@@ -135,6 +135,10 @@ def install(project: Path) -> None:
         )
     if call([*command, "--no-deps", "--no-build-isolation", "-e", "."], project, environment):
         raise SetupError("the project itself could not be installed (see above).")
+    # A path that any locale can read: Python decodes this file before it can say a word.
+    for site in (*venv.glob("lib/*/site-packages"), *venv.glob("Lib/site-packages")):
+        for pth in site.glob("__editable__.*.pth"):
+            pth.write_text(os.path.relpath(project / "lib", site) + "\n", encoding="ascii")
     # No question about news, no look for updates; an editable install brings no such files.
     defaults = venv / "share/jupyter/lab/settings/overrides.d"
     defaults.mkdir(parents=True, exist_ok=True)
