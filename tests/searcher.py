@@ -44,7 +44,7 @@ def main(url: str, trials: int, seconds: float) -> None:
         tell("ended", settings)
         return result
 
-    search.HEARTBEAT, search.GRACE = 1, 3
+    search.HEARTBEAT, search.GRACE = 1, 6
     search.run(search.open_study(url, PLAN), PLAN, slow, trials)
 
 

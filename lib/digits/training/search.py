@@ -18,15 +18,16 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 import pandas as pd
 import sqlalchemy as sa
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
@@ -62,9 +63,8 @@ class Plan:
     seed: int  # the draw of the settings, and each trial's weights and order
     data: str = ""  # identifies the images, so that a study of other data is never continued
     split: tuple[int, int] = (5_000, 1)  # size of the validation part, and the seed of its draw
-    sampler: str = "tpe"  # or "random" or "grid"
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
     prune: bool = True  # end a trial below the median of the finished ones after the same epoch
-    model: str = "compact"
     learning_rate: tuple[float, float] = (3e-4, 3e-2)  # drawn on a logarithmic scale
     batch_size: tuple[int, ...] = (32, 64, 128, 256)  # powers of two fill the vector units
     weight_decay: tuple[float, float] = (1e-4, 1e-1)  # on a logarithmic scale, too
@@ -113,23 +113,29 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:12]
 
 
-class Repeatable(optuna.samplers.BaseSampler):
-    """A sampler whose draws depend on the seed, the trial's place and the setting's name.
+class Repeatable(BaseSampler):
+    """Random search or TPE (Bergstra et al. 2011) whose chance is the same for a trial's place.
 
-    A study that was interrupted goes on with the trials that it would have had, and no two workers
-    draw the same one; Optuna's own samplers begin their sequence again in each process. TPE's draws
-    depend on the finished trials, too, so on the order in which several workers finish them.
+    So an interrupted study goes on with the trials that it would have had, and no two workers draw
+    the same one; Optuna's own samplers begin anew in each process. TPE's draws depend on what is
+    finished, too, and so on the order in which several workers finish.
     """
 
-    def __init__(self, make: Callable[..., optuna.samplers.BaseSampler], plan: Plan):
-        self.make, self.entropy = make, [plan.seed, zlib.crc32(plan.sampler.encode())]
+    def __init__(self, plan: Plan):
+        self.plan = plan
 
     def before_trial(self, study, trial):
         self.place = place(study, trial)
 
-    def fresh(self, name: str = "") -> optuna.samplers.BaseSampler:
-        entropy = [*self.entropy, self.place, zlib.crc32(name.encode())]
-        return self.make(seed=int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+    def fresh(self, name: str = "") -> BaseSampler:
+        sampler, setting = (zlib.crc32(text.encode()) for text in (self.plan.sampler, name))
+        entropy = np.random.SeedSequence([self.plan.seed, sampler, self.place, setting])
+        seed = int(entropy.generate_state(1)[0])
+        if self.plan.sampler == "random":
+            return RandomSampler(seed)
+        return TPESampler(
+            seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
+        )
 
     def infer_relative_search_space(self, study, trial):
         return self.fresh().infer_relative_search_space(study, trial)
@@ -138,9 +144,8 @@ class Repeatable(optuna.samplers.BaseSampler):
         return self.fresh().sample_relative(study, trial, search_space)
 
     def sample_independent(self, study, trial, param_name, param_distribution):
-        return self.fresh(param_name).sample_independent(
-            study, trial, param_name, param_distribution
-        )
+        sampler = self.fresh(param_name)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 def place(study: optuna.Study, trial: FrozenTrial) -> int:
@@ -153,16 +158,6 @@ def place(study: optuna.Study, trial: FrozenTrial) -> int:
 def retry_history(trial: FrozenTrial) -> list[int]:
     """The numbers of the interrupted trials that this one repeats, the original first."""
     return trial.system_attrs.get("retry_history", [])
-
-
-def make_sampler(plan: Plan) -> optuna.samplers.BaseSampler:
-    """Grid, random search, or TPE (Bergstra et al. 2011) over all settings at once."""
-    tpe = partial(
-        optuna.samplers.TPESampler, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
-    )
-    if plan.sampler == "grid":
-        return optuna.samplers.GridSampler(plan.grid, plan.seed)
-    return Repeatable({"random": optuna.samplers.RandomSampler, "tpe": tpe}[plan.sampler], plan)
 
 
 def storage(folder: Path) -> str:
@@ -182,20 +177,19 @@ def connect(url: str) -> RDBStorage:
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
         )
     except (sa.exc.SQLAlchemyError, ImportError, StorageInternalError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise StudyError(
-            f"The study's database cannot be used ({str(error).strip().splitlines()[0]}). "
-            f"{VARIABLE} looks like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, "
-            "and its driver comes with pip install 'digits[postgres]'."
+            f"The study's database cannot be used ({reason}). {VARIABLE} looks like postgresql+"
+            "psycopg://USER:PASSWORD@HOST/DATABASE; the driver: pip install 'digits[postgres]'."
         ) from None
 
 
 def open_study(url: str, plan: Plan) -> optuna.Study:
     """The study of ``plan``: continued when it is there, else new; other plans' are left alone."""
-    pruners = optuna.pruners
     study = optuna.create_study(
         storage=connect(url),
-        sampler=make_sampler(plan),
-        pruner=pruners.MedianPruner(n_startup_trials=5) if plan.prune else pruners.NopPruner(),
+        sampler=GridSampler(plan.grid, plan.seed) if plan.sampler == "grid" else Repeatable(plan),
+        pruner=MedianPruner(n_startup_trials=5) if plan.prune else NopPruner(),
         study_name=plan.name,
         direction="maximize",
         load_if_exists=True,
@@ -230,8 +224,7 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
         except Exception as error:
             trial.set_user_attr("error", f"{type(error).__name__}: {error}")
             raise
-        kept = {key: value for key, value in result.items() if key != "interval"}
-        trial.set_user_attr("result", kept)
+        trial.set_user_attr("result", {k: v for k, v in result.items() if k != "interval"})
         if result["pruned"]:
             raise optuna.TrialPruned
         return result["accuracy"]
@@ -252,14 +245,11 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
 
 
 def large_searches() -> dict[str, optuna.Study]:
-    """The long searches that are committed, to be looked at, by their sampler; {} without them."""
-    if not files.SEARCHES.is_file():
-        return {}
+    """The long searches that are committed, to be looked at, by their sampler."""
     stored = connect(f"sqlite:///file:{files.SEARCHES}?mode=ro&uri=true")
     names = optuna.get_all_study_names(stored)
-    return {
-        name.partition("-")[0]: optuna.load_study(study_name=name, storage=stored) for name in names
-    }
+    studies = [optuna.load_study(study_name=name, storage=stored) for name in names]
+    return {study.study_name.partition("-")[0]: study for study in studies}
 
 
 class Pruning(keras.callbacks.Callback):
@@ -285,11 +275,10 @@ def reference_settings() -> dict[str, Any]:
 def training_score(
     plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]
 ) -> Score:
-    """What ``run`` calls for each trial: train ``plan.model`` on the first images, from scratch.
+    """What ``run`` calls for each trial: train the compact net on the first images.
 
-    It returns ``parameters``, ``macs`` (for one image), ``seconds`` and ``epochs`` of
-    training, ``cost`` (macs of all images in all epochs, forward only), ``pruned``, and
-    ``accuracy``, ``errors``, ``n``, 95% ``interval`` on the validation data.
+    It returns the network's size, ``seconds`` and ``epochs`` of training, ``cost`` (macs of all
+    images in all epochs, forward), ``pruned``, and ``evaluation.accuracy_summary``.
     """
     x, y = x[: plan.train_size], y[: plan.train_size]
 
@@ -300,7 +289,7 @@ def training_score(
         augmentation = Augmentation().scaled(strength) if strength else None
         callbacks = [Pruning(trial, plan.epochs)] if trial else []
         fit.begin(plan.seed)
-        model = networks.build(plan.model, dropout=settings["dropout"], width=settings["width"])
+        model = networks.build("compact", dropout=settings["dropout"], width=settings["width"])
         started = time.perf_counter()
         history = fit.fit(model, x, y, validation_data, config, augmentation, callbacks=callbacks)
         seconds, size = time.perf_counter() - started, networks.size(model)
@@ -375,11 +364,8 @@ def best_of(accuracies: Sequence[float], k: int) -> dict[str, float]:
 
 
 def random_at_cost(trials: pd.DataFrame, cost: float) -> dict[str, Any]:
-    """``best_of`` as many random trials as ``cost`` pays for: ``trials``, how many that is.
-
-    trials: ``table`` of a random study that prunes nothing. ``capped``: the cost would pay for more
-    than there are.
-    """
+    """``best_of`` as many trials of a random study as ``cost`` pays for, and how many that is;
+    ``capped``: it would pay for more than there are."""
     scored = trials.dropna(subset="accuracy")
     affordable = max(int(cost / scored["cost"].mean() + 0.5), 1)
     k = min(affordable, len(scored))
@@ -392,13 +378,12 @@ def work(run_name: str, study_name: str, trials: int | None) -> None:
     stored = connect(storage(folder))
     known = {study.study_name: study for study in optuna.get_all_study_summaries(stored)}
     if study_name not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise StudyError(f"The run {run_name!r} has no study {study_name!r}. Known: {names}.")
+        raise StudyError(f"{run_name!r} has no study {study_name!r}. Known: {sorted(known)}.")
     kept = known[study_name].user_attrs
-    plan = Plan(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()})
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()}
+    plan = Plan(**values)  # type: ignore[arg-type]
     images, targets, _, _ = data.load_arrays(folder / "data")
-    size, seed = plan.split
-    train, held_out = data.split(targets.argmax(axis=1), validation_size=size, seed=seed)
+    train, held_out = data.split(targets.argmax(axis=1), *plan.split)
     x, y, validation = images[train], targets[train], (images[held_out], targets[held_out])
     if plan.data != fingerprint(x, y, *validation):
         raise StudyError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
@@ -411,8 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 2 (a wrong request) or 130 (stopped)."""
     parser = argparse.ArgumentParser(
         prog="python -m digits.training.search",
-        description="Be one more worker of a study; start as many as there is room for, of about "
-        "1 GB each. One that is stopped or killed loses nothing: its trial is run again.",
+        description="Be one more worker of a study. When it is killed, its trial is run again.",
     )
     parser.add_argument("--study", metavar="NAME", required=True, help="as the notebook says it")
     parser.add_argument("--run", metavar="NAME", default="latest", help="the folder below outputs/")
