@@ -388,4 +388,5 @@ def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         ):
             raise DamagedFile(path, "not the one-hot labels of its images", MAKE_AGAIN)
         arrays.append(array)
-    return tuple(arrays)
+    x_train, y_train, x_test, y_test = arrays
+    return x_train, y_train, x_test, y_test
