@@ -177,7 +177,9 @@ def test_every_figure_can_be_drawn(blobs):
         plots.shapes(table, {"ink": "ink (%)", "slant": "slant (degrees)"}),
     ]
     for ax in (
-        plots.class_shares(plt.subplots()[1], eda.class_counts({"training": labels, "test": labels})),
+        plots.class_shares(
+            plt.subplots()[1], eda.class_counts({"training": labels, "test": labels})
+        ),
         plots.embedding(plt.subplots()[1], images.reshape(300, -1)[:, :2], labels),
         plots.nearest_distances(plt.subplots()[1], {"test": table["ink"].to_numpy()}),
         plots.baselines(plt.subplots()[1], scores),

@@ -13,7 +13,7 @@ from digits.training import compression, networks
 from toys import new_model
 
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
-FAST = ("lenet5", "residual", "tiny")
+FAST = ("lenet5", "keras_example")
 EACH = [
     name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in networks.NAMES
 ]
