@@ -250,7 +250,7 @@ PUBLISHED = json.loads((paths.REFERENCE / "metrics.json").read_text(encoding="ut
 )
 def test_a_line_is_filled_from_the_metrics_or_left_out(tmp_path, line, sentences):
     template = tmp_path / "front.md.j2"
-    template.write_text(f"{{# why\n## #}}\n## First\n\n## Second\n### Part\n{line}\n### Empty\n")
+    template.write_text(f"{{# why #}}\n## First\n\n## Second\n### Part\n{line}\n### Empty\n")
     metrics = {"01_test": {"b": 0.5, "c": [1, 2], "n": 1000, "none": None}}
     found = report.front(template, metrics)
     assert found == ({"Second": {"Part": sentences}} if sentences else {})
@@ -267,8 +267,8 @@ def said(metrics: dict) -> list[str]:
 
 
 def test_the_published_run_has_every_number_that_is_spoken_of():
-    text = re.sub(r"{#.*?#}", "", report.FRONT.read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    text = report.FRONT.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "{#"))]
     assert len(said(PUBLISHED)) == len(lines) > 20
     assert len(said({})) == 7  # what needs no number
 

@@ -193,28 +193,14 @@ def level(height):
 def test_a_slider_draws_anew_when_it_is_moved(monkeypatch):
     monkeypatch.delenv("DIGITS_RUNNER", raising=False)
     others = plt.get_fignums()  # that other tests left open
-    controls, picture = runs.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
-    number, handle = controls.children
-    assert (
-        handle.value == 2 and "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value
-    )  # within its range
+    handle, picture = runs.slider(level, "height", 0, 2, 0.5, 9, "one bar").children
+    assert handle.value == 2 and handle.description == "height"  # within its range, and named
+    assert "<strong>height 2.</strong> a bar &lt; 2.0" in picture.value
     before = picture.value.split("base64,")[1]
     handle.value = 0.5
-    assert (
-        "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value
-        and 'alt="one bar"' in picture.value
-    )
-    assert (
-        picture.value.split("base64,")[1] != before
-        and number.value == 0.5
-        and number.description == "height"
-    )
-    number.value = 1
-    assert (
-        "<strong>height 1.</strong>" in picture.value
-        and handle.value == 1
-        and plt.get_fignums() == others
-    )
+    assert "<strong>height 0.5.</strong> a bar &lt; 0.5" in picture.value
+    assert 'alt="one bar"' in picture.value and picture.value.split("base64,")[1] != before
+    assert plt.get_fignums() == others
 
 
 def test_a_slider_leaves_nothing_in_a_report(monkeypatch):

@@ -1,4 +1,4 @@
-"""What a notebook calls to record and show, the figures, and the executed notebooks as one HTML file."""
+"""What notebooks record and show, figures, and the executed notebooks as one HTML file."""
 
 from digits.report.notebook import Run, aims, dataset, headlines, open_run, say, slider
 

@@ -8,6 +8,7 @@ import argparse
 import base64
 import re
 from datetime import timedelta
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -48,7 +49,7 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
         "headlines": headlines(metrics),
         "aims": aims(metrics),
         "front": front(FRONT, metrics) if mnist else {},  # its sentences are about MNIST
-        "app": embedded(APP_PICTURE),
+        "app": base64.b64encode(APP_PICTURE.read_bytes()).decode(),
     }
     exporter = HTMLExporter(
         template_name=TEMPLATE.name,
@@ -64,7 +65,7 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
 
 
 def merge(executed: list[Path]) -> nbformat.NotebookNode:
-    """All notebooks as one, each cell knowing its chapter; a cell that only names the run is left out."""
+    """All notebooks as one, each cell knowing its chapter; without cells that only name the run."""
     cells: list[nbformat.NotebookNode] = []
     for path in executed:
         for cell in nbformat.read(path, as_version=4).cells:
@@ -78,7 +79,7 @@ def merge(executed: list[Path]) -> nbformat.NotebookNode:
 
 
 def front(template: Path, metrics: dict) -> dict[str, dict[str, list[str]]]:
-    """The sentences of a template by heading and subheading, those left out whose numbers are missing.
+    """The sentences of a template by heading and subheading, without those that lack a number.
 
     ``template`` is Markdown with a sentence a line, each a Jinja template of its own. A notebook's
     numbers have its name without the digits; ``form`` formats a value.
@@ -86,10 +87,9 @@ def front(template: Path, metrics: dict) -> dict[str, dict[str, list[str]]]:
     environment = Environment(undefined=StrictUndefined)
     environment.filters["form"] = format
     numbers = {name.partition("_")[2]: chapter for name, chapter in metrics.items()}
-    text = re.sub(r"{#.*?#}", "", template.read_text(encoding="utf-8"), flags=re.DOTALL)
     sections: dict[str, dict[str, list[str]]] = {}
     heading = subheading = ""
-    for line in text.splitlines():
+    for line in template.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             heading, subheading = line[3:], ""
         elif line.startswith("### "):
@@ -104,22 +104,15 @@ def front(template: Path, metrics: dict) -> dict[str, dict[str, list[str]]]:
     return sections
 
 
-def embedded(picture: Path) -> str:
-    """A PNG as a data address; "" without it: no run is to fail for want of a picture."""
-    if not picture.is_file():
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-
-
 def scroll_tables(soup: BeautifulSoup) -> None:
-    """Put each table into a box that scrolls sideways when the screen is narrower than the table."""
+    """Put each table into a box that scrolls sideways where the screen is narrower."""
     box = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs=box))
 
 
 def link_chapters(soup: BeautifulSoup) -> None:
-    """Let links from notebook to notebook lead to chapters; links to other files become plain text."""
+    """Let links between notebooks lead to chapters; links to other files become plain text."""
     for link in soup.find_all("a", href=re.compile(r"^(?!https?:|#)")):
         number = re.match(r"(\d\d)_\w+\.ipynb", str(link["href"]))
         if number and soup.find(id=f"chapter-{int(number[1])}"):
@@ -129,7 +122,7 @@ def link_chapters(soup: BeautifulSoup) -> None:
 
 
 def number_headings(soup: BeautifulSoup) -> None:
-    """Number the chapters' headings ("1", "1.1", "1.1.1") and list them, and the appendices', as contents.
+    """Number the chapters' headings ("1", "1.1"); list them, and the appendices', as contents.
 
     A chapter has its notebook's number, as its figures have.
     """
@@ -142,7 +135,7 @@ def number_headings(soup: BeautifulSoup) -> None:
             counts[level:] = [0] * (3 - level)
             number = ".".join(map(str, counts[:level]))
             heading["id"] = "section-" + number.replace(".", "-")
-            entry = _entry(soup, number, heading)
+            entry = _entry(number, heading)
             if level == 1:
                 contents.append(entry)
                 entry.append(soup.new_tag("ol"))
@@ -152,22 +145,20 @@ def number_headings(soup: BeautifulSoup) -> None:
             shown.string = f"Chapter {number}" if level == 1 else number
             heading.insert(0, shown)
     for heading in soup.select("main h1.plain"):
-        contents.append(_entry(soup, "+", heading))
+        contents.append(_entry("+", heading))
 
 
-def _entry(soup: BeautifulSoup, number: str, heading: Tag) -> Tag:
+def _entry(number: str, heading: Tag) -> Tag:
     """A line of the contents."""
-    entry, link = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}")
-    for text, attributes in ((number, {"class": "number"}), (heading.get_text(strip=True), {})):
-        span = soup.new_tag("span", attrs=attributes)
-        span.string = text
-        link.append(span)
-    entry.append(link)
-    return entry
+    words = escape(heading.get_text(strip=True))
+    link = (
+        f'<a href="#{heading["id"]}"><span class="number">{number}</span><span>{words}</span></a>'
+    )
+    return BeautifulSoup(f"<li>{link}</li>", "html.parser").li
 
 
 def renewed(text: str, metrics: dict, record: dict) -> str:
-    """A README's ``text`` with its marked tables made from a run's numbers: none is typed by hand."""
+    """A README's ``text``, its marked tables made from a run's numbers: none is typed by hand."""
     environment = Environment(loader=FileSystemLoader(TEMPLATE), trim_blocks=True)
     numbers = {"headlines": headlines(metrics), "aims": aims(metrics), "record": record}
 

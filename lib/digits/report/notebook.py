@@ -1,4 +1,4 @@
-"""What a notebook calls: its run's folder, the numbers that it records, and what it says and shows."""
+"""What a notebook calls: its run's folder, the numbers that it records, what it shows."""
 
 import base64
 import ctypes
@@ -21,7 +21,6 @@ import pandas as pd
 from filelock import FileLock
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
-from traitlets import link
 
 from digits import files
 from digits.files import FULL_SIZE, RunError, check_name, read_json, write_json
@@ -57,9 +56,7 @@ class Run:
     """
 
     path: Path  # outputs/<run>
-    notebook: (
-        str  # its file's name without the ending; the number that it begins with is the chapter's
-    )
+    notebook: str  # its file's name, which begins with the chapter's number
     _names: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -93,7 +90,7 @@ class Run:
         return self.is_mnist and dataset(self.metrics).get("n_train", 0) > FULL_SIZE
 
     def record(self, **values: Any) -> None:
-        """Put ``values`` into ``metrics.json`` under this notebook's name, in the place of older ones."""
+        """Put ``values`` into ``metrics.json`` under this notebook's name, for older ones."""
         self._update(lambda chapter: chapter.update(plain(values)))
 
     def headline(
@@ -149,12 +146,12 @@ class Run:
         self._list("aims", {"label": label, **entry})
 
     def require(self, relative: str, made_by: str) -> Path:
-        """The path of a file that an earlier notebook writes; RunError names that notebook when it is missing."""
+        """The path of a file of an earlier notebook; RunError names that one when it is missing."""
         path = self.path / relative
         if not path.exists():
             raise RunError(
-                f"{relative} is missing in the run {self.path.name!r}. Run notebooks/{made_by}.ipynb with "
-                "the same run_name first, or everything with ./run_all.sh."
+                f"{relative} is missing in the run {self.path.name!r}. Run notebooks/{made_by}.ipynb "
+                "with the same run_name first, or everything with ./run_all.sh."
             )
         return path
 
@@ -218,7 +215,7 @@ class Run:
 
 
 def open_run(name: str, notebook: str) -> Run:
-    """Open ``outputs/<name>/`` for ``notebook`` (its file's name, "NN_name"); makes the folder when it is missing."""
+    """Open ``outputs/<name>/``, made when missing, for ``notebook`` (its file's name)."""
     check_name(name)
     if not re.fullmatch(r"\d\d_[a-z0-9_]+", notebook):
         raise RunError(f"{notebook!r} is no notebook's name: two digits, '_', small letters.")
@@ -236,26 +233,22 @@ def headlines(metrics: dict) -> list[dict[str, Any]]:
 
 
 def aims(metrics: dict) -> list[dict[str, Any]]:
-    """The aims of all notebooks, in their order: label, value, seeds, bound, reached, text, goal."""
+    """The aims of all notebooks, in order: label, value, seeds, bound, reached, text, goal."""
     return [one for name in sorted(metrics) for one in metrics[name].get("aims", [])]
 
 
 def dataset(metrics: dict) -> dict:
-    """The data set that a notebook recorded as ``dataset``: name, source, hashes, n_train, n_test; {} for none."""
+    """What a notebook recorded as ``dataset``: name, source, hashes, n_train; {} for none."""
     return next((one["dataset"] for one in metrics.values() if "dataset" in one), {})
 
 
 def runner() -> int:
-    """The process id of the runner that this kernel works for; 0 when a person works with the notebook."""
+    """The process id of the runner that this kernel works for; 0 when a person works here."""
     return int(os.environ.get("DIGITS_RUNNER") or 0)
 
 
 def die_with_runner() -> None:
-    """Under the runner, end this kernel with it: a killed runner leaves nobody writing into a run's folder.
-
-    Linux does it at once, even in the middle of a long computation; elsewhere ipykernel notices
-    within a second.
-    """
+    """Let Linux end this kernel with its runner, at once: nobody else may write into a run."""
     if runner() and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         try:
@@ -278,12 +271,12 @@ class _Element(HTML):
 
 
 def say(text: str) -> None:
-    """Show a Markdown sentence whose numbers were just computed: ``say(f"**{errors}** errors")``."""
+    """Show a Markdown sentence whose numbers were just computed."""
     display(Markdown(text))
 
 
 def figure_png(figure: Figure) -> bytes:
-    """Render and close ``figure``; without the software's version, so that equal figures are equal bytes."""
+    """Render and close ``figure``; without the software's version: equal figures, equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
@@ -293,10 +286,9 @@ def figure_png(figure: Figure) -> bytes:
 def figure_html(png: bytes, label: str, caption: str, alt: str, live: str = "") -> str:
     """A self-contained ``<figure>``; on a screen, ``live`` stands in the place of the PNG."""
     data = base64.b64encode(png).decode()
-    style = "<style>@media screen { .digits-live > img { display: none; } }</style>" if live else ""
     return (
         f'<figure class="digits-figure{" digits-live" if live else ""}" '
-        f'style="margin:1rem 0;text-align:center">{style}{live}'
+        f'style="margin:1rem 0;text-align:center">{live}'
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '
         f'style="max-width:100%;height:auto;background:#fff">'
         f'<figcaption style="{_CAPTION}"><strong>{label}.</strong> {html.escape(caption)}'
@@ -313,7 +305,7 @@ def slider(
     start: float,
     alt: str,
 ) -> ipywidgets.VBox | None:
-    """A number with its slider over the figure that follows it; meant as a cell's last expression.
+    """A slider over the figure that follows it; meant as a cell's last expression.
 
     Under the runner this is None and nothing is drawn: a report shows what stands beside it.
 
@@ -324,31 +316,23 @@ def slider(
     """
     if runner():
         return None
-    limits = {"min": low, "max": high, "step": step, "value": min(max(start, low), high)}
-    tooltip = f"{name}, from {low:g} to {high:g}"
-    number = ipywidgets.BoundedFloatText(
-        description=name,  # a screen reader knows it by its name
-        style={"description_width": "initial"},
-        layout=ipywidgets.Layout(width="auto", flex="0 0 auto"),
-        tooltip=tooltip,
-        **limits,
-    )
     handle = ipywidgets.FloatSlider(
-        readout=False,
-        layout=ipywidgets.Layout(flex="1 1 0"),
+        min=low,
+        max=high,
+        step=step,
+        value=min(max(start, low), high),
+        description=name,
         continuous_update=False,  # drawn when the handle rests: a figure takes longer than a move
-        tooltip=tooltip,
-        **limits,
+        style={"description_width": "initial"},
+        layout=ipywidgets.Layout(width="min(46rem, 100%)"),
     )
-    link((handle, "value"), (number, "value"))
     picture = ipywidgets.HTML()
 
     def follow(_change: object = None) -> None:
-        figure, sentence = draw(number.value)
-        label = f"{name} {number.value:g}"
+        figure, sentence = draw(handle.value)
+        label = f"{name} {handle.value:g}"
         picture.value = figure_html(figure_png(figure), label, sentence, alt)
 
-    number.observe(follow, "value")
+    handle.observe(follow, "value")
     follow()
-    controls = ipywidgets.HBox([number, handle], layout=ipywidgets.Layout(max_width="46rem"))
-    return ipywidgets.VBox([controls, picture])
+    return ipywidgets.VBox([handle, picture])

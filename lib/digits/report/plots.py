@@ -266,13 +266,6 @@ def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
     return ax
 
 
-def learning_rate(ax: Axes, rates: np.ndarray, steps_per_epoch: int) -> Axes:
-    """The schedule: learning rate after each step, against epochs."""
-    ax.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=ACCENT)
-    ax.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    return ax
-
-
 def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
     """Training and validation curve of ``column`` of a history, the epoch that was kept marked."""
     best, epochs = kept_epoch(history), history["epoch"]
@@ -337,8 +330,6 @@ def heat_map(ax: Axes, matrix: np.ndarray, title: str, text: str = "{:.0f}") -> 
     for i, value in enumerate(np.diag(known)):
         word = text.format(value) if value > 0 else ""
         ax.text(i + 0.5, i + 0.5, word, ha="center", va="center", color=MUTED, fontsize=6.5)
-    for label in ax.texts[:-10]:
-        label.set_fontsize(8)
     ax.set(xlabel="read as", ylabel="true digit", title=title)
     return ax
 
