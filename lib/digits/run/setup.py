@@ -97,8 +97,9 @@ def make_environment(project: Path) -> None:
     say("Setting up .venv from requirements.lock (once; a few minutes, about 2 GB) ...")
     venv, before = project / ".venv", recorded(project)
     stamp, python = venv / "digits-setup", python_of(venv)
-    if stamp.is_file() and before.partition("\n")[0] != str(project):
-        shutil.rmtree(venv)  # half made, or made elsewhere: its programs name that folder
+    here = before.partition("\n")[0] == str(project)  # its programs name the folder of its making
+    if stamp.is_file() and not (here and runs(python, "-c", SUITABLE)):
+        shutil.rmtree(venv)
         before = ""
     if not runs(python, "-c", SUITABLE):
         venv.mkdir(exist_ok=True)
