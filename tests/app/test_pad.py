@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from digits.app.ticker import Ticker, Timer
 
 from digits.app import kernel, pad, page, server
 from digits.app.app import App, Upload, UploadError, first_points, meaning
-from digits.app.ticker import Ticker, Timer
 from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
 from digits.recognizer.occlusion import occlusion_map
 
