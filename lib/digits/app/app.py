@@ -210,6 +210,7 @@ class App:
                 "Something arrived that the pad does not understand. Reload the page if it goes on.",
                 "error",
             )
+            self._show_state()
             return
         for name, *arguments in operations:
             self._guarded(getattr(self, f"_do_{name}"))(*arguments)

@@ -174,9 +174,7 @@ FILE = "comparison.md"  # in the folder of the run that was compared
 SHOWN = 24  # rows on the console, and differences of one kind
 # Keys of what is not compared: durations and what they decide, where the data came from, verdicts
 # of visitors, and what is said again for the first page.
-NOT_COMPARED = re.compile(
-    r"(?:^|_)(?:seconds|ms)(?:_|$)|\bfast|^(?:source|feedback|headlines|aims)$"
-)
+NOT_COMPARED = re.compile(r"(?:^|_)(?:seconds|ms)(?:_|$)|\bfast|^(?:source|headlines|aims)$")
 
 
 class Outcome(IntEnum):

@@ -538,8 +538,6 @@ def objections(record: dict, place: Place, profile: str) -> list[str]:
     found = listing(place.final)
     for own in ("run.json", comparison.FILE):
         found.pop(own, None)
-    metrics = read_json(place.final / "metrics.json").values()
-    verdicts = sum(one.get("feedback", {}).get("n", 0) for one in metrics)
     reasons = {
         "it did not finish": record.get("status") != "finished",
         f"its profile is {theirs!r}, not {profile!r}": theirs != profile,
@@ -547,7 +545,6 @@ def objections(record: dict, place: Place, profile: str) -> list[str]:
         f"its data is {data!r}, not 'mnist'": data != "mnist" and profile == "standard",
         "its code is not a commit": code.get("commit") is None or code.get("dirty"),
         f"{', '.join(s['notebook'] for s in carried)} ran with other code": carried,
-        f"it reports on {verdicts:,} verdicts of visitors, which nobody else has": verdicts,
         "its files are not the recorded ones": found != record.get("files"),
     }
     return [reason for reason, applies in reasons.items() if applies]
