@@ -381,6 +381,7 @@ def exhibition(mistakes, executed, record, metrics, tmp_path) -> str:
     return (tmp_path / "report.html").as_uri()
 
 
+@pytest.mark.browser
 def test_a_cell_of_the_confusion_matrix_shows_its_images(exhibition, page):
     """Pointed at, tapped and by keyboard; the commonest confusion is open from the start."""
     page.goto(exhibition)
@@ -401,6 +402,7 @@ def test_a_cell_of_the_confusion_matrix_shows_its_images(exhibition, page):
     assert "4 read as 9" in behind.inner_text()
 
 
+@pytest.mark.browser
 def test_the_gallery_is_filtered_by_digit(exhibition, page):
     page.goto(exhibition)
     tiles = page.locator(".digits-gallery .digits-tile:visible")
@@ -413,6 +415,7 @@ def test_the_gallery_is_filtered_by_digit(exhibition, page):
     assert tiles.count() == 3
 
 
+@pytest.mark.browser
 def test_paper_gets_the_pictures_instead_of_the_exhibits(exhibition, page):
     page.goto(exhibition)
     still = page.locator("figure.digits-live > img")
