@@ -86,16 +86,6 @@ def test_every_network_can_be_exported_to_int8(data, tmp_path, name):
     assert error < 0.2 * max(np.ptp(expected), 0.1)
 
 
-def test_one_scale_for_a_kernel_instead_of_one_for_each_channel(model, data, files, tmp_path):
-    def scales(path):
-        kernels = [one for one in tensors(path) if one["dtype"] == np.int8 and one["shape"][0] > 1]
-        return {len(one["quantization_parameters"]["scales"]) for one in kernels}
-
-    path = tmp_path / "x.tflite"
-    compression.export_litert(model, path, "int8", data[0][:50], per_channel=False)
-    assert scales(path) == {1} and 1 not in scales(files["int8"])
-
-
 def test_an_unknown_kind_and_int8_without_images_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="int4.*float32, float16"):
         compression.export_litert(model, tmp_path / "x.tflite", "int4")
@@ -171,51 +161,6 @@ def test_what_the_app_would_refuse_and_answer_follows_the_files_own_calibration(
 
 
 # --- Rounding -------------------------------------------------------------------------------------
-
-
-def test_decibels_by_hand():
-    signal = np.array([3.0, -4.0])
-    tenth = signal + [0.3, 0.4]
-    assert compression.decibels(signal, tenth) == pytest.approx(20)
-    assert compression.decibels(signal, signal) == np.inf
-    assert compression.decibels(signal, 0 * signal) == pytest.approx(0)
-
-
-def test_layers_are_compared_in_order_and_a_range_from_the_wrong_images_is_found_where_it_clips(
-    model, data, files, tmp_path
-):
-    x = data[0][:20]
-    good = compression.layer_errors(files["float32"], files["int8"], x)
-    assert list(good["layer"]) == [
-        *(f"relu_{i}" for i in range(1, 6)),
-        *("pooling_1", "flatten_1", "logits"),
-    ]
-    logits = [compression.litert_logits(files[kind], x) for kind in ("float32", "int8")]
-    assert good["decibels"].iloc[-1] == pytest.approx(compression.decibels(*logits), abs=1.5)
-    assert (good["decibels"] > 10).all() and (good["step"] > 0).all()
-
-    dim = compression.export_litert(model, tmp_path / "dim.tflite", "int8", 0.05 * data[0][:50])
-    bad = compression.layer_errors(files["float32"], dim, x)
-    assert bad["clipped"].max() > 0.003 > good["clipped"].max()
-    assert bad["decibels"].iloc[-1] < good["decibels"].iloc[-1] - 6
-
-    other = compression.export_litert(networks.build("keras_example"), tmp_path / "x.tflite")
-    with pytest.raises(ValueError, match="float32.tflite and x.tflite do not have the same layers"):
-        compression.layer_errors(files["float32"], other, x[:2])
-
-
-def test_uneven_channels_suffer_from_a_common_scale(model):
-    net = copy_of(model)
-    before = compression.weight_errors(net).set_index("layer")
-    gamma = net.get_layer("norm_2").gamma  # seen only when the normalisation is folded in
-    gamma.assign(gamma.numpy() * np.where(np.arange(16) == 3, 100, 1))
-    after = compression.weight_errors(net).set_index("layer")
-    assert list(after.index) == [*(f"convolution_{i}" for i in range(1, 6)), "logits"]
-    one, other = before.loc["convolution_2"], after.loc["convolution_2"]
-    assert other["spread"] > 50 > one["spread"]
-    assert other["per_channel"] == pytest.approx(one["per_channel"], abs=4)
-    assert (after["per_channel"] >= after["per_tensor"]).all()
-    assert after.drop("convolution_2").equals(before.drop("convolution_2"))
 
 
 def test_rounding_by_hand_and_its_slope():

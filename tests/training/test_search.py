@@ -303,7 +303,6 @@ def test_what_matters_is_found_and_the_figures_show_it(url):
     lines = draw.learning_curves(plt.subplots()[1], study).lines
     crosses = [line for line in lines if line.get_marker() == "X"]
     assert len(lines) == 24 and len(crosses) == (trials["state"] == "pruned").sum() > 0
-    assert len(draw.slices(trials).axes) == len(SETTINGS) + 1
     done, best, dashed = draw.history(plt.subplots()[1], trials, 0.88).lines
     assert dashed.get_ydata()[0] == 0.88 and best.get_ydata()[-1] == max(done.get_ydata())
     luck, reached, *_ = draw.against_random(plt.subplots()[1], trials, chance).lines
@@ -312,8 +311,6 @@ def test_what_matters_is_found_and_the_figures_show_it(url):
     assert len(draw.importances(plt.subplots()[1], search.importances(study)).patches) == len(
         SETTINGS
     )
-    lines = draw.parallel(plt.subplots()[1], trials).lines
-    assert len(lines) == (trials["state"] == "complete").sum() + len(SETTINGS) + 1
     plt.close("all")
 
 

@@ -126,16 +126,6 @@ def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def layer_noise(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
-    """Signal to noise after every layer, a line for each table of ``quantize.layer_errors``."""
-    for i, (name, table) in enumerate(tables.items()):
-        ax.plot(table["layer"], table["decibels"], marker=MARKERS[i], linewidth=1.2, label=name)
-    ax.tick_params(axis="x", rotation=25)
-    ax.set(ylabel="signal to noise (dB)")
-    ax.legend()
-    return ax
-
-
 def sparsity(ax: Axes, table: pd.DataFrame, limit: int) -> Axes:
     """Validation error rate against the share of weights that are zero, with 95% intervals.
 
@@ -255,48 +245,6 @@ def importances(ax: Axes, shares: pd.Series) -> Axes:
     ax.bar_label(bars, fmt="%.2f", padding=4)
     ax.set(xlabel="share of the spread of the accuracy that it explains")
     ax.grid(axis="y", visible=False)
-    return ax
-
-
-def slices(trials: pd.DataFrame, columns: int = 3) -> Figure:
-    """Accuracy of the trials that ran to their end against each setting; the darker, the later."""
-    done = trials[trials["state"] == "complete"]
-    rows = -(-len(search.SETTINGS) // columns)
-    size = (WIDTH, 2.3 * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for ax, name in zip(axes.flat, search.SETTINGS, strict=False):
-        look = {"c": done["trial"], "cmap": "Blues", "edgecolors": "grey", "linewidths": 0.5}
-        points = ax.scatter(done[name], done["accuracy"], **look)
-        ax.set(xlabel=name.replace("_", " "))
-        if name in ("learning_rate", "weight_decay"):
-            ax.set_xscale("log")
-            _readable(ax.xaxis, (1,))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    for ax in axes[:, 0]:
-        ax.set_ylabel(ACCURACY)
-    figure.colorbar(points, ax=axes, label="trial", shrink=0.6)
-    return figure
-
-
-def parallel(ax: Axes, trials: pd.DataFrame) -> Axes:
-    """A line for each trial that ran to its end through accuracy and settings; dark is accurate.
-
-    Each axis runs from the lowest to the highest value, by rank, and has these written at its ends.
-    """
-    done = trials.loc[trials["state"] == "complete", ["accuracy", *search.SETTINGS]].astype(float)
-    heights = done.rank(method="dense").sub(1)
-    heights /= heights.max().clip(lower=1)
-    for height, shade in zip(heights.to_numpy(), heights["accuracy"], strict=True):
-        ax.plot(height, color=plt.get_cmap("Blues")(0.25 + 0.75 * shade), linewidth=1.2)
-    for i, (name, column) in enumerate(done.items()):
-        form = "{:.2%}" if name == "accuracy" else "{:.3g}"
-        ax.axvline(i, color=MUTED, linewidth=0.8, zorder=0)
-        ax.text(i, 1.03, form.format(column.max()), ha="center", fontsize=8)
-        ax.text(i, -0.03, form.format(column.min()), ha="center", va="top", fontsize=8)
-    ax.set_xticks(range(len(done.columns)), [name.replace("_", " ") for name in done], rotation=20)
-    ax.set(yticks=[], ylim=(-0.12, 1.12))
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
     return ax
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from digits import evaluation
 from digits.data.augmentation import Augmentation
@@ -35,7 +34,6 @@ def export_litert(
     path: Path,
     kind: str = "float32",
     representative: np.ndarray | None = None,
-    per_channel: bool = True,
 ) -> Path:
     """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) in [0, 1] to its logits (1, 10).
 
@@ -46,7 +44,6 @@ def export_litert(
     kind: "float32"; "float16" (weights stored in half the bytes); "dynamic_int8" (weights int8,
         activations quantized as they come); "int8" (both int8).
     representative: training images (n, 28, 28, 1) that set the ranges of the activations in "int8".
-    per_channel: a scale for each channel of a kernel (Krishnamoorthi 2018, section 3), or only one.
     """
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
@@ -66,7 +63,6 @@ def export_litert(
     if kind == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None]] for image in representative)
-    converter._experimental_disable_per_channel = not per_channel
     with (  # it prints, from Python and from C++; its errors are exceptions
         contextlib.redirect_stdout(io.StringIO()),
         warnings.catch_warnings(action="ignore"),
@@ -177,106 +173,6 @@ def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
     """The smallest file that is ``good_enough``; of equal ones that with fewer errors."""
     good = table[good_enough(table, tolerances)]
     return str(good.sort_values(["bytes", "validation_errors"], kind="stable").index[0])
-
-
-# --- Eight bits: what each layer loses ------------------------------------------------------------
-
-
-def decibels(signal: np.ndarray, other: np.ndarray) -> float:
-    """The signal-to-noise ratio of ``other`` as a copy of ``signal``: 20 dB is a tenth of it."""
-    noise = np.square(np.subtract(signal, other, dtype=np.float64)).sum()
-    power = np.square(signal, dtype=np.float64).sum()
-    return float("inf") if noise == 0 else float(10 * np.log10(max(power, 1e-300) / noise))
-
-
-def layer_errors(exact: Path, rounded: Path, images: np.ndarray) -> pd.DataFrame:
-    """How far an int8 file's activations are from those of the float32 file of the same network.
-
-    One row a layer in order: ``layer``, ``operation``, ``step`` (between two int8 values),
-    ``decibels`` (signal to noise, all that came before included) and ``clipped`` (share of values
-    at the end of the range). ValueError when the two files are not the same network.
-    """
-    floats, codes = _activations(exact, images), _activations(rounded, images)
-    if [kind for kind, *_ in floats] != [kind for kind, *_ in codes]:
-        raise ValueError(
-            f"{Path(exact).name} and {Path(rounded).name} do not have the same layers."
-        )
-    rows = []
-    for (kind, _, signal), (_, tensor, other) in zip(floats, codes, strict=True):
-        scale, zero = tensor["quantization"]
-        whole = other.dtype == np.int8
-        copy = scale * (other.astype(np.float64) - zero) if whole else other
-        names = tensor["name"].split(";")[0].split("/")  # ".../relu_1_1/Relu;..."
-        rows.append(
-            {
-                "layer": names[-2].rsplit("_", 1)[0] if len(names) > 2 else "logits",
-                "operation": kind.lower(),
-                "step": scale,
-                "decibels": decibels(signal, copy),
-                "clipped": float((other == 127).mean()) if whole else 0.0,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _activations(path: Path, images: np.ndarray) -> list[tuple[str, dict, np.ndarray]]:
-    """Every operation of a LiteRT file: kind, output tensor, its values for all images."""
-    with warnings.catch_warnings(action="ignore"), quiet_stderr():
-        model = Interpreter(
-            model_path=str(path),
-            experimental_preserve_all_tensors=True,
-            num_threads=1,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        model.allocate_tensors()
-    tensors = {tensor["index"]: tensor for tensor in model.get_tensor_details()}
-    outputs = [
-        (op["op_name"], tensors[int(op["outputs"][0])])
-        for op in model._get_ops_details()
-        if op["op_name"] not in ("QUANTIZE", "DEQUANTIZE")
-    ]
-    values: list[list[np.ndarray]] = [[] for _ in outputs]
-    for image in images:
-        model.set_tensor(model.get_input_details()[0]["index"], image[None])
-        model.invoke()
-        for some, (_, tensor) in zip(values, outputs, strict=True):
-            some.append(model.get_tensor(tensor["index"]).copy())
-    return [(*output, np.stack(some)) for output, some in zip(outputs, values, strict=True)]
-
-
-def weight_errors(model: keras.Model) -> pd.DataFrame:
-    """Rounding of each kernel to int8, with a scale for each output channel and with only one.
-
-    Batch normalisation is folded in first, as the converter does: it makes some channels many
-    times larger than others. One row a kernel: ``layer``, ``spread`` (largest over smallest
-    channel), ``per_channel`` and ``per_tensor`` (dB).
-    """
-
-    def nearest(values: np.ndarray, step: np.ndarray) -> np.ndarray:
-        step = np.where(step > 0, step, 1)
-        return np.round(values / step) * step
-
-    rows = []
-    for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
-        if layer not in prunable(model):
-            continue
-        kernel = layer.kernel.numpy()
-        if isinstance(layer, layers.DepthwiseConv2D):
-            kernel = kernel[..., 0]  # each channel has one window
-        if isinstance(following, layers.BatchNormalization):
-            deviation = np.sqrt(following.moving_variance.numpy() + following.epsilon)
-            kernel = kernel * following.gamma.numpy() / deviation
-        peaks = np.abs(kernel).max(tuple(range(kernel.ndim - 1)))
-        alive = peaks[peaks > 0]
-        rows.append(
-            {
-                "layer": layer.name,
-                "spread": float(alive.max() / alive.min()) if len(alive) else 1.0,
-                "per_channel": decibels(kernel, nearest(kernel, peaks / 127)),
-                "per_tensor": decibels(kernel, nearest(kernel, peaks.max() / 127)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 # --- Eight bits: learning with the rounding in view -----------------------------------------------
