@@ -237,9 +237,10 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
             except ValueError as error:  # a lost network: another worker has this one's trial
                 if "Cannot tell" not in str(error):
                     raise
-    except (StorageInternalError, sa.exc.SQLAlchemyError) as error:
+    except (StorageInternalError, sa.exc.SQLAlchemyError, UnboundLocalError) as error:
+        cause = error.__context__ if isinstance(error, UnboundLocalError) else error  # Optuna 5.0's
         raise StudyError(
-            f"The study's database failed ({str(error.__cause__ or error).splitlines()[0]}). "
+            f"The study's database failed ({str(cause.__cause__ or cause).splitlines()[0]}). "
             "What was finished is kept; start again."
         ) from error
 
