@@ -41,7 +41,6 @@ def server(tmp_path_factory):
     with browser.voila(
         DIGITS_FEEDBACK_URL=f"sqlite:///{database}",
         DIGITS_MAX_VISITORS="60",
-        DIGITS_VISITS_PER_MINUTE="60",
     ) as running:
         running.database = database
         yield running

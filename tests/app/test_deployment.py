@@ -1,5 +1,6 @@
 """What is shipped for the open internet, used as it is: nginx in front of two servers with one PostgreSQL."""
 
+import ast
 import contextlib
 import http.client
 import json
@@ -32,9 +33,9 @@ from digits import files as paths
 from digits.app import server
 from digits.app.feedback import Store
 
-SHIPPED = Path(digits.__file__).parent / "deployment"
+SHIPPED = Path(digits.__file__).parent / "app" / "deployment"
 HOST = "digits.example.org"
-LIMITS = {"DIGITS_MAX_VISITORS": "2", "DIGITS_VISITS_PER_MINUTE": "1"}
+LIMITS = {"DIGITS_MAX_VISITORS": "2"}  # of which an address gets one
 
 
 def site(servers: tuple[int, int], port: int, plain: int) -> str:
@@ -80,6 +81,7 @@ def ask(
 # --- nginx alone ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.service
 def test_with_no_server_there_is_a_page_that_tries_again():
     ports = [browser.free_port() for _ in range(4)]
     with services.nginx(site(tuple(ports[:2]), *ports[2:]), ports[2]):
@@ -207,6 +209,9 @@ def transport_of(kernel: int) -> str:
     return json.loads(Path(command[command.index("-f") + 1]).read_text())["transport"]
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.service
 def test_a_server_is_killed_and_its_visitors_go_on_at_the_other(two, chromium):
     """Four visitors are spread over both servers and stay where they are. One server is killed: its visitors are told,
     reload, and draw again at the other, whose own noticed nothing. Whatever was said to be kept is in the database once."""
@@ -287,8 +292,10 @@ def check_paths(two: Site, visitors: list[Visitor], struck: int) -> None:
             assert {address for _, address, *_ in asked[1:]} == {f"127.0.0.1:{two.ports[one.home]}"}
 
 
+@pytest.mark.slow
+@pytest.mark.service
 def test_nginx_says_who_comes_and_a_full_server_hands_on(two):
-    """One server takes one visit a minute from an address, and two visitors. Whatever address a visitor claims to have,
+    """One server takes two visitors, not both from one address. Whatever address a visitor claims to have,
     the true one counts; who comes when the server is full gets a page from the other."""
     number = two.limit(0) if two.limited is None else two.limited
 
@@ -316,11 +323,14 @@ def test_nginx_says_who_comes_and_a_full_server_hands_on(two):
     assert first.headers["Strict-Transport-Security"] and moved.headers["Strict-Transport-Security"]
 
 
+@pytest.mark.slow
+@pytest.mark.service
 @pytest.mark.parametrize(
     "path",
     [
         "/metrics",
         "/healthz",
+        "/livez",
         "//metrics",
         "/./metrics",
         "/voila/../metrics",
@@ -498,12 +508,16 @@ def cell():
 
 def is_alive(cell: Cell) -> bool:
     """What the container's health check says."""
-    address = f"http://127.0.0.1:{cell.port}/healthz"
-    return (
-        subprocess.run([sys.executable, SHIPPED / "alive.py", address], check=False).returncode == 0
-    )
+    command = (SHIPPED / "Containerfile").read_text().split("HEALTHCHECK")[1].split("CMD [")[1]
+    _, *options = ast.literal_eval("[" + command.split("]")[0].replace("\\\n", "") + "]")
+    options[-1] = options[-1].replace(":8866", f":{cell.port}")
+    done = subprocess.run([sys.executable, *options], check=False, capture_output=True)
+    return done.returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.service
 def test_the_app_needs_no_more_than_the_container_has(cell, chromium):
     """A visitor draws and is kept, with the container's packages only, for a user who may write feedback and nothing else.
     The server is full with this one visitor, and yet it is healthy: nobody should start it again."""

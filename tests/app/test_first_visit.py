@@ -16,7 +16,10 @@ from test_attacks import GROWTH, Visitor, Web
 from test_server import frame
 
 import browser
-from digits.app import channel, guard, kernel
+from digits.app import channel, kernel
+from digits.app.server import packed as compressed
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
 
 FILES = (
     "/voila/static/voila.js",
@@ -35,9 +38,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server():
-    with browser.voila(
-        DIGITS_PROXIES="127.0.0.1", DIGITS_MAX_VISITORS="30", DIGITS_VISITS_PER_MINUTE="30"
-    ) as running:
+    with browser.voila(DIGITS_PROXIES="127.0.0.1", DIGITS_MAX_VISITORS="30") as running:
         running.port = int(running.url.rsplit(":")[-1].strip("/"))
         browser.until(
             lambda: json.loads(Web(running.port).ask("/healthz")[2])["pool_ready"], 90, "a kernel"
@@ -203,10 +204,10 @@ def test_a_file_is_compressed_once(tmp_path):
     """The largest takes 0.1 s."""
     file = tmp_path / "a.js"
     file.write_text("a" * 10_000)
-    packed = guard.packed(str(file), 1.0)
-    assert guard.packed(str(file), 1.0) is packed and gzip.decompress(packed) == file.read_bytes()
+    packed = compressed(str(file), 1.0)
+    assert compressed(str(file), 1.0) is packed and gzip.decompress(packed) == file.read_bytes()
     file.write_text("b" * 10_000)
-    assert gzip.decompress(guard.packed(str(file), 2.0)) == file.read_bytes()
+    assert gzip.decompress(compressed(str(file), 2.0)) == file.read_bytes()
 
 
 def test_files_that_are_named_after_their_content_are_kept(page, server):

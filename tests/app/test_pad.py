@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from digits.app import kernel, pad, page, server
+from digits.app import kernel, pad, page
 from digits.app.app import App, Ticker, Timer, Upload, UploadError, first_points, meaning
 from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
 from digits.recognizer.occlusion import occlusion_map
@@ -419,31 +419,7 @@ def test_a_timer_waits_for_rest():
     assert calls == [1]
 
 
-# --- The server's guard ---------------------------------------------------------------------------------------------
-
-
-def test_a_legacy_frame_has_no_header_and_costs_no_time():
-    legacy = (
-        (2).to_bytes(4, "big")
-        + (12).to_bytes(4, "big")
-        + (40).to_bytes(4, "big")
-        + b'{"header": {}}' * 4
-    )
-    assert int.from_bytes(legacy[:8], "little") > 1e9  # what Voila alone would loop over
-    assert server.read_header(legacy) is None and server.read_header(b"") is None
-
-
-def test_the_guard_is_in_place_and_lets_real_frames_through():
-    from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
-
-    header = {"msg_type": "status"}
-    frame = serialize_msg_to_ws_v1(
-        [json.dumps(part).encode() for part in (header, {}, {}, {})], "iopub"
-    )
-    assert server.read_header(frame) == header
-    from voila.tornado import kernel_websocket_handler
-
-    assert kernel_websocket_handler.read_header_from_binary_message is server.read_header
+# --- The server's kernel -------------------------------------------------------------------------------------
 
 
 def test_the_kernel_speaks_only_when_there_is_something_to_say(monkeypatch):

@@ -20,7 +20,7 @@ from IPython.display import display
 from ipywidgets import HTML, Box, Widget
 
 from digits import files
-from digits.app import pad, page
+from digits.app import kernel, pad, page
 from digits.recognizer import (
     Answer,
     Part,
@@ -86,6 +86,7 @@ class App:
 
         RecognizerError when it cannot be used.
         """
+        kernel.require_guard()
         return cls(Recognizer.load(run, model))
 
     # --- The page -------------------------------------------------------------------------------

@@ -1,27 +1,31 @@
-"""The kernel as Voila starts it for the app: it hears only what the page says, and speaks only when there is something
-to say.
+"""The kernel as Voila starts it for the app: it hears only what the page says, and says little.
 
-Every widget lets whoever has its number change it, and anybody can have new ones made. The app's page does neither: it
-asks for the state of all widgets, or of one after the other when that takes more than four seconds to come, and then
-reports what the pen does. ``expected`` knows those messages; all others end here. What is logged goes to the server's log:
-ipykernel would send it to the visitor's browser.
+Every widget lets whoever has its number change it, and anybody can have new ones made. The app's
+page does neither: it asks for the state of all widgets, or of one after the other when that takes
+more than four seconds to come, and then reports what the pen does. ``expected`` knows those
+messages; all others end here. What is logged goes to the server's log: ipykernel would send it to
+the visitor's browser.
 
-ipykernel is made for cells, a few a minute. A pen sends sixty messages a second, and for each one ipykernel announces
-that it is busy and flushes both output streams, which wakes another thread and waits for it, twice. That takes longer
-than reading the digit. ``digits.app.server`` has Voila use the two classes below instead; in JupyterLab, whose user owns the
-kernel, all works without them, only slower.
+ipykernel is made for cells, a few a minute. A pen sends sixty messages a second, and for each one
+ipykernel announces that it is busy and flushes both output streams, which wakes another thread and
+waits for it, twice. That takes longer than reading the digit. ``digits.app.server`` has Voila use
+the two classes below instead; in JupyterLab, whose user owns the kernel, all works without them,
+only slower.
 """
 
 import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from comm import get_comm_manager
 from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
+from IPython import get_ipython
+from IPython.display import HTML, display
 
 CONTROL = "jupyter.widget.control"  # the channel on which a page asks for all widgets
 MOST_CONTROLS = 8  # of these channels, since each reload opens one
@@ -29,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def expected(kind: str, content: object) -> bool:
-    """Whether the app's page sends such a message: ``kind`` is comm_open, comm_msg or comm_close."""
+    """Whether the app's page sends it: ``kind`` is comm_open, comm_msg or comm_close."""
     if not isinstance(content, dict) or not isinstance(content.get("comm_id"), str):
         return False
     channels, data = get_comm_manager().comms, content.get("data")
@@ -37,9 +41,8 @@ def expected(kind: str, content: object) -> bool:
         if content["comm_id"] not in channels or not isinstance(data, dict):
             return False
         of_all = channels[content["comm_id"]].target_name == CONTROL
-        return data.get("method") in (
-            ("request_states",) if of_all else ("request_state", "custom")
-        )
+        methods = ("request_states",) if of_all else ("request_state", "custom")
+        return data.get("method") in methods
     controls = [one for one, channel in channels.items() if channel.target_name == CONTROL]
     if kind == "comm_close":
         return content["comm_id"] in controls
@@ -62,19 +65,52 @@ class Stream(OutStream):
             super().flush()
 
 
+def require_guard() -> None:
+    """RuntimeError when Voila serves the app without ``voila.json``, which names every protection.
+
+    It is said on the page, too: Voila shows no traceback.
+    """
+    is_voila = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
+    if is_voila and not isinstance(getattr(get_ipython(), "kernel", None), Kernel):
+        words = "This server was started without the protections that voila.json names. Start it "
+        words += "in the project's folder: voila notebooks/NAME.ipynb"
+        display(HTML(f'<p role="alert">{words}</p>'))
+        raise RuntimeError(words)
+
+
+class Sparing(logging.Filter):
+    """Lets so many log lines pass at once, and then one a second: nobody may fill the log."""
+
+    def __init__(self, most: float = 20):
+        super().__init__()
+        self._most = self._left = most
+        self._at = time.monotonic()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line may pass."""
+        now = time.monotonic()
+        self._left, self._at = min(self._left + now - self._at, self._most), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 def log_to_the_server() -> None:
-    """Log lines go to the process's own error output, wherever ipykernel has put it; none repeats what a visitor sent."""
+    """Log to the process's own error output, wherever ipykernel has put it, and sparingly."""
     for name in ("Comm", "ipykernel.comm"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # "No such comm: ..."
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat what a visitor sent
     try:
-        logging.basicConfig(stream=os.fdopen(sys.stderr.fileno(), "w", buffering=1, closefd=False))
+        stream = os.fdopen(sys.stderr.fileno(), "w", buffering=1, closefd=False)
     except (io.UnsupportedOperation, OSError):
-        logging.basicConfig(stream=sys.__stderr__)
+        stream = sys.__stderr__
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(Sparing())
+    logging.basicConfig(handlers=[handler])
 
 
 class Kernel(IPythonKernel):
-    """A kernel that says "busy" for cells only; that it is done ("idle") is still said of every message, which the page
-    waits for."""
+    """A kernel that says "busy" for cells only, and "idle", which a page waits for, always."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -97,8 +133,7 @@ class Kernel(IPythonKernel):
         return gate
 
     def pre_handler_hook(self) -> None:
-        """Nothing: a server interrupts a kernel before it ends it, and ipykernel would have that break off a message. It
-        changes nothing but the log."""
+        """Nothing: ipykernel lets an interrupt, which comes before the end, break off a message."""
 
     def post_handler_hook(self) -> None:
         """Nothing to put back."""

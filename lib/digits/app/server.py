@@ -1,142 +1,593 @@
-"""What Voila needs to serve the app: named by ``voila.json``, imported by the server before it reads its templates.
+"""What Voila needs to serve the app to strangers: named by ``voila.json``, imported by Voila first.
 
-``guard`` says what is served, ``channel`` what passes between a page and its kernel, ``limits`` how much, ``health`` tells.
+Here stands which requests are answered, with which headers, and who gets a kernel; ``channel`` says
+what passes between a page and its kernel. nginx and systemd (``deployment/``) limit what is better
+limited outside: how often an address may come, and the memory of a process.
 """
 
 import asyncio
+import base64
 import contextlib
+import functools
+import gzip
+import hashlib
+import ipaddress
+import json
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import psutil
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.identity import User
+from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
+from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate
 from tornado.ioloop import PeriodicCallback
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.routing import HostMatches, Rule
+from tornado.web import (
+    Application,
+    GZipContentEncoding,
+    OutputTransform,
+    RequestHandler,
+    StaticFileHandler,
+)
+from voila.app import Voila
 from voila.request_info_handler import RequestInfoSocketHandler
-from voila.tornado import kernel_websocket_handler
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
+from voila.tornado.handler import TornadoVoilaHandler
 
-from digits.app import guard, health
-from digits.app.limits import Pace, Rate, Settings, SettingsError, is_loopback
+from digits.app import SCRIPT
+from digits.app.channel import ChannelHandler, Pace
 
+VISITOR_MEMORY = 150_000_000  # bytes of a visitor's kernel when nobody means harm, and some more
+VISITORS_PER_CORE = 10  # drawing at once; see tests/benchmarks/app.py
+LOOPBACK = "127.0.0.0/8", "::1"
+LINGER = 120  # seconds that a kernel is kept for a page that is away: a phone's screen was off
+UNUSED = 20  # the same, when room is short, for a page that never came and asks for nothing
+LOOK_ROUND = 5  # seconds between two looks for such kernels
+RETRY = 30  # seconds after which one visitor too many may ask again
+UNREADY = 60  # seconds without a kernel in the pool after which we do not believe in one
+HANDSHAKES = 1, 30  # a second, and at once, for one kernel; each keeps its memory for a minute
+CONNECTIONS, CONNECTIONS_OF_ONE = 800, 200  # that have not become websockets; a browser opens six
+PATIENCE = 30, 10  # seconds for a request's headers, and for its body
+MOST_UNSENT = 2_000_000  # bytes that wait for a client to read them
+PIECE = 65_536  # bytes of a file that do
+SOCKET_NAME = 65  # characters of a kernel's socket in its folder's folder
+MOST_SOCKET_NAME = 103  # characters that one may have (macOS)
 QUICK_KERNEL = [
     "--IPKernelApp.kernel_class=digits.app.kernel.Kernel",
     "--IPKernelApp.outstream_class=digits.app.kernel.Stream",
 ]
-LINGER = (
-    120  # seconds that a kernel is kept for a page that is not connected: a phone's screen was off
-)
-LOOK_ROUND = 5  # seconds between two looks for such kernels
-RETRY = 30  # seconds after which one visitor too many may ask again
-SOCKET_NAME, MOST_SOCKET_NAME = (
-    65,
-    103,
-)  # characters of a kernel's socket in its folder's folder, and of any (macOS)
-HANDSHAKES = (
-    1,
-    30,
-)  # a second, and at once, for one kernel's websockets; each keeps its memory for a minute
-UNREADY = (
-    60  # seconds without a kernel in the pool after which we do not believe that there will be one
-)
 
-_read_header = kernel_websocket_handler.read_header_from_binary_message
+VISITORS = Gauge("digits_visitors", "Visitors with a kernel of their own.")
+VISITORS_MOST = Gauge("digits_visitors_most", "How many there may be at once.")
+VISITORS_REFUSED = Counter("digits_visitors_refused", "Visitors who got no kernel.", ["reason"])
+POOL = Gauge("digits_pool_ready", "Kernels that wait for a visitor with the page ready.")
+KERNELS_STARTED = Counter("digits_kernels_started", "Kernels started, for the pool or a visitor.")
+KERNELS_DIED = Counter("digits_kernels_died", "Kernels that ended without being told to.")
 
 
-def read_header(message: bytes) -> dict | None:
-    """The header of a frame of the v1 protocol; None for any other frame.
+# --- Settings -------------------------------------------------------------------------------------
 
-    A client that does not ask for the protocol gets frames of another layout. Voila reads a count of up to 2**64 from
-    them and loops that often, which ends the server; a real count fits into its frame.
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says: each field as ``DIGITS_`` and its name, lists with commas."""
+
+    public_hosts: tuple[str, ...] = ()  # names that strangers come by; none: this computer only
+    proxies: tuple[str, ...] = ()  # addresses whose X-Forwarded-For and -Proto are believed
+    max_visitors: int = 0  # kernels in use at once; 0: what memory and cores allow
+    metrics_from: tuple[str, ...] = LOOPBACK  # networks that may read /metrics
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings in ``environment``. SettingsError for what cannot be read."""
+        values: dict[str, Any] = {}
+        for one in fields(cls):
+            name = f"DIGITS_{one.name.upper()}"
+            text = environment.get(name, "").strip()
+            words = tuple(filter(None, map(str.strip, text.split(","))))
+            try:
+                if one.name in ("proxies", "metrics_from"):
+                    list(map(ipaddress.ip_network, words))
+                if words:
+                    values[one.name] = int(text) if one.name == "max_visitors" else words
+            except ValueError as error:
+                raise SettingsError(f"{name} cannot be used: {error}.") from None
+        return cls(**values)
+
+    @property
+    def visitors(self) -> int:
+        """How many visitors there may be at once."""
+        fitting = psutil.virtual_memory().total // 2 // VISITOR_MEMORY
+        default = max(min(fitting, VISITORS_PER_CORE * (os.cpu_count() or 1)), 1)
+        return self.max_visitors if self.max_visitors > 0 else default
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Every name that a request may be for, in lower case and without a port."""
+        public = (host.lower() for host in self.public_hosts)
+        return frozenset(("localhost", "127.0.0.1", "[::1]", *public))
+
+    def check_address(self, ip: str) -> None:
+        """SettingsError when strangers would be heard and nobody said by which name they come."""
+        if ip != "localhost" and not is_within(ip, LOOPBACK) and not self.public_hosts:
+            raise SettingsError(
+                f"The app would listen on {ip or 'every address'} for everybody, but "
+                "DIGITS_PUBLIC_HOSTS is not set. Name what people reach it by, for example "
+                "DIGITS_PUBLIC_HOSTS=digits.example.org, and read lib/digits/app/deployment/"
+                "README.md; or leave --Voila.ip away to serve this computer only."
+            )
+
+
+def is_within(address: str, networks: Sequence[str]) -> bool:
+    """Whether ``address`` is a number in one of ``networks``.
+
+    >>> is_within("192.168.1.20", ("192.168.0.0/16",)), is_within("a name", ("0.0.0.0/0",))
+    (True, False)
     """
-    count = int.from_bytes(message[:8], "little")
-    return _read_header(message) if 8 * (count + 1) <= len(message) else None
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    number = getattr(number, "ipv4_mapped", None) or number  # ::ffff:192.0.2.1 is the older kind
+    return any(number in ipaddress.ip_network(network) for network in networks)
 
 
-def install() -> None:
-    """Put the guard in its place and let Voila find the app's page template in ``jupyter/``."""
-    kernel_websocket_handler.read_header_from_binary_message = read_header
-    folder = str(Path(__file__).parent / "jupyter")
-    known = os.environ.get("JUPYTER_PATH", "")
-    if folder not in known.split(os.pathsep):
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, known)))
+def customer(address: str) -> str:
+    """Whom an address belongs to: with IPv6, one customer has a network of 64 bits."""
+    if "." in address:
+        return address.removeprefix("::ffff:")
+    return ":".join(ipaddress.ip_address(address).exploded.split(":")[:4])
 
 
-def check_address(ip: str, settings: Settings) -> None:
-    """SettingsError when the server would listen to strangers and nobody said by which name they come."""
-    if not is_loopback(ip) and not settings.public_hosts:
-        raise SettingsError(
-            f"The app would listen on {ip or 'every address'} for everybody, but DIGITS_PUBLIC_HOSTS is not set. Name what "
-            'people reach it by, for example DIGITS_PUBLIC_HOSTS=digits.example.org, and read "Public" in README.md; or '
-            "leave --Voila.ip away to serve this computer only."
+# --- The doors ------------------------------------------------------------------------------------
+
+# As strict as the page allows. Scripts are files of this server, and the one inline script with
+# this hash, which comes as a cell's output. Inline styles cannot be forbidden: JupyterLab and the
+# widgets write them. Voila's heartbeat, an inline script, is: a line in the browser's console.
+_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{_HASH}'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
         )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Headers(OutputTransform):
+    """The headers of every answer, whoever gives it."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple:
+        headers.update(HEADERS)
+        headers.pop("Server", None)
+        return status_code, headers, chunk
+
+
+class Listener(HTTPServer):
+    """An HTTP server without room for the slow and the many, that believes known proxies only."""
+
+    def initialize(self, app: Application, proxies: Sequence[str] = ()) -> None:
+        self._proxies = proxies
+        super().initialize(
+            app,
+            trusted_downstream=list(proxies),
+            idle_connection_timeout=PATIENCE[0],
+            body_timeout=PATIENCE[1],
+            max_header_size=16_384,
+            max_body_size=65_536,
+        )
+
+    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+        """Take a connection, when there is room for it."""
+        of_one = sum(one.context.address[0] == address[0] for one in self._connections)
+        too_many = of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)
+        if len(self._connections) >= CONNECTIONS or too_many:
+            stream.close()
+            return
+        stream.max_write_buffer_size = MOST_UNSENT
+        super().handle_stream(stream, address)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Take a request; a proxy says in X-Forwarded-For and -Proto whom it is from."""
+        self.xheaders = is_within(request_conn.context.address[0], self._proxies)
+        delegate = super().start_request(server_conn, request_conn)
+        receive = delegate.headers_received
+
+        def headers_received(start_line, headers: HTTPHeaders):
+            # Tornado would prefer these, which a proxy may hand on from a stranger.
+            for name in ("X-Real-Ip", "X-Scheme"):
+                headers.pop(name, None)
+            return receive(start_line, headers)
+
+        delegate.headers_received = headers_received
+        return delegate
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def packed(path: str, _changed: float) -> bytes:
+    """A file compressed as well as can be, which takes a while: once for all visitors."""
+    return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
+
+
+class FileHandler(StaticFileHandler):
+    """A file of the page, found by the next class, compressed for a browser that takes it so.
+
+    The browser keeps it for good when its name changes with its content.
+    """
+
+    @allow_unauthenticated
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Answer with the file, of which no part can be had alone when it is compressed."""
+        if "gzip" not in self.request.headers.get("Accept-Encoding", ""):
+            await super().get(path, include_body)
+            return
+        self.path = self.parse_url_path(path)
+        place = self.get_absolute_path(self.root, self.path)  # which may choose another root
+        self.absolute_path = found = self.validate_absolute_path(self.root, place)
+        assert found  # only a folder's name would have led elsewhere
+        self.modified = self.get_modified_time()
+        self.set_headers()
+        if self.should_return_304():
+            self.set_status(304)
+            return
+        content = await asyncio.to_thread(packed, found, self.modified.timestamp())
+        self.set_header("Content-Encoding", "gzip")
+        self.set_header("Content-Length", len(content))
+        with contextlib.suppress(StreamClosedError):
+            for begin in range(0, len(content), PIECE):
+                self.write(content[begin : begin + PIECE])
+                await self.flush()
+
+    def set_headers(self) -> None:
+        """As the next class does, but for what it says about time."""
+        super().set_headers()
+        if re.search(r"\.[0-9a-f]{16,}\.js$", self.path):  # how webpack names its scripts
+            self.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+    def compute_etag(self) -> str | None:
+        """The next class's, made weak: the file's two forms have the same."""
+        etag = super().compute_etag()
+        return etag and f"W/{etag}"
+
+
+class TemplateHandler(FileHandler, TemplateStaticFileHandler):
+    """A file of a page template."""
+
+
+class VoilaFileHandler(FileHandler, MultiStaticFileHandler):
+    """A file of Voila's."""
+
+
+class ExtensionHandler(FileHandler, FileFindHandler):
+    """A file of an extension's."""
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+class Desk:
+    """The kernel manager for one page: the kernel that it hands out is that page's visitor's."""
+
+    def __init__(self, manager: Any, page: "PageHandler"):
+        self._manager, self._page = manager, page
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._manager, name)
+
+    async def get_rendered_notebook(self, *arguments: Any, **options: Any) -> tuple:
+        try:
+            found = await self._manager.get_rendered_notebook(*arguments, **options)
+        except Exception:  # it could not be started; Voila would not start another
+            self._manager.refill()
+            raise
+        self._manager.welcome(found[2], self._page)
+        return found
+
+    async def start_kernel(self, **options: Any) -> str:
+        kernel_id = await self._manager.start_kernel(**options)
+        self._manager.welcome(kernel_id, self._page)
+        return kernel_id
+
+
+class PageHandler(TornadoVoilaHandler):
+    """The app, with a kernel for each time that it is asked for."""
+
+    kernel_manager = property(lambda self: self._desk)
+
+    async def prepare(self) -> None:
+        self._desk = self.settings["kernel_manager"]
+        await super().prepare()
+        # The page has no parameters; Voila's own choose templates and reach the kernel.
+        self.request.query, self.request.arguments, self.request.uri = "", {}, self.request.path
+        self.request.query_arguments = {}
+        # The page's farewell needs this cookie, and its script must read it (so no HttpOnly).
+        secure = self.request.protocol == "https"
+        self.settings["xsrf_cookie_kwargs"] = {"samesite": "Lax", "secure": secure}
+        self.xsrf_token  # noqa: B018  reading it sets the cookie
+
+    async def get(self, path: str | None = None) -> None:
+        """The page, or a friendly no."""
+        if self.request.headers.get("Sec-Fetch-Dest", "document") != "document":
+            # another site's page asks for it as an image or a script, to take a kernel
+            raise web.HTTPError(403)
+        manager = self._desk
+        with manager.arrival(self):
+            self._desk = Desk(manager, self)
+            await super().get(path)
+
+    def write_error(self, status_code: int, **about: Any) -> None:
+        """A page that says what to do, and nothing of what went wrong inside."""
+        seconds = RETRY if status_code in (429, 503) else None
+        if seconds:
+            self.set_header("Retry-After", seconds)
+        self.finish(sorry(self, status_code, seconds))
+
+
+class NothingHandler(RequestHandler):
+    """For every address that the page does not use."""
+
+    def initialize(self, status_code: int = 404) -> None:
+        self._code = status_code
+
+    def prepare(self) -> None:
+        self.set_status(self._code)
+        self.finish(sorry(self, self._code))
+
+    def check_xsrf_cookie(self) -> None:
+        """There is nothing here to protect."""
+
+
+def sorry(handler: RequestHandler, status_code: int, seconds: int | None = None) -> str:
+    """The page for an error; it asks for itself again after ``seconds``."""
+    template = handler.settings["voila_jinja2_env"].get_template("sorry.html")
+    home = handler.settings["base_url"]
+    return template.render(status_code=status_code, seconds=seconds, home=home)
+
+
+class OwnerOnly(JupyterHandler):
+    """For handlers of a kernel: nobody but its owner hears of it."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if not self.kernel_manager.belongs(self.path_kwargs["kernel_id"], self.current_user):
+            raise web.HTTPError(404)
+
+
+class OwnKernelHandler(OwnerOnly, KernelHandler):
+    """Tells a page that its kernel is there."""
+
+    SUPPORTED_METHODS = ("GET",)
+
+
+class FarewellHandler(OwnerOnly, VoilaShutdownKernelHandler):
+    """Ends a page's kernel when the page is left."""
+
+    SUPPORTED_METHODS = ("POST",)
+
+
+# --- For those who look after the server ----------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def has_model(_minute: int) -> bool:
+    """Whether a new kernel would have a model; looked up once a minute."""
+    from digits.recognizer import Recognizer, RecognizerError  # a server nobody asks needs none
+
+    try:
+        Recognizer.load()
+    except RecognizerError:
+        return False
+    return True
+
+
+class HealthHandler(RequestHandler):
+    """``/healthz``: 200 when the next visitor will be served, else 503; as JSON the reasons.
+
+    ``/livez`` says 200 when the server is full, too: a container that is called unhealthy for that
+    would be started again, and throw everybody out.
+    """
+
+    def initialize(self, manager: Any, full_is_well: bool) -> None:
+        self._manager, self._full_is_well = manager, full_is_well
+
+    async def get(self) -> None:
+        state = self._manager.state()
+        state["model"] = await asyncio.to_thread(has_model, int(time.monotonic() // 60))
+        room = self._full_is_well or state["visitors"] < state["most_visitors"]
+        good = room and state["kernels_start"] and state["model"]
+        self.set_status(200 if good else 503)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps({"status": "ok" if good else "unavailable", **state}))
+
+
+class MetricsHandler(RequestHandler):
+    """``/metrics``: for Prometheus, from networks that may read it."""
+
+    def initialize(self, settings: Settings) -> None:
+        self._server = settings
+
+    def get(self) -> None:
+        peer = self.request.connection.context.address[0]
+        # an undeclared proxy on this computer would make every stranger look local
+        forwarded = {"X-Forwarded-For", "Forwarded"} & set(self.request.headers)
+        hidden = forwarded and not is_within(peer, self._server.proxies)
+        if hidden or not is_within(self.request.remote_ip, self._server.metrics_from):
+            self.send_error(403)
+            return
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest())
+
+
+# --- All of it ------------------------------------------------------------------------------------
+
+
+def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> list:
+    """The server's routes: of Voila's ``handlers`` those that the page uses, with little room."""
+    options = {handler: given[0] for _, handler, *given in handlers if given}
+    extensions = "|".join(map(re.escape, voila.voila_configuration.extension_allowlist))
+    kernel = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    script = r"[\w.-]+\.js"
+    labs = rf"voila/labextensions/((?:{extensions})/static/{script})"
+    # A load balancer asks for these by number, not by name.
+    watched = [
+        (r"healthz", HealthHandler, {"manager": manager, "full_is_well": False}),
+        (r"livez", HealthHandler, {"manager": manager, "full_is_well": True}),
+        (r"metrics", MetricsHandler, {"settings": settings}),
+    ]
+    served = [
+        (r"", PageHandler, options[TornadoVoilaHandler]),
+        (rf"api/kernels/{kernel}", OwnKernelHandler),
+        (rf"api/kernels/{kernel}/channels", ChannelHandler),
+        (rf"voila/api/shutdown/{kernel}", FarewellHandler),
+        (rf"voila/templates/(digits/static/{script})", TemplateHandler),
+        (rf"voila/static/({script})", VoilaFileHandler, options[MultiStaticFileHandler]),
+        (labs, ExtensionHandler, options[FileFindHandler]),
+    ]
+    watched, served = (
+        [(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group]
+        for group in (watched, served)
+    )
+    # Any other name can be made to lead here, too (DNS rebinding).
+    names = "|".join(map(re.escape, settings.hosts))
+    foreign = Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421})
+    return [*watched, foreign, *served, (r".*", NothingHandler)]
+
+
+def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
+    """Have ``voila``, which has not started to listen yet, serve through these doors."""
+    all_handlers = voila.init_handlers
+
+    def listen(port: int, address: str) -> Listener:
+        server = Listener(voila.app, proxies=settings.proxies)
+        server.listen(port, address)
+        return server
+
+    def init_handlers() -> list:
+        # No answer repeats what a visitor says, so its length does not tell what is in it (BREACH).
+        voila.app.add_transform(GZipContentEncoding)
+        voila.app.add_transform(Headers)
+        voila.app.listen = listen
+        # In place of a line for each request that was refused, with which anybody can fill a log.
+        voila.app.settings["log_function"] = lambda one: manager.heard_from(one.request.remote_ip)
+        return routes(voila, manager, settings, all_handlers())
+
+    voila.init_handlers = init_handlers
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        # Every connection is a file, and each kernel needs a dozen; the usual limit is for few.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+
+
+# --- Visitors and their kernels -------------------------------------------------------------------
 
 
 @dataclass
 class Visit:
-    """A kernel in use."""
+    """A kernel in use, or one that is being made ready."""
 
     owner: str  # whom the page was made for: the name in a signed cookie
+    customer: str  # whom the address belongs to
+    heard: float  # when that customer last asked for anything
     away_since: float | None  # when its page was last seen, None while it is connected
+    has_connected: bool = False
     ending: bool = False
     handshakes: Pace = field(default_factory=lambda: Pace(*HANDSHAKES))
 
 
 class KernelManager(AsyncMappingKernelManager):
-    """One kernel for each visitor, of the kind in ``digits.app.kernel``, and no more than there is room for.
+    """A kernel of the kind in ``digits.app.kernel`` for each visitor, while there is room.
 
-    What Voila adds to it (a pool of kernels that wait for visitors) it adds in a subclass of its own.
+    What Voila adds (a pool of kernels that wait for visitors) it adds in a subclass of its own.
     """
 
     def __init__(self, **options: Any):
         try:
             self.settings = Settings.read()
-            check_address(options["parent"].ip, self.settings)
+            self.settings.check_address(options["parent"].ip)
         except SettingsError as error:
             raise SystemExit(str(error)) from None
         self.most_visitors = self.settings.visitors
-        self._visits: dict[str, Visit] = {}
-        self._arriving: set[guard.Page] = set()  # those that have no kernel yet
-        self._died = 0
-        self._rate = Rate(self.settings.visits_per_minute)
+        self._visits: dict[Any, Visit] = {}  # by kernel, or by page while it has none
         self._last_ready = time.monotonic()
         super().__init__(**options)
         self.config.KernelManager.transport = transport(self.parent.connection_dir_root)
-        guard.protect(self.parent, self, self.settings)
+        protect(self.parent, self, self.settings)
         self._round = PeriodicCallback(self._look_round, 1000 * LOOK_ROUND)
         self._round.start()
-        health.VISITORS_MOST.set(self.most_visitors)
-        health.VISITORS.set_function(lambda: self.visitors)
-        health.POOL.set_function(self._ready)
-
-    # --- Visitors -----------------------------------------------------------------------------------------------------
+        VISITORS_MOST.set(self.most_visitors)
+        VISITORS.set_function(lambda: self.visitors)
+        POOL.set_function(self._ready)
 
     @property
     def visitors(self) -> int:
         """How many there are; kernels of the pool are nobody's yet."""
-        return len(self._visits) + len(self._arriving)
+        return len(self._visits)
 
     @contextlib.contextmanager
-    def arrival(self, page: guard.Page) -> Iterator[None]:
-        """A seat for somebody whose page is being made; ``guard.Refused`` when there is none."""
-        if self.visitors >= self.most_visitors:
-            raise guard.Refused(503, "full", RETRY)
-        if wait := self._rate.wait(page.request.remote_ip):
-            raise guard.Refused(429, "rate", wait)
-        self._arriving.add(page)
+    def arrival(self, page: PageHandler) -> Iterator[None]:
+        """A seat for somebody whose page is being made; 503 or 429 when there is none.
+
+        Strangers share: the fewer pads are free, the fewer an address may have (alone three of
+        four), and the last one is for an address that has none.
+        """
+        who, free = customer(page.request.remote_ip), self.most_visitors - self.visitors
+        has = sum(visit.customer == who for visit in self._visits.values())
+        greedy = self.settings.public_hosts and has and (free == 1 or has >= 3 * free)
+        if free <= 0 or greedy:
+            VISITORS_REFUSED.labels("full" if free <= 0 else "share").inc()
+            raise web.HTTPError(503 if free <= 0 else 429)
+        self._visits[page] = Visit(page.current_user.username, who, time.monotonic(), None)
         try:
             yield
         finally:
-            self._arriving.discard(page)
+            self._visits.pop(page, None)
 
-    def welcome(self, kernel_id: str, page: guard.Page) -> None:
+    def welcome(self, kernel_id: str, page: PageHandler) -> None:
         """A kernel is a page's visitor's from now on."""
-        self._arriving.discard(page)
-        self._visits[kernel_id] = Visit(page.current_user.username, time.monotonic())
+        visit = self._visits.pop(page)
+        visit.away_since = visit.heard = time.monotonic()
+        self._visits[kernel_id] = visit
 
     def belongs(self, kernel_id: str, visitor: User | None) -> bool:
         """Whether a kernel is this visitor's."""
@@ -144,72 +595,66 @@ class KernelManager(AsyncMappingKernelManager):
         return visit is not None and visitor is not None and visit.owner == visitor.username
 
     def may_connect(self, kernel_id: str) -> bool:
-        """Whether a page may try once more to reach its kernel; no network breaks off so often that this is a no."""
+        """Whether a page may try once more to reach its kernel; no network breaks off so often."""
         visit = self._visits.get(kernel_id)
         return visit is not None and visit.handshakes.now()
 
+    def heard_from(self, address: str) -> None:
+        """Somebody was answered: a page that is still being loaded over a slow line, perhaps."""
+        for visit in self._visits.values():
+            if visit.customer == customer(address):
+                visit.heard = time.monotonic()
+
     def notify_connect(self, kernel_id: str) -> None:
-        """A page is there."""
         super().notify_connect(kernel_id)
         if visit := self._visits.get(kernel_id):
-            visit.away_since = None
+            visit.away_since, visit.has_connected = None, True
 
     def notify_disconnect(self, kernel_id: str) -> None:
-        """A page is not there any more, or not for now."""
         super().notify_disconnect(kernel_id)
         visit = self._visits.get(kernel_id)
         if visit and not self._kernel_connections.get(kernel_id):
             visit.away_since = time.monotonic()
 
     async def _look_round(self) -> None:
+        now = time.monotonic()
         if self._ready():
-            self._last_ready = time.monotonic()
+            self._last_ready = now
+        is_tight = 2 * self.visitors > self.most_visitors
         for kernel_id, visit in list(self._visits.items()):
-            gone = visit.away_since is not None and time.monotonic() - visit.away_since > LINGER
-            if gone and not visit.ending:
+            if visit.ending or visit.away_since is None:
+                continue
+            unused = is_tight and not visit.has_connected and now - visit.heard > UNUSED
+            if unused or now - visit.away_since > LINGER:
                 visit.ending = True
                 await self._end(kernel_id)
 
-    # --- Kernels ------------------------------------------------------------------------------------------------------
-
     async def start_kernel(self, **options: Any) -> str:
-        """Start one; ``options`` as in jupyter_server."""
         kernel_id = await super().start_kernel(**{"extra_arguments": QUICK_KERNEL, **options})
-        health.KERNELS_STARTED.inc()
-        with contextlib.suppress(psutil.Error):
-            confine(
-                psutil.Process(self.get_kernel(kernel_id).provisioner.pid),
-                self.settings.kernel_memory_mb << 20,
-            )
+        KERNELS_STARTED.inc()
         return kernel_id
 
     def remove_kernel(self, kernel_id: str) -> object:
-        """Forget a kernel that has ended."""
+        """Forget a kernel that has ended, and what Voila keeps of each for ever."""
         self._visits.pop(kernel_id, None)
-        RequestInfoSocketHandler._cache.pop(
-            kernel_id, None
-        )  # Voila keeps what it has for each for ever
+        RequestInfoSocketHandler._cache.pop(kernel_id, None)
         return super().remove_kernel(kernel_id)
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
-        health.KERNELS_DIED.inc()
-        self._died += 1
+        KERNELS_DIED.inc()
         self.log.warning("Kernel %s died.", kernel_id)
-        asyncio.ensure_future(self._end(kernel_id, now=True)).add_done_callback(
-            lambda _: self.refill()
-        )
+        ending = asyncio.ensure_future(self._end(kernel_id, now=True))
+        ending.add_done_callback(lambda _: self.refill())
 
-    async def _end(self, kernel_id: str, **options) -> None:
+    async def _end(self, kernel_id: str, **options: Any) -> None:
         try:
             await self.shutdown_kernel(kernel_id, **options)
         except Exception:  # it ended meanwhile, in one of several ways
             self.log.info("Kernel %s had ended.", kernel_id)
         self._visits.pop(kernel_id, None)
 
-    # --- Voila's pool -------------------------------------------------------------------------------------------------
-
     def refill(self) -> None:
-        """Have the pool as large as it shall be."""
+        """Have Voila's pool as large as it shall be."""
         if hasattr(self, "fill_if_needed"):
             self.fill_if_needed(notebook_name=self.notebook_path)
 
@@ -222,14 +667,12 @@ class KernelManager(AsyncMappingKernelManager):
         """What a load balancer wants to know."""
         ready = self._ready()
         pooled = hasattr(self, "fill_if_needed") and self.get_pool_size(self.notebook_path) > 0
+        hoping = time.monotonic() - self._last_ready < UNREADY
         return {
             "visitors": self.visitors,
             "most_visitors": self.most_visitors,
             "pool_ready": ready,
-            "kernels_died": self._died,
-            "kernels_start": not pooled
-            or ready > 0
-            or time.monotonic() - self._last_ready < UNREADY,
+            "kernels_start": not pooled or ready > 0 or hoping,
         }
 
 
@@ -238,24 +681,21 @@ def _succeeded(task: asyncio.Future) -> bool:
 
 
 def transport(folder: str) -> str:
-    """How kernels are spoken with: "ipc", sockets that are files in a subfolder of ``folder``, or "tcp" where that cannot be.
+    """How kernels are spoken with: "ipc", socket files in a folder in ``folder``, or else "tcp".
 
-    A kernel's ports are looked for by the server and taken by the kernel a second later. In between another server beside
-    it can take them; then the kernel dies, and ZeroMQ, which the other's kernel answers, can stop this server for ever.
+    A kernel's ports are looked for by the server and taken by the kernel a second later. In between
+    another server beside it can take them; then the kernel dies, and ZeroMQ, which the other's
+    kernel answers, can stop this server for ever.
     """
-    known = sys.platform != "win32" and len(os.fsencode(folder)) + SOCKET_NAME <= MOST_SOCKET_NAME
-    return "ipc" if known else "tcp"
+    fits = len(os.fsencode(folder)) + SOCKET_NAME <= MOST_SOCKET_NAME
+    return "ipc" if fits and sys.platform != "win32" else "tcp"
 
 
-def confine(process: psutil.Process, memory: int) -> None:
-    """Let a kernel have no more than ``memory`` bytes of data, and be the first to go when the computer has none left.
-
-    What exceeds it fails in the kernel, which says so on the page or ends. Only Linux can do this to another process.
-    """
-    if hasattr(process, "rlimit"):
-        process.rlimit(psutil.RLIMIT_DATA, (memory, memory))
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{process.pid}/oom_score_adj").write_text("500")
+def add_templates() -> None:
+    """Let Voila find the app's page template, in ``jupyter/``."""
+    folder, known = str(Path(__file__).parent / "jupyter"), os.environ.get("JUPYTER_PATH", "")
+    if folder not in known.split(os.pathsep):
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, known)))
 
 
-install()
+add_templates()
