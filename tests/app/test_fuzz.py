@@ -417,6 +417,7 @@ def test_files_made_to_be_slow_or_large_are_neither(tmp_path):
     ), found
 
 
+@pytest.mark.slow
 def test_the_watch_sees_what_is_written(tmp_path):
     """Without this, the two tests above could not fail for what is written."""
     code = (
@@ -495,16 +496,7 @@ def assert_sound(app: App) -> None:
         len(drawing._past) + len(drawing._future) <= pad.MAX_HISTORY + 1
         and len(app._upload._content) <= photo.LARGEST_FILE
     )
-    for widget in (
-        app.answer,
-        app._state,
-        app._marks,
-        app._message,
-        app._map,
-        app._meaning,
-        app._models,
-        app._feedback.note,
-    ):
+    for widget in app._data:
         widget.value.encode()  # half a character would keep the widget from being sent
         assert "<script>" not in widget.value and len(widget.value) < 2_000_000
 
@@ -584,7 +576,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
     monkeypatch.setattr("digits.app.app.MOST_VERDICTS", 5)
     monkeypatch.setattr("digits.app.app.Feedback._add", lambda self, values: kept.append(values))
     monkeypatch.setattr(
-        "digits.app.app.read_photo", lambda content, name, _: read_names.append(name) or 1 / 0
+        Recognizer, "read_photo", lambda self, content, name: read_names.append(name) or 1 / 0
     )
 
     async def play():
@@ -612,7 +604,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
         return app
 
     app = asyncio.run(play())
-    assert "all that can be kept" in app._feedback.note.value and not app._upload._content
+    assert "all that can be kept" in app._feedback.told["text"] and not app._upload._content
     assert len(kept) == 5 and read_names == ["19.png"]
 
 
@@ -647,12 +639,12 @@ START = """
 import ipywidgets
 from digits.app.app import App
 app = App.open("reference")
-numbers = [app.pad.canvas.model_id, app._message.model_id, app.pad.canvas.layout.model_id]
+numbers = [app.pad.canvas.model_id, app._picture.model_id, app.pad.canvas.layout.model_id]
 before = len(ipywidgets.widgets.widget._instances), app.pad.canvas.width
 """
 AFTER = """
 assert (len(ipywidgets.widgets.widget._instances), app.pad.canvas.width) == before
-assert app.pad.drawing.points == 2 and app._message.value == "" and not app.pad.canvas.sync_image_data
+assert app.pad.drawing.points == 2 and app._picture.value == "" and not app.pad.canvas.sync_image_data
 """
 
 
