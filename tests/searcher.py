@@ -1,14 +1,9 @@
-"""A worker of a study whose score needs no network.
-
-    python searcher.py URL TRIALS SECONDS
-
-Each trial takes SECONDS and is told on stdout when it begins and ends.
-"""
+"""A worker of a study whose score needs no network."""
 
 import json
 import os
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -31,11 +26,13 @@ def easy(settings: dict, trial=None) -> dict:
     return {"accuracy": accuracy, "errors": errors, "n": 1000, **cost}
 
 
-def main(url: str, trials: int, seconds: float) -> None:
-    """Work until the study has its trials."""
+def work(url: str, trials: int, seconds: float, log: Path) -> None:
+    """Work until the study has its trials; each takes ``seconds``, its begin and end are logged."""
 
     def tell(word: str, settings: dict) -> None:  # a line stays whole with several writers
-        os.write(1, (json.dumps([word, os.getpid(), settings["learning_rate"]]) + "\n").encode())
+        with log.open("ab", buffering=0) as file:
+            line = json.dumps([word, os.getpid(), settings["learning_rate"]])
+            file.write(f"{line}\n".encode())
 
     def slow(settings, trial):
         tell("began", settings)
@@ -46,7 +43,3 @@ def main(url: str, trials: int, seconds: float) -> None:
 
     search.HEARTBEAT, search.GRACE = 1, 6
     search.run(search.open_study(url, PLAN), PLAN, slow, trials)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

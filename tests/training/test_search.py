@@ -1,6 +1,7 @@
 """Studies: the same with the same seed, continued after an interruption, filled by several workers of which some die."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -214,13 +215,19 @@ def postgresql():
 def test_a_worker_that_is_killed_loses_its_trial_to_another(place, database, tmp_path, request):
     """No trial is drawn twice, and all have the settings that one worker alone would have drawn."""
     where = database if place == "sqlite" else request.getfixturevalue("postgresql").url
+    log = tmp_path / "log"
+    log.touch()
     search.open_study(where, PLAN)
-    command = [sys.executable, searcher.__file__, where, "20", "1.5"]
-    with (tmp_path / "log").open("ab") as log:
-        workers = [subprocess.Popen(command, stdout=log) for _ in range(3)]
+    fork = multiprocessing.get_context("fork")  # TensorFlow need not be loaded three times more
+    workers = [
+        fork.Process(target=searcher.work, args=(where, 20, 1.5, log), daemon=True)
+        for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
 
     def said(word):  # (process, learning rate) of each trial that "began" or "ended"
-        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
         return [(process, rate) for said, process, rate in lines if said == word]
 
     def under_way():
@@ -231,7 +238,9 @@ def test_a_worker_that_is_killed_loses_its_trial_to_another(place, database, tmp
     try:
         _, lost = browser.until(under_way, 300, "a trial under way")
         workers[0].kill()
-        assert [worker.wait(300) for worker in workers] == [-signal.SIGKILL, 0, 0]
+        for worker in workers:
+            worker.join(300)
+        assert [worker.exitcode for worker in workers] == [-signal.SIGKILL, 0, 0]
     finally:
         for worker in workers:
             worker.kill()
