@@ -7,7 +7,9 @@ SCRIPT = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("view.
 
 
 def __getattr__(name: str) -> object:
-    """``App``, loaded when asked for: the server, which needs another part of this room, never does."""
+    """``App``, loaded when asked for: the server, which needs another part of this room, never
+    does.
+    """
     if name == "App":
         from digits.app.app import App
 

@@ -1,7 +1,8 @@
-"""The dashboard: what a visitor does becomes ink, ink becomes an answer, and the answer is shown while it changes.
+"""The dashboard: what a visitor does becomes ink, ink becomes an answer, and the answer is shown
+while it changes.
 
-One ``App`` for each kernel, so for each visitor; nothing is shared. Voila hides tracebacks, so whatever goes wrong is
-said on the page.
+One ``App`` for each kernel, so for each visitor; nothing is shared. Voila hides tracebacks, so
+whatever goes wrong is said on the page.
 """
 
 import asyncio
@@ -53,8 +54,8 @@ class App:
     >>> app = App.open()  # outputs/latest when it is good, else outputs/reference
     >>> app.show(app.header, (app.drawing, app.answer))  # from top to bottom, brackets abreast
 
-    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``examples``, ``why``,
-    ``threshold``, ``upload``, ``model``, ``footer``.
+    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``examples``,
+    ``why``, ``threshold``, ``upload``, ``model``, ``footer``.
     """
 
     def __init__(self, recognizer: Recognizer):
@@ -162,7 +163,7 @@ class App:
     def _say(self, text: str, kind: str = "note") -> None:
         self._note = {"kind": kind, "text": text}
 
-    # --- From ink to answer -----------------------------------------------------------------------------------------
+    # --- From ink to answer -----------------------------------------------------------------------
 
     def _changed(self) -> None:
         """The ink is another one: an answer is due."""
@@ -196,7 +197,7 @@ class App:
             )
         self._reasons.value = page.data("reasons", page.reasons(found)) if self._wants_why else ""
 
-    # --- What arrives from the page ---------------------------------------------------------------------------------
+    # --- What arrives from the page ---------------------------------------------------------------
 
     def _on_ready(self) -> None:
         """A page shows the pad (perhaps another one than before: a reload)."""
@@ -208,7 +209,8 @@ class App:
                 _log.warning("A message from the page was refused: %s", operations)
             self._refused = True
             self._say(
-                "Something arrived that the pad does not understand. Reload the page if it goes on.",
+                "Something arrived that the pad does not understand. Reload the page if it goes "
+                "on.",
                 "error",
             )
             self._show_state()
@@ -231,8 +233,8 @@ class App:
             except Exception as error:
                 _log.exception("The app failed in %s", getattr(call, "__name__", call))
                 self._say(
-                    f"Something went wrong here ({type(error).__name__}). Clear the pad and try again; if it "
-                    "stays, reload the page.",
+                    f"Something went wrong here ({type(error).__name__}). Clear the pad and try "
+                    "again; if it stays, reload the page.",
                     "error",
                 )
             self._show_state()  # the page must not take a failed call for a dead kernel
@@ -352,10 +354,11 @@ class App:
 
 
 class Ticker:
-    """Does work soon after it was asked for, however often it is asked: at most once in ``interval`` seconds.
+    """Does work soon after it was asked for, however often it is asked: at most once in
+    ``interval`` seconds.
 
-    When the work itself takes long, or the machine is busy, the pauses grow with it, so that what arrives in between
-    still gets its turn.
+    When the work itself takes long, or the machine is busy, the pauses grow with it, so that what
+    arrives in between still gets its turn.
     """
 
     def __init__(self, work: Callable[[], None], interval: float):
@@ -455,7 +458,10 @@ class Upload:
         self._forget()
 
     def add(self, name: str, size: int, offset: int, piece: str) -> bytes | None:
-        """Take the next piece, Base64; returns the file when it is whole. UploadError when it cannot become one."""
+        """Take the next piece, Base64; returns the file when it is whole.
+
+        UploadError when it cannot become one.
+        """
         if offset == 0:
             self._content, self._expected = bytearray(), (name, size)
         try:
@@ -501,7 +507,9 @@ class Feedback:
         )
 
     def give(self, verdict: str, label: int | None) -> None:
-        """Right or wrong, about the part that is looked at; asks first when the visitor has not agreed yet."""
+        """Right or wrong, about the part that is looked at; asks first when the visitor has not
+        agreed yet.
+        """
         part = self._app.shown.part
         if part is None or part.prediction.digit is None:
             self._tell("No answer yet: draw something first.")
@@ -619,14 +627,14 @@ def _stand_in(record: dict) -> str:
     if record.get("dataset", {}).get("name", "mnist") == "mnist":
         return ""
     return (
-        "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could not "
-        "be had. It errs more."
+        "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could "
+        "not be had. It errs more."
     )
 
 
 def _model_labels(run: str, metrics: dict) -> list[tuple[str, str]]:
-    """Each model of the run, with its size and the time of one inference where the run measured it."""
-    measured = next((part["files"] for part in metrics.values() if "files" in part), {})
+    """Each model of the run, with its size and, where it was measured, its time."""
+    measured: dict = next((part["files"] for part in metrics.values() if "files" in part), {})
     labels = []
     for name in available(run):
         size = (files.run_folder(run) / "models" / f"{name}.tflite").stat().st_size

@@ -1,7 +1,9 @@
-"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or any database of SQLAlchemy's.
+"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or any database of
+SQLAlchemy's.
 
-``DIGITS_FEEDBACK_URL`` names another database (``postgresql+psycopg://...``). Every problem, a damaged
-or read-only file alike, is a FeedbackError in words that can be shown, so that drawing goes on.
+``DIGITS_FEEDBACK_URL`` names another database (``postgresql+psycopg://...``). Every problem, a
+damaged or read-only file alike, is a FeedbackError in words that can be shown, so that drawing goes
+on.
 
     python -m digits.app.feedback summary
     python -m digits.app.feedback export corrections.npz
@@ -32,8 +34,8 @@ MOST_RECORDS = 100_000  # then the collection is full, so that nobody fills the 
 MOST_BYTES = 1_000_000_000  # of a SQLite file
 PATIENCE = 15.0  # seconds to wait for other writers, or for a server that does not answer
 KEPT = (
-    "Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its probabilities, "
-    "your verdict, the model's name and hash, the run, the app's version and the time (UTC). Not "
+    "Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its "
+    "probabilities, your verdict, the model's name and hash, the run, the app's version and the time (UTC). Not "
     "kept: who you are, your address, your browser."
 )
 TABLE = sa.Table(
@@ -158,7 +160,8 @@ class Store:
     def summary(self) -> dict:
         """``n``, ``right``, ``accepted`` (n, and how many of those were right), and ``confusion``.
 
-        confusion: (10, 10) counts of corrected answers, rows what it was, columns what was answered.
+        confusion: (10, 10) counts of corrected answers, rows what it was, columns what was
+        answered.
         """
         records = self.records()
         confusion = np.zeros((10, 10), int)
@@ -177,9 +180,9 @@ class Store:
     def export_npz(self, path: Path | str) -> int:
         """Write what has a label as training data; returns how many.
 
-        Arrays: images (n, 28, 28) float32 in MNIST's form, labels (n,) int64, digits (n,) int64 (what
-        was answered), model_sha256 (n,). ``path`` appears when it is complete. Check labels by eye
-        before training: visitors joke.
+        Arrays: images (n, 28, 28) float32 in MNIST's form, labels (n,) int64, digits (n,) int64
+        (what was answered), model_sha256 (n,). ``path`` appears when it is complete. Check labels
+        by eye before training: visitors joke.
         """
         labelled = [record for record in self.records() if record["label"] is not None]
         images = [

@@ -1,10 +1,11 @@
 """The drawing pad: what a pen did, checked and kept in the kernel, shown on an ipycanvas.
 
-``Drawing`` is the ink with its history, ``parse`` is the gate for whatever arrives from the page, ``Pad`` is the
-widget.
+``Drawing`` is the ink with its history, ``parse`` is the gate for whatever arrives from the page,
+``Pad`` is the widget.
 
-The page's script (``static/app.js``) shows ink at once and reports it through ipycanvas's own key event, whose ``key``
-is a free text: one JSON message holds all that happened since the last one, in order.
+The page's script (``static/app.js``) shows ink at once and reports it through ipycanvas's own key
+event, whose ``key`` is a free text: one JSON message holds all that happened since the last one, in
+order.
 """
 
 import json
@@ -18,7 +19,8 @@ from ipycanvas import Canvas, hold_canvas
 from digits.recognizer import ink
 
 SIZE = ink.CANVAS  # the unit of every coordinate here: pixels of a canvas of this side
-SCALE = 3  # the shown canvas has this many pixels for each of those, so that ink is crisp on a HiDPI screen
+# the shown canvas has this many pixels for each of those, so that ink is crisp on a HiDPI screen
+SCALE = 3
 BRUSHES = 8, 40  # the thinnest and the thickest pen
 MAX_POINTS, MAX_STROKES = 5000, 200  # of a drawing: more than a minute of drawing without a break
 MAX_HISTORY = 100  # steps that can be undone
@@ -38,12 +40,15 @@ class PadFull(Exception):
     """The drawing has as many points or strokes as it may have; the message is for the visitor."""
 
 
-# --- The ink and its history ----------------------------------------------------------------------------------------
+# --- The ink and its history ----------------------------------------------------------------------
 
 
 @dataclass
 class Drawing:
-    """Strokes in canvas pixels, y downwards, with undo and redo. Finished strokes are never changed in place."""
+    """Strokes in canvas pixels, y downwards, with undo and redo.
+
+    Finished strokes are never changed in place.
+    """
 
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) float each, in the order in which they were drawn
     brush: float = (
@@ -76,7 +81,10 @@ class Drawing:
         return bool(self._future)
 
     def down(self, x: float, y: float, tool: str | None = None) -> None:
-        """The pen touches the pad; PadFull when the drawing has no room. ``tool`` stands in for the chosen one."""
+        """The pen touches the pad; PadFull when the drawing has no room.
+
+        ``tool`` stands in for the chosen one.
+        """
         self.up()
         if (tool or self.tool) == "eraser":
             self._remember()
@@ -155,7 +163,9 @@ def eraser_width(brush: float) -> float:
 
 
 def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
-    """What is left of ``stroke`` (n, 2) where ``rubbed`` (SIZE, SIZE) is zero: the stroke itself, or its pieces."""
+    """What is left of ``stroke`` (n, 2) where ``rubbed`` (SIZE, SIZE) is zero: the stroke itself,
+    or its pieces.
+    """
     position, fine = _refine(stroke)
     column, row = np.minimum(fine.astype(int), SIZE - 1).T
     kept = rubbed[row, column] == 0
@@ -174,7 +184,9 @@ def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
 
 
 def _refine(stroke: np.ndarray, step: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Positions along ``stroke`` (whole numbers are its own points) and the points there, at most ``step`` apart."""
+    """Positions along ``stroke`` (whole numbers are its own points) and the points there, at most
+    ``step`` apart.
+    """
     pieces = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / step), 1).astype(int)
     position = np.concatenate(
         [i + np.arange(n) / n for i, n in enumerate(pieces)] + [[len(stroke) - 1.0]]
@@ -189,7 +201,7 @@ def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
     return np.clip(np.asarray(points, float).reshape(-1, 2), 0, SIZE)
 
 
-# --- What may arrive from the page ----------------------------------------------------------------------------------
+# --- What may arrive from the page ----------------------------------------------------------------
 
 
 def _number(low: float, high: float) -> Callable:
@@ -264,9 +276,11 @@ OPERATIONS: dict[
 
 
 def parse(text: str) -> tuple[int, list[tuple]]:
-    """The number and the operations of one message: ``(12, [("down", 10.0, 20.0, None), ("move", [(11.0, 22.0)])])``.
+    """The number and the operations of one message: ``(12, [("down", 10.0, 20.0, None), ("move",
+    [(11.0, 22.0)])])``.
 
-    Coordinates are finite numbers in canvas pixels. MessageError for anything that the page's script does not send.
+    Coordinates are finite numbers in canvas pixels. MessageError for anything that the page's
+    script does not send.
     """
     if not isinstance(text, str) or len(text) > MAX_MESSAGE:
         raise MessageError("too long")
@@ -294,7 +308,7 @@ def _operation(operation: object) -> tuple:
     return name, *(check(value) for check, value in zip(OPERATIONS[name], arguments, strict=True))
 
 
-# --- The widget -----------------------------------------------------------------------------------------------------
+# --- The widget -----------------------------------------------------------------------------------
 
 
 class _Surface(Canvas):
@@ -316,9 +330,8 @@ class Pad:
     Parameters
     ----------
     receive
-        Called with the number and the operations of each message, or with the MessageError that it caused.
-    ready
-        Called when a page shows the canvas; before that there is nobody to draw for.
+        Called with the number and the operations of each message, or with the MessageError that it
+        caused. ready Called when a page shows the canvas; before that there is nobody to draw for.
     """
 
     def __init__(self, receive: Callable, ready: Callable):
@@ -367,7 +380,8 @@ class Pad:
             self._receive(number, operations)
 
     def _on_ready(self) -> None:
-        # A page that was loaded anew (JupyterLab keeps the kernel) was never told which canvas is meant, and the first
+        # A page that was loaded anew (JupyterLab keeps the kernel) was never told which canvas is
+        # meant, and the first
         # command that ipycanvas's script cannot carry out is its last.
         self.canvas._canvas_manager._current_canvas = None
         with hold_canvas():

@@ -1,8 +1,9 @@
-"""What the kernel and the page's script say to each other: the page's pieces, and data as hidden elements.
+"""What the kernel and the page's script say to each other: the page's pieces, and data as hidden
+elements.
 
-The static half is ``static/page.html``, what changes is drawn by ``static/view.js`` from the data that
-stands here. What has ``data-do`` or ``data-set`` is reported to the kernel by ``static/app.js``;
-``pad.OPERATIONS`` says what may be reported.
+The static half is ``static/page.html``, what changes is drawn by ``static/view.js`` from the data
+that stands here. What has ``data-do`` or ``data-set`` is reported to the kernel by
+``static/app.js``; ``pad.OPERATIONS`` says what may be reported.
 """
 
 import base64
@@ -63,7 +64,9 @@ def _part(part: Part) -> dict:
 
 
 def reasons(found: OcclusionMap | None) -> dict | None:
-    """The map of reasons, its effects as shares of the largest; None when there is nothing to explain."""
+    """The map of reasons, its effects as shares of the largest; None when there is nothing to
+    explain.
+    """
     if found is None:
         return None
     effect = found.effect / max(np.abs(found.effect).max(), 1e-9)

@@ -310,7 +310,9 @@ def spelled(text: str, default: Any) -> Any:
 
 
 def checked(notebook: Notebook, parameter: str, value: Any, where: str) -> Any:
-    """``value`` when that parameter may have it (a whole number will do for a float), else RunError."""
+    """``value`` when that parameter may have it (a whole number will do for a float), else
+    RunError.
+    """
     if parameter not in notebook.defaults:
         names = ", ".join(key for key in notebook.defaults if key != "run_name")
         raise RunError(f"{where}: {notebook.name} has no parameter {parameter!r}. Known: {names}.")

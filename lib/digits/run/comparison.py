@@ -1,4 +1,5 @@
-"""Where a run's numbers come from, and whether two runs agree: both can be told from two ``run.json``.
+"""Where a run's numbers come from, and whether two runs agree: both can be told from two
+``run.json``.
 
 ``python -m digits.run.comparison RUN [--reference RUN]`` compares runs that are there. Importing
 this needs the standard library only.
@@ -214,7 +215,7 @@ class Evidence:
 
     @property
     def origin(self) -> dict[str, dict]:
-        """What a run was asked, and all else that could explain a difference, the likeliest first."""
+        """What could explain a difference, the likeliest first."""
         record = self.record
         dataset, machine = record.get("dataset", {}), dict(record.get("machine", {}))
         for key in ("release", "memory_gib"):
@@ -382,7 +383,7 @@ def sentences(causes: dict[str, list[str]]) -> list[str]:
 
 
 def check_data(record: dict) -> None:
-    """RunError when the recorded data are not to be had here: the run could not come out the same."""
+    """RunError when the recorded data cannot be had here."""
     from digits import data
 
     try:

@@ -30,7 +30,7 @@ class NotebookFailed(Exception):
 
 
 class Client(PapermillNotebookClient):
-    """papermill's client with this interpreter as the kernel and a cell's own progress in the bar."""
+    """papermill's client, with this interpreter as the kernel and a cell's progress in the bar."""
 
     cell_index = 0
     status = None  # the exit status of a kernel that died

@@ -1,7 +1,8 @@
 """A run from its first notebook to its report: never half a run where a good one stood.
 
 A run grows in ``outputs/NAME.building``. Success swaps it into ``outputs/NAME``; failure keeps it
-as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of that name puts right.
+as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of that name puts
+right.
 """
 
 import errno
@@ -252,7 +253,7 @@ def finish(place: Place, record: dict, request: Request) -> None:
 
 
 def fail(place: Place, record: dict, error: BaseException) -> int:
-    """Keep what is there as the failed run and say why; returns the exit status, or raises a bug."""
+    """Keep what is there as the failed run and say why; the exit status, or a bug is raised."""
     ignore_signals()
     if not record["stages"]:  # nothing was done yet that could be kept
         shutil.rmtree(place.building, ignore_errors=True)
@@ -378,8 +379,8 @@ def locked(place: Place) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunError(
-            f"Another run called {place.name!r} is in progress. Wait for it, or choose another name "
-            "with --run."
+            f"Another run called {place.name!r} is in progress. Wait for it, or choose another "
+            "name with --run."
         ) from None
     try:
         yield

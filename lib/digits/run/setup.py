@@ -82,7 +82,7 @@ def up_to_date(project: Path) -> bool:
 
 
 def refuse_unsupported(project: Path) -> None:
-    """SetupError where a package of the lock is not made for the computer, or bears no such path."""
+    """SetupError where a locked package is not made for this computer, or bears no such path."""
     if (platform.system(), platform.machine()) == ("Darwin", "x86_64"):
         raise SetupError(
             "there is no LiteRT for Macs with an Intel processor. On one with an Apple "
@@ -147,7 +147,7 @@ def install(project: Path) -> None:
 
 
 def installer(python: Path) -> list[str]:
-    """The command that installs for ``python``: uv, many times faster, if it can be had, else pip."""
+    """The command that installs for ``python``: uv, much faster, if it can be had, else pip."""
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--python", str(python)]
     if not runs(python, "-m", "uv", "--version"):
