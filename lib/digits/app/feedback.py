@@ -35,8 +35,8 @@ MOST_BYTES = 1_000_000_000  # of a SQLite file
 PATIENCE = 15.0  # seconds to wait for other writers, or for a server that does not answer
 KEPT = (
     "Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its "
-    "probabilities, your verdict, the model's name and hash, the run, the app's version and the time (UTC). Not "
-    "kept: who you are, your address, your browser."
+    "probabilities, your verdict, the model's name and hash, the run, the app's version and the "
+    "time (UTC). Not kept: who you are, your address, your browser."
 )
 TABLE = sa.Table(
     "feedback_1",  # the schema's version: a change makes a new table and leaves this one readable
