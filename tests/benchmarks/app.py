@@ -306,9 +306,7 @@ def main() -> None:
     result["inference"] = inference(recognizer)
     result["at_once"] = []
     for visitors in (1, 5) if options.quick else (1, 5, 10, 20):
-        with browser.voila(
-            DIGITS_MAX_VISITORS=str(visitors)
-        ) as server:
+        with browser.voila(DIGITS_MAX_VISITORS=str(visitors)) as server:
             time.sleep(5)
             full = visitors == (5 if options.quick else 20)
             result["at_once"].append(

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import bisect
 import contextlib
+import html
 import json
 import os
 import re
@@ -34,10 +35,10 @@ FRAME, WINDOW, BUSY, PIECE, PING, LOST = (
     int(re.search(rf"\b{name} = (\d+)", page.assets())[1])
     for name in ("FRAME", "WINDOW", "BUSY", "PIECE", "PING", "LOST")
 )
-DEALT_WITH = re.compile(rb'data-seq=\\"(\d+)')  # in a message as it comes
-ANSWER = re.compile(
-    rb'digits-answer\\"[^>]*data-points=\\"(\d+)\\" data-text=\\"(\d*)\\" data-source=\\"(\w+)\\"'
-)
+# In a message as it comes: data for the page's script, JSON in an attribute.
+DEALT_WITH = re.compile(rb'data-(?:reading|state)=\\"\{&quot;seq&quot;: (\d+)')
+ANSWER = re.compile(rb'data-reading=\\"(.*?)\\"')
+PHOTO = b"&quot;source&quot;: &quot;photo"
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
 
 AsyncHTTPClient.configure(None, max_clients=200)
@@ -207,9 +208,7 @@ class Visitor:
 
     async def upload(self, name: str, content: bytes) -> str:
         """Send a picture; what is read."""
-        seen = asyncio.ensure_future(
-            self._until(lambda frame: b'data-source=\\"photo' in frame, 20)
-        )
+        seen = asyncio.ensure_future(self._until(lambda frame: PHOTO in frame, 20))
         for offset in range(0, len(content), PIECE):
             piece = base64.b64encode(content[offset : offset + PIECE]).decode()
             self.queue.append(["file", name, len(content), offset, piece])
@@ -318,7 +317,8 @@ class Visitor:
                 number = int(found[1])
                 if shown := ANSWER.search(frame):
                     self.answers.append((number, time.perf_counter()))
-                    self.answer = int(shown[1]), shown[2].decode(), shown[3].decode()
+                    told = json.loads(html.unescape(shown[1].decode()))
+                    self.answer = told["points"], told["text"], told["source"]
                 self.dealt_with = max(self.dealt_with, number)
                 self.waiting = [one for one in self.waiting if one > number]
                 self._flush()
