@@ -1,18 +1,24 @@
-"""Photos of handwriting, generated from pen digits with known answers, read by ``digits.recognizer.photo`` and a recognizer.
+"""Photographs of handwriting with known answers: read right, answered wrongly, or withheld?
 
-    python tests/benchmarks/photos.py                     120 photos from the test writers
-    python tests/benchmarks/photos.py --split tra         the same from the training writers, for development
-    python tests/benchmarks/photos.py --keep FOLDER       leaves the photos and what was found in them, to look at
+    python tests/benchmarks/photos.py                    everything, from the test writers
+    python tests/benchmarks/photos.py --split tra        the same from the training writers
+    python tests/benchmarks/photos.py --photos 0 --kinds 39 --only boxes grid    a part of it
+    python tests/benchmarks/photos.py --keep FOLDER      leaves previews of what was misread
 
-Papers, pens, light, camera and file formats are drawn from seeds. Needs the pen digits (see ``data.load_pen_digits``).
+Three sets: photographs of plain and ruled pages (papers, pens, light, camera and file formats are
+drawn from seeds), the kinds of picture in ``tests/papers.py``, and a folder of pictures with
+``labels.csv`` (file, expected). Needs the pen digits (see ``data.load_pen_digits``).
 """
 
 import argparse
+import csv
 import io
 import json
+import os
+import resource
+import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +27,10 @@ import numpy as np
 import rows
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import papers
 from digits.evaluation import proportion
-from digits.recognizer import photo
-from digits.recognizer.model import Recognizer
+from digits.recognizer import PhotoError, Recognizer
 
 SIZES = ((480, 640), (900, 1200), (1200, 900), (1500, 2000), (2400, 3200))  # height, width
 FORMATS = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -223,152 +230,126 @@ def make(digits: list, kind: str, rng: np.random.Generator) -> Picture:
     return Picture(content, row.text, kind, traits)
 
 
-def photos(split: str, n: int, seed: int) -> list[Picture]:
+def photos(split: str, n: int, seed: int) -> Iterator[Picture]:
     """``n`` photos with one to five digits of one writer each, kinds of paper in turn."""
     writers = rows.pen_digits_by_writer(split)
-    names, pictures = sorted(writers), []
+    names = sorted(writers)
     for k in range(n):
         rng = np.random.default_rng([seed, k])
         own = writers[names[rng.integers(len(names))]]
         row = rng.integers(len(own), size=1 + (k + k // len(PAPERS)) % 5)
-        pictures.append(make([own[i] for i in row], PAPERS[k % len(PAPERS)], rng))
-    return pictures
+        yield make([own[i] for i in row], PAPERS[k % len(PAPERS)], rng)
 
 
-def broken(picture: Picture) -> list[Picture]:
-    """Files that must be refused in words."""
-    image = Image.open(io.BytesIO(picture.content))
-    blank = np.full((600, 800, 3), 235, np.uint8)
-    cases = {
-        "empty": b"",
-        "text": b"not a picture at all",
-        "pdf": b"%PDF-1.7 " + picture.content[:500],
-        "heic": b"\0\0\0\x18ftypheic" + bytes(400),
-        "too large": bytes(13_000_000),
-        "blank page": encode(blank, "PNG", 1, 90),
-    }
-    for format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"):
-        whole = encode(np.asarray(image.convert("RGB")), format, 1, 85)
-        cases[f"truncated {format}"] = whole[: len(whole) // 3]
-    return [Picture(content, "", kind, {}) for kind, content in cases.items()]
+def kinds(split: str, n: int, seed: int, only: list[str]) -> Iterator[Picture]:
+    """``n`` pictures of the kinds in ``papers``, in turn; every second one is a single digit."""
+    writers = rows.pen_digits_by_writer(split)
+    names, chosen = sorted(writers), only or sorted(papers.KINDS)
+    for k in range(n):
+        rng, kind = np.random.default_rng([seed, k, 7]), chosen[k % len(chosen)]
+        own = writers[names[rng.integers(len(names))]]
+        length = 1 if k // len(chosen) % 2 else int(rng.integers(2, 7))
+        digits = [own[i] for i in rng.integers(len(own), size=length)]
+        if kind == "turned":  # two thirds of the digits look like digits on their heads
+            digits += [digit for digit in own if digit.label in (3, 4, 7)][:3]
+        text = "".join(str(digit.label) for digit in digits)
+        content = papers.KINDS[kind]([digit.strokes for digit in digits], rng)
+        yield Picture(content, text, kind, {})
 
 
-def measure(pictures: list[Picture], recognizer: Recognizer, keep: Path | None) -> dict:
-    """Digits and rows read right, per kind of paper and together, and the seconds that a photo takes."""
-    exact, digits, refused, seconds, failures = (
-        defaultdict(list),
-        defaultdict(list),
-        defaultdict(list),
-        [],
-        [],
-    )
+def stored(folder: Path) -> Iterator[Picture]:
+    """The pictures of a folder with ``labels.csv``."""
+    with (folder / "labels.csv").open(encoding="utf-8") as labels:
+        for one in csv.DictReader(labels):
+            yield Picture((folder / one["file"]).read_bytes(), one["expected"], one["file"], {})
+
+
+def large() -> Picture:
+    """One photograph of twelve megapixels."""
+    rng, own = np.random.default_rng(5), rows.pen_digits_by_writer("tra")[1]
+    page = papers.paper(750, 1000, rng)  # enlarged, so that the memory for drawing does not count
+    papers.row(page, [digit.strokes for digit in own[:6]], 125, 10, rng)
+    picture = papers.noisy(page, rng).resize((4000, 3000), Image.Resampling.BICUBIC)
+    text = "".join(str(digit.label) for digit in own[:6])
+    return Picture(papers.jpeg(picture), text, "12 megapixels", {})
+
+
+def measure(
+    name: str, pictures: Iterator[Picture], recognizer: Recognizer, keep: Path | None
+) -> dict:
+    """Read, print and count pictures: per kind and together."""
+    counts: dict[str, list[int]] = {}  # right, answered wrongly, withheld
+    single, seconds, failures = [0, 0], [], []
     for number, picture in enumerate(pictures):
         start = time.perf_counter()
-        text, words = _read(picture, recognizer)
+        text, words, preview = _read(picture, recognizer)
         seconds.append(time.perf_counter() - start)
-        for key in (picture.kind, "all"):
-            exact[key].append(text == picture.text)
-            refused[key].append(words is not None)
-            digits[key] += [
-                len(text) == len(picture.text) and a == b
-                for a, b in zip(picture.text, text.ljust(len(picture.text)), strict=False)
-            ]
-        if text != picture.text:
-            failures.append(
-                {
-                    "number": number,
-                    "kind": picture.kind,
-                    "text": picture.text,
-                    "read": text,
-                    "words": words,
-                    "traits": picture.traits,
-                }
-            )
-        if keep:
-            _keep(keep, number, picture, text, recognizer)
-    table = {
-        key: {
-            "rows": proportion(sum(exact[key]), len(exact[key])),
-            "digits": proportion(sum(digits[key]), len(digits[key])),
-            "refused": proportion(sum(refused[key]), len(refused[key])),
-        }
-        for key in exact
-    }
-    return {
-        "table": table,
-        "failures": failures,
-        "seconds_median": float(np.median(seconds)),
-        "seconds_p95": float(np.quantile(seconds, 0.95)),
-    }
+        outcome = 0 if text == picture.text else 1 if not words else 2
+        for key in ("all", picture.kind):
+            counts.setdefault(key, [0, 0, 0])[outcome] += 1
+        if len(picture.text) == 1:
+            single = [single[0] + (outcome == 0), single[1] + 1]
+        if outcome:
+            failures.append((number, picture.kind, picture.text, text, words, picture.traits))
+            if keep:
+                keep.mkdir(parents=True, exist_ok=True)
+                label = f"{name}-{number:03d}-{picture.kind}-{picture.text}-{text}.png"
+                (keep / label).write_bytes(preview or picture.content)
+    if not counts:
+        return {}
+    total, median, slow = sum(counts["all"]), np.median(seconds), np.quantile(seconds, 0.95)
+    print(f"{name}: {total} pictures, {median:.2f} s each (95% within {slow:.2f} s)")
+    for key, (right, wrong, withheld) in counts.items() if len(counts) < 20 else ():
+        print(f"  {key:11} right {right:3}  wrong {wrong:3}  withheld {withheld:3}")
+    right, wrong, withheld = counts["all"]
+    print(
+        f"  right {right}/{total} = {right / total:.1%}, answered wrongly {wrong}, withheld {withheld}"
+    )
+    if single[1]:
+        print(f"  single digits {single[0]}/{single[1]} = {single[0] / single[1]:.1%}")
+    for failure in failures:
+        print("   ", *failure)
+    share = {"right": proportion(right, total), "wrong": proportion(wrong, total)}
+    return {"counts": counts, "single": single, "seconds": seconds, "failures": failures, **share}
 
 
-def _read(picture: Picture, recognizer: Recognizer) -> tuple[str, str | None]:
+def _read(picture: Picture, recognizer: Recognizer) -> tuple[str, str, bytes]:
+    """What was read, why it is withheld, and the preview."""
     try:
-        found = photo.read_photo(picture.content, recognizer=recognizer)
-    except photo.PhotoError as error:
-        return "", str(error)
-    return "".join(
-        str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images))
-    ), None
-
-
-def _keep(folder: Path, number: int, picture: Picture, text: str, recognizer) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{number:03d}-{picture.kind}-{picture.text}-{text}"
-    try:
-        (folder / f"{name}.png").write_bytes(
-            photo.read_photo(picture.content, recognizer=recognizer).preview_png
-        )
-    except photo.PhotoError:
-        (folder / f"{name}-refused").write_bytes(picture.content)
-
-
-def refusals(pictures: list[Picture], read: Callable[[bytes], object]) -> list[dict]:
-    """What each broken file is answered with; "accepted" where none was refused."""
-    answers = []
-    for picture in pictures:
-        try:
-            read(picture.content)
-            answers.append({"file": picture.kind, "words": "accepted"})
-        except photo.PhotoError as error:
-            answers.append({"file": picture.kind, "words": str(error)})
-    return answers
+        answer = recognizer.read_photo(picture.content, "picture")
+    except PhotoError as error:
+        return "", str(error), b""
+    return answer.text, answer.reason, answer.preview
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=["tra", "tes"], default="tes")
-    parser.add_argument("--photos", type=int, default=120)
+    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--kinds", type=int, default=416)
+    parser.add_argument("--only", nargs="*", choices=sorted(papers.KINDS), default=[])
+    parser.add_argument(
+        "--folder", type=Path, default=Path(os.environ.get("DIGITS_DATA", ".")) / "photos"
+    )
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--run", default="reference")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    recognizer = Recognizer.load(run=options.run)
-    pictures = photos(options.split, options.photos, options.seed)
-    result = {
-        "split": options.split,
-        "seed": options.seed,
-        "model_sha256": recognizer.sha256,
-        **measure(pictures, recognizer, options.keep),
-        "broken": refusals(broken(pictures[0]), photo.read_photo),
+    recognizer, keep, seed = Recognizer.load(run=options.run), options.keep, options.seed
+    result = {"split": options.split, "seed": seed, "model_sha256": recognizer.sha256}
+    sets = {
+        "large": iter([large()]),
+        "folder": stored(options.folder) if options.folder.is_dir() else iter(()),
+        "kinds": kinds(options.split, options.kinds, seed, options.only),
+        "photos": photos(options.split, options.photos, seed),
     }
-    for key, values in result["table"].items():
-        print(
-            f"{key:11}",
-            "  ".join(
-                f"{name} {value['count']}/{value['n']} = {value['share']:.1%} "
-                f"({value['interval'][0]:.1%} to {value['interval'][1]:.1%})"
-                for name, value in values.items()
-            ),
-        )
-    print(
-        f"{1000 * result['seconds_median']:.0f} ms a photo (p95 {1000 * result['seconds_p95']:.0f} ms)"
-    )
-    for failure in result["failures"]:
-        print("  ", failure)
-    for answer in result["broken"]:
-        print(f"  {answer['file']:16} {answer['words']}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, pictures in sets.items():
+        result[name] = measure(name, pictures, recognizer, keep)
+        if name == "large":
+            now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(f"  {(now - before) / 1000:.0f} MB more memory")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
