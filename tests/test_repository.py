@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from conftest import PROJECT
+from digits.files import PROJECT
 from digits.run import command
 
 LIBRARY = PROJECT / "lib/digits"

@@ -21,6 +21,7 @@ from digits.app.feedback import Store
 from digits.recognizer import ink
 from digits.recognizer.model import Recognizer, available, chosen
 
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
 EXAMPLES = ink.examples()
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
 SEVEN = [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]]

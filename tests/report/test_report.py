@@ -14,12 +14,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import sync_playwright
 
 from browser import launch
-from conftest import Page
 from digits import evaluation
 from digits import files as paths
 from digits.report import html as report
 from digits.report import plots
 from digits.report.notebook import figure_html
+from pages import Page
 
 FIGURE = '<figure><img alt="a curve" src="data:image/png;base64,AAAA"/><figcaption>x</figcaption></figure>'
 

@@ -3,8 +3,7 @@
 import pytest
 
 from bench import Bench, write_notebook
-from conftest import PROJECT
-from digits.files import RunError
+from digits.files import PROJECT, RunError
 from digits.run import command
 
 NOTEBOOKS = PROJECT / "notebooks"

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench import Bench, play
-from conftest import PROJECT
 from digits import files
-from digits.files import RunError, sha256, write_json
+from digits.files import PROJECT, RunError, sha256, write_json
 from digits.run import comparison, pipeline
 from digits.run.comparison import Evidence, Outcome
 

@@ -14,10 +14,10 @@ import nbformat
 import numpy as np
 import pytest
 
-from conftest import PROJECT, Page
-from digits.files import listing
+from digits.files import PROJECT, listing
 from digits.recognizer import model as recognizer
 from digits.run import command, comparison
+from pages import Page
 
 NAMES = ["01_eda", "02_training", "03_evaluation", "04_optimization"]
 CONTRACT = [

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench import CODE, Bench, play, write_notebook
-from conftest import PROJECT
-from digits.files import listing, read_json, write_json
+from digits.files import PROJECT, listing, read_json, write_json
 from digits.run import execution, pipeline
 from digits.run.pipeline import Place, Stopped
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from conftest import PROJECT
+from digits.files import PROJECT
 from digits.run import setup
 
 
