@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -77,11 +78,11 @@ class Visitor(Web):
         self.canvas = next(key for key, model in self.widgets.items() if model["model_name"] == "CanvasModel")
         self.event({"event": "client_ready"})
 
-    def connect(self, kernel: str | None = None, protocol: str | None = channel.PROTOCOL, **headers: str):
+    def connect(self, kernel: str | None = None, protocol: str | None = channel.PROTOCOL, session: str = "", **headers: str):
         """A websocket to a kernel, this visitor's own unless another is named."""
         given = {"X-Forwarded-For": self.address, **headers}
         return websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}/api/kernels/{kernel or self.kernel}/channels?session_id={uuid.uuid4().hex}",
+            f"ws://127.0.0.1:{self.port}/api/kernels/{kernel or self.kernel}/channels?session_id={session or uuid.uuid4().hex}",
             timeout=30, subprotocols=[protocol] if protocol else None, cookie=self.cookie, suppress_origin=True,
             header=given)
 
@@ -130,6 +131,15 @@ class Visitor(Web):
         return self.ask(f"/voila/api/shutdown/{self.kernel}", "POST", b"", X_XSRFToken=self.cookies["_xsrf"])[0]
 
 
+def metric(port: int, name: str) -> float:
+    """A figure that a server counts; 0 when there was nothing to count yet."""
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    link.request("GET", "/metrics")
+    text = link.getresponse().read().decode()
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0
+
+
 class Target:
     """The server under attack, a visitor who is there all the time, and what must stay as it was."""
 
@@ -156,10 +166,7 @@ class Target:
 
     def metric(self, name: str) -> float:
         """A figure that it counts."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        link.request("GET", "/metrics")
-        text = link.getresponse().read().decode()
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+        return metric(self.port, name)
 
     def used(self) -> int:
         """The server's memory in bytes."""
@@ -579,3 +586,56 @@ def test_slow_clients_are_shown_out(target):
         link.settimeout(5)
         assert link.recv(100) == b"" or b"408" in link.recv(100)
         link.close()
+
+
+# --- After the end ----------------------------------------------------------------------------------------------------
+
+def speak_after_the_end(visitor: Visitor, ask: Callable[[], object], memory: Callable[[], int]) -> None:
+    """Send an ordinary frame on a connection that the server has closed: nobody waits for it, and it takes no room."""
+    dropped = 'digits_messages_refused_total{reason="ended"}'
+    counted, before, started = metric(visitor.port, dropped), memory(), time.monotonic()
+    visitor.event({"event": "client_ready"})
+    assert ask() and time.monotonic() - started < 3
+    assert memory() < before + GROWTH
+    assert metric(visitor.port, dropped) == counted + 1
+
+
+def test_what_arrives_after_the_end_is_not_read(target, visitor):
+    """A page that comes back with its session's name ends the connection that it had; the old one still has five seconds
+    to say something, and jupyter_server would take that for a frame of the older layout."""
+    session, first = uuid.uuid4().hex, visitor.socket
+    visitor.socket = visitor.connect(session=session)
+    back = visitor.connect(session=session)
+    speak_after_the_end(visitor, lambda: target.bystander.read() == "7", target.used)
+    visitor.socket = back
+    assert visitor.read() == "7"
+    first.close()
+
+
+def test_a_connection_that_fails_half_way_is_not_counted(target, visitor):
+    for session in ("x" * 300, "x" * 101, "%2f", "%d9%a3", "%20"):  # ZeroMQ has no socket with the first name
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            visitor.connect(session=session)
+        assert refused.value.status_code == 400
+    assert json.loads(visitor.ask(f"/api/kernels/{visitor.kernel}")[2])["connections"] == 1
+
+
+def test_a_flood_of_handshakes_is_refused(target, visitor):
+    path = f"/api/kernels/{visitor.kernel}/channels?session_id="
+    codes = [visitor.ask(path + uuid.uuid4().hex, Sec_WebSocket_Protocol=channel.PROTOCOL)[0] for _ in range(100)]
+    assert set(codes) == {400, 429} and 20 <= codes.count(400) < 60  # no websocket was asked for
+    assert visitor.read() == "7"
+
+
+def test_a_laptop_that_wakes_up_does_no_harm():
+    """It answered no ping while it slept; the server ended the connection and hears from it before it has noticed.
+
+    The last of these tests: the bystander of the others, who reads for one test and then for the next, would fall asleep."""
+    settings = {"ws_ping_interval": 400, "ws_ping_timeout": 1200, "websocket_max_message_size": 1_000_000}
+    with browser.voila(f"--Voila.tornado_settings={settings}", DIGITS_MAX_VISITORS="3", DIGITS_PROXIES="127.0.0.1") as running:
+        sleeper = Visitor(int(running.url.rsplit(":")[-1].strip("/")))
+        browser.until(lambda: "WebSocket ping timeout" in running.log.read_text(), 20, "the end of the sleeper's connection")
+        speak_after_the_end(sleeper, lambda: Web(sleeper.port).ask("/nothing")[0] == 404,
+                            lambda: psutil.Process(running.process.pid).memory_info().rss)
+        sleeper.socket = sleeper.connect()
+        assert sleeper.read() == "7" and sleeper.leave() == 204

@@ -1,6 +1,7 @@
 """The server's parts one by one; tests/test_attacks.py attacks the whole."""
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -234,6 +235,91 @@ def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
     say("stream", text="Traceback: /home/somebody")
     say("error", traceback=["/home/somebody"])
     assert passed.count("out") == 2
+
+
+def test_a_refused_handshake_is_forgotten():
+    handler = channel.Channel.__new__(channel.Channel)
+    channel.Connection._open_sessions["some"] = handler
+    del handler
+    gc.collect()
+    assert "some" not in channel.Connection._open_sessions
+
+
+class Link:
+    """As much of a connection as a websocket asks for."""
+
+    is_over, is_behind, taken, left = False, False, 0, 0
+
+    def handle_incoming_message(self, _: bytes) -> None:
+        self.taken += 1
+
+    def disconnect(self) -> None:
+        self.left += 1
+
+
+@pytest.fixture
+def handler():
+    """A websocket's side of a server that has not been started."""
+    made = channel.Channel.__new__(channel.Channel)
+    made.ws_connection, made.connection = SimpleNamespace(is_closing=lambda: False), Link()
+    made._pace, made._on_close_called, made._status_code = Pace(1000, 1000), False, 101
+    return made
+
+
+END = [lambda one: setattr(one, "ws_connection", None), lambda one: setattr(one, "connection", None),
+       lambda one: setattr(one.connection, "is_over", True),
+       lambda one: setattr(one, "ws_connection", SimpleNamespace(is_closing=lambda: True))]
+
+
+@pytest.mark.parametrize("end", END)
+def test_what_comes_after_the_end_is_not_read(handler, end):
+    link = handler.connection
+    handler.on_message(frame())
+    end(handler)
+    assert link.taken == 1 and handler.on_message(frame()) is None and link.taken == 1
+
+
+@pytest.mark.parametrize("end", END)
+def test_what_waited_for_its_turn_until_the_end_is_not_read(handler, end):
+    """Nor does it wait any longer for a kernel that is gone: Tornado would wait with it, and the sockets stay."""
+    async def wait():
+        link = handler.connection
+        link.is_behind = True
+        waiting = asyncio.ensure_future(handler.on_message(frame()))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        end(handler)
+        await asyncio.wait_for(waiting, 5)
+        return link.taken
+    assert asyncio.run(wait()) == 0
+
+
+def test_a_connection_that_could_not_be_opened_has_ended(handler, monkeypatch):
+    async def fail(*_):
+        raise TimeoutError("the kernel does not answer")
+    monkeypatch.setattr(channel.VoilaKernelWebsocketHandler, "open", fail)
+    link, handler.ws_connection = handler.connection, None
+    with pytest.raises(TimeoutError):
+        asyncio.run(handler.open("k"))
+    assert link.left == 1 and handler.has_ended
+
+
+def test_a_connection_ends_once(monkeypatch):
+    ends, base = [], channel.ZMQChannelsWebsocketConnection
+    monkeypatch.setattr(base, "__init__", lambda self: None)
+    monkeypatch.setattr(base, "disconnect", lambda self: ends.append(self._open_sockets.remove(self)))
+    connection = channel.Connection()
+    connection.disconnect()
+    connection.disconnect()
+    assert len(ends) == 1 and connection.is_over
+
+
+def test_the_layout_of_frames_is_the_same_after_the_end(handler):
+    """jupyter_server's own is not: when the first assertion fails, ``subprotocol`` can go."""
+    handler.ws_connection = None
+    base, ended = channel.ZMQChannelsWebsocketConnection, SimpleNamespace(websocket_handler=handler)
+    assert base.subprotocol.fget(ended) is None
+    assert channel.Connection.subprotocol == channel.PROTOCOL
 
 
 # --- Doors ------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ would show what the kernel logs.
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Awaitable
+import weakref
+from collections.abc import Awaitable, MutableMapping
 from typing import Any
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -79,8 +81,16 @@ def _json(part: bytes) -> dict:
 class Connection(ZMQChannelsWebsocketConnection):
     """Between one websocket and its kernel's sockets."""
 
+    # Said once: jupyter_server asks the websocket each time, takes its end for the older layout, and then reads a count of a
+    # hundred million from an ordinary frame.
+    subprotocol = PROTOCOL
+
+    # jupyter_server takes out those that were open; what was refused after that entry would stay for ever.
+    _open_sessions: MutableMapping = weakref.WeakValueDictionary()
+
     def __init__(self, **options: Any):
         super().__init__(**options)
+        self.is_over = False
         self._waiting: dict[str, tuple[int, float]] = {}  # what the kernel has not dealt with: bytes, and since when
         self._log_pace = Pace(1, 20)
 
@@ -113,6 +123,13 @@ class Connection(ZMQChannelsWebsocketConnection):
         elif self._log_pace.now():
             self.log.warning("Kernel %s: %.2000r", self.kernel_id, bytes(content))
 
+    def disconnect(self) -> None:
+        """Let go of the kernel's sockets, once: whoever comes second would be counted as another page that left."""
+        if not self.is_over:
+            self.is_over = True
+            self._open_sockets.add(self)  # it is taken out, and is not there when the sockets could not be made
+            super().disconnect()
+
     def _dealt_with(self, identity: str | None) -> None:
         _, since = self._waiting.pop(identity, (0, None))
         if since is not None:
@@ -132,12 +149,33 @@ class Channel(VoilaKernelWebsocketHandler):
             raise web.HTTPError(404)
         if PROTOCOL not in offered:  # the older one has another layout, and other holes
             raise web.HTTPError(400)
+        if not re.fullmatch(r"[\w-]{1,100}", self.get_argument("session_id", ""), re.ASCII):  # it becomes a socket's name
+            raise web.HTTPError(400)
+        if not self.kernel_manager.may_connect(self.kernel_id):
+            raise web.HTTPError(429)
         if self.kernel_manager.kernel_model(self.kernel_id)["connections"] >= SOCKETS:
             raise web.HTTPError(429)
         await super().pre_get()
 
+    async def open(self, kernel_id: str) -> None:
+        """After the handshake: listen to the kernel."""
+        try:
+            await super().open(kernel_id)
+        except Exception:  # Tornado ends it and tells nobody; the kernel would have a page that is not there, and be kept
+            self.on_connection_close()
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, for the server or for the page; for five seconds more frames can come, which nobody may read."""
+        return (self.connection is None or self.connection.is_over
+                or self.ws_connection is None or self.ws_connection.is_closing())
+
     def on_message(self, ws_message: bytes | str) -> Awaitable[None] | None:
         """Take a message; what this returns is waited for before the next one is read."""
+        if self.has_ended:
+            health.MESSAGES_REFUSED.labels("ended").inc()
+            return None
         wait = self._pace.wait()
         if wait or self.connection.is_behind:
             return self._later(ws_message, wait)
@@ -146,9 +184,9 @@ class Channel(VoilaKernelWebsocketHandler):
     async def _later(self, ws_message: bytes | str, wait: float) -> None:
         health.MESSAGES_DELAYED.inc()
         await asyncio.sleep(wait)
-        while self.connection and self.connection.is_behind:
+        while not self.has_ended and self.connection.is_behind:  # Tornado waits for us before it looks whether it is over
             await asyncio.sleep(0.02)
-        if self.connection:
+        if not self.has_ended:
             super().on_message(ws_message)
 
     def write_message(self, message: bytes | str | dict, binary: bool = False) -> Awaitable[None] | None:

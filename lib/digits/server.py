@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from voila.request_info_handler import RequestInfoSocketHandler
 from voila.tornado import kernel_websocket_handler
 
 from digits import guard, health
-from digits.limits import Rate, Settings, SettingsError, is_loopback
+from digits.limits import Pace, Rate, Settings, SettingsError, is_loopback
 
 QUICK_KERNEL = ["--IPKernelApp.kernel_class=digits.kernel.Kernel", "--IPKernelApp.outstream_class=digits.kernel.Stream"]
 LINGER = 120  # seconds that a kernel is kept for a page that is not connected: a phone's screen was off
 LOOK_ROUND = 5  # seconds between two looks for such kernels
 RETRY = 30  # seconds after which one visitor too many may ask again
 SOCKET_NAME, MOST_SOCKET_NAME = 65, 103  # characters of a kernel's socket in its folder's folder, and of any (macOS)
+HANDSHAKES = 1, 30  # a second, and at once, for one kernel's websockets; each keeps its memory for a minute
 UNREADY = 60  # seconds without a kernel in the pool after which we do not believe that there will be one
 
 _read_header = kernel_websocket_handler.read_header_from_binary_message
@@ -68,6 +69,7 @@ class Visit:
     owner: str  # whom the page was made for: the name in a signed cookie
     away_since: float | None  # when its page was last seen, None while it is connected
     ending: bool = False
+    handshakes: Pace = field(default_factory=lambda: Pace(*HANDSHAKES))
 
 
 class KernelManager(AsyncMappingKernelManager):
@@ -126,6 +128,11 @@ class KernelManager(AsyncMappingKernelManager):
         """Whether a kernel is this visitor's."""
         visit = self._visits.get(kernel_id)
         return visit is not None and visitor is not None and visit.owner == visitor.username
+
+    def may_connect(self, kernel_id: str) -> bool:
+        """Whether a page may try once more to reach its kernel; no network breaks off so often that this is a no."""
+        visit = self._visits.get(kernel_id)
+        return visit is not None and visit.handshakes.now()
 
     def notify_connect(self, kernel_id: str) -> None:
         """A page is there."""
