@@ -1,5 +1,6 @@
 """A real Chromium and a real server for tests: found, started and stopped here."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +107,71 @@ def lab(**environment: str) -> Iterator[Server]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class SlowLine:
+    """A server at the other end of a slow line: ``seconds`` there and back, ``rate`` bytes a second down for all of its
+    connections together, and a stop of ``held`` seconds before whatever contains ``words``.
+
+    A proxy, since Chromium's own throttling lets websockets pass.
+    """
+
+    def __init__(self, server: Server, rate: float = 1.5e6 / 8, seconds: float = 0.3, words: bytes = b"", held: float = 0):
+        self._target, self._rate, self._seconds, self._words, self._held = server.url, rate, seconds, words, held
+        self._port, self._free, self.down = free_port(), 0.0, 0
+        self.url = f"http://127.0.0.1:{self._port}/"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> "SlowLine":
+        self._thread.start()
+        starting = asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        self._server.close()
+        ours = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in ours:
+            one.cancel()
+        await asyncio.gather(*ours, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # asyncio would report it
+            await asyncio.sleep(self._seconds)  # the handshake
+            there = await asyncio.open_connection("127.0.0.1", int(self._target.rsplit(":")[-1].strip("/")))
+            await asyncio.gather(self._carry(reader, there[1]), self._carry(there[0], writer, True), return_exceptions=True)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, down: bool = False) -> None:
+        under_way: asyncio.Queue = asyncio.Queue()
+        delivery = asyncio.ensure_future(self._deliver(under_way, writer))
+        last = b""
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(4096):
+                if down:
+                    if self._words and self._words in last + piece:
+                        await asyncio.sleep(self._held)
+                    last = piece[-len(self._words):]
+                    self.down += len(piece)
+                    self._free = max(self._free, time.monotonic()) + len(piece) / self._rate
+                    await asyncio.sleep(self._free - time.monotonic())
+                under_way.put_nowait((time.monotonic() + self._seconds / 2, piece))
+        under_way.put_nowait((0, b""))
+        await delivery
+
+    async def _deliver(self, under_way: asyncio.Queue, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while (due := await under_way.get())[1]:
+                await asyncio.sleep(due[0] - time.monotonic())
+                writer.write(due[1])
+                await writer.drain()
+        writer.close()
 
 
 def free_port() -> int:

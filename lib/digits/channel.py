@@ -1,6 +1,6 @@
 """The websocket between a page and its kernel: what may pass, and how fast.
 
-The page's script asks for the widgets' states once and then reports events. Nothing else passes to the kernel: no code, no
+The page's script asks for the widgets' states and then reports events. Nothing else passes to the kernel: no code, no
 widget's state, no new widget, no shutdown. Nothing but answers and widgets passes to the page: no output stream, which
 would show what the kernel logs.
 """
@@ -64,7 +64,7 @@ def _may_pass(kind: object, content: dict) -> bool:
         return content.get("target_name") == CONTROL
     if kind == "comm_msg":
         data = content.get("data")
-        return isinstance(data, dict) and data.get("method") in ("request_states", "custom")
+        return isinstance(data, dict) and data.get("method") in ("request_states", "request_state", "custom")
     return kind in ("comm_close", "comm_info_request", "kernel_info_request")
 
 

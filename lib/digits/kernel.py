@@ -2,8 +2,9 @@
 to say.
 
 Every widget lets whoever has its number change it, and anybody can have new ones made. The app's page does neither: it
-asks once for the state of all widgets and then reports what the pen does. ``expected`` knows those messages; all others
-end here. What is logged goes to the server's log: ipykernel would send it to the visitor's browser.
+asks for the state of all widgets, or of one after the other when that takes more than four seconds to come, and then
+reports what the pen does. ``expected`` knows those messages; all others end here. What is logged goes to the server's log:
+ipykernel would send it to the visitor's browser.
 
 ipykernel is made for cells, a few a minute. A pen sends sixty messages a second, and for each one ipykernel announces
 that it is busy and flushes both output streams, which wakes another thread and waits for it, twice. That takes longer
@@ -33,8 +34,10 @@ def expected(kind: str, content: object) -> bool:
         return False
     channels, data = get_comm_manager().comms, content.get("data")
     if kind == "comm_msg":
-        known = content["comm_id"] in channels and isinstance(data, dict)
-        return known and data.get("method") in ("request_states", "custom")
+        if content["comm_id"] not in channels or not isinstance(data, dict):
+            return False
+        of_all = channels[content["comm_id"]].target_name == CONTROL
+        return data.get("method") in (("request_states",) if of_all else ("request_state", "custom"))
     controls = [one for one, channel in channels.items() if channel.target_name == CONTROL]
     if kind == "comm_close":
         return content["comm_id"] in controls
