@@ -1,7 +1,10 @@
-"""What a visitor waits for: the page over a slow line."""
+"""What a visitor waits for: the page over a slow line, and what it says when it takes long."""
 
 import contextlib
+import gzip
+import http.client
 import json
+import re
 import time
 import uuid
 
@@ -11,9 +14,11 @@ import websocket
 from playwright.sync_api import sync_playwright
 
 import browser
-from digits import channel, kernel
+from digits import channel, guard, kernel
 from test_attacks import GROWTH, Visitor, Web
 from test_server import frame
+
+FILES = ("/voila/static/voila.js", "/voila/static/9684.voila.js", "/voila/templates/digits/static/loading.js")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def test_states_that_come_late_are_asked_for_one_by_one(page, server):
         browser.visit(page, line)
         browser.draw(page, [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]])
         assert browser.settled(page, 5)["text"] == "7"
-        assert page.locator("text=Loading widget").count() == 0
+        assert page.locator("text=Loading widget").count() == 0 and page.locator("#loading").count() == 0
 
 
 def test_a_widget_that_there_is_may_be_asked_for_its_state_and_no_other(server, visitor):
@@ -99,3 +104,109 @@ def test_who_asks_for_the_largest_state_and_does_not_read_costs_no_memory(server
     assert bystander.read() == "7" and bystander.leave() == 204
     assert memory().rss < before + GROWTH
     visitor.socket.close()
+
+
+# --- What is sent -----------------------------------------------------------------------------------------------------
+
+def test_a_first_visit_is_small(page, server):
+    finished, errors = [], []
+    page.on("requestfinished", lambda request: finished.append(request))
+    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+    browser.visit(page, server)
+    sizes = [request.sizes() for request in finished if request.url.startswith(server.url)]
+    assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < 1.3e6 and len(sizes) < 90
+    assert not errors
+
+
+def test_all_scripts_are_asked_for_at_once(page, server):
+    """What preload.html.j2 names is what scripts ask for, no more and no less."""
+    asked, answers = [], []
+    page.on("request", lambda request: request.resource_type == "script" and asked.append(request.url))
+    page.on("response", lambda reply: reply.url == server.url and answers.append(reply))
+    browser.visit(page, server)
+    html = answers[0].text()
+    named = re.findall(r'<link rel="preload" as="script" href="/(.+?)"', html)
+    written = re.findall(r'<script src="/(.+?)"', html)
+    needed = {url[len(server.url):] for url in asked} - set(written)
+    assert sorted(named) == sorted(one for one in needed if not one.startswith("voila/templates/"))
+    assert len(asked) == len(set(asked))
+
+
+def test_what_is_text_comes_compressed_to_who_takes_it_so(server, visitor):
+    def ask(path, **headers):
+        link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        link.request("GET", path, headers=headers)
+        reply = link.getresponse()
+        return reply.status, reply.headers, reply.read()
+    for path in (*FILES, "/metrics", "/nothing"):
+        _, plain, content = ask(path)
+        status, headers, packed = ask(path, **{"Accept-Encoding": "gzip, deflate, br", "Range": "bytes=0-9"})
+        assert plain["Content-Encoding"] is None and headers["Content-Encoding"] == "gzip" and status in (200, 404), path
+        assert headers["Vary"] == plain["Vary"] == "Accept-Encoding"
+        assert headers["Content-Security-Policy"] == plain["Content-Security-Policy"]
+        if path in FILES:
+            assert gzip.decompress(packed) == content and len(packed) < max(len(content) / 2, 1500)
+            for encoding in ("gzip", "identity"):
+                again = ask(path, **{"Accept-Encoding": encoding, "If-None-Match": headers["ETag"]})
+                assert again[0] == 304 and not again[2]
+
+
+def test_a_file_is_compressed_once(tmp_path):
+    """The largest takes 0.1 s."""
+    file = tmp_path / "a.js"
+    file.write_text("a" * 10_000)
+    packed = guard.packed(str(file), 1.0)
+    assert guard.packed(str(file), 1.0) is packed and gzip.decompress(packed) == file.read_bytes()
+    file.write_text("b" * 10_000)
+    assert gzip.decompress(guard.packed(str(file), 2.0)) == file.read_bytes()
+
+
+def test_files_that_are_named_after_their_content_are_kept(page, server):
+    seen = {}
+    page.on("response", lambda reply: seen.update({reply.url: reply.headers.get("cache-control", "")}))
+    browser.visit(page, server)
+    extensions = [value for url, value in seen.items() if "/voila/labextensions/" in url]
+    assert len(extensions) > 10 and all("immutable" in value for value in extensions)
+    assert not any("immutable" in value for url, value in seen.items() if "/voila/static/" in url)
+
+
+# --- What the page says meanwhile -------------------------------------------------------------------------------------
+
+def break_scripts(page):
+    page.route("**/voila/static/*.js", lambda route: route.abort())
+
+
+def break_websocket(page):
+    page.route_web_socket("**/channels*", lambda socket: socket.close())
+
+
+def break_kernel(page):
+    page.route_web_socket("**/channels*", lambda socket: None)  # takes all and says nothing
+
+
+@pytest.mark.parametrize("fail", [break_scripts, break_websocket, break_kernel])
+def test_the_page_says_when_it_takes_long(page, server, fail):
+    page.clock.install()
+    fail(page)
+    page.goto(server.url, wait_until="commit")
+    page.wait_for_selector("#loading:has-text('Preparing a pad')")
+    words = page.locator("#loading")
+    page.clock.fast_forward(6000)
+    assert "Still loading" in words.inner_text() and "slow" in words.inner_text() and not words.locator("a").is_visible()
+    page.clock.fast_forward(24_000)
+    assert "takes too long" in words.inner_text()
+    page.unroute_all()
+    page.route_web_socket("**/channels*", lambda socket: socket.connect_to_server())
+    words.get_by_role("link", name="Try again").click()
+    page.wait_for_selector(browser.READY, timeout=60_000)
+    assert words.count() == 0
+
+
+def test_a_notebook_that_fails_is_not_hidden(page, server):
+    """Its cells say what went wrong."""
+    def without_widgets(route):
+        reply = route.fetch()
+        route.fulfill(response=reply, body=reply.text().replace("widget-view+json", "nothing+json"))
+    page.route(server.url, without_widgets)
+    page.goto(server.url)
+    page.wait_for_selector("#loading", state="detached", timeout=10_000)

@@ -3,23 +3,26 @@
 Voila brings many routes; ``routes`` keeps those that the page uses and answers every other with 404.
 """
 
+import asyncio
 import base64
 import contextlib
 import functools
+import gzip
 import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.routing import Matcher, Rule
-from tornado.web import Application, OutputTransform, RequestHandler
+from tornado.web import Application, GZipContentEncoding, OutputTransform, RequestHandler, StaticFileHandler
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
@@ -34,6 +37,9 @@ _SCRIPT = (Path(__file__).parent / "static" / "app.js").read_text(encoding="utf-
 CONNECTIONS, CONNECTIONS_OF_ONE = 800, 200  # that have not become websockets; a browser opens six
 PATIENCE = 30, 10  # seconds for a request's headers, and for its body
 MOST_UNSENT = 16_000_000  # bytes that wait for a client to read them
+PIECE = 65_536  # bytes of a file that do
+
+_HASHED = re.compile(r"\.[0-9a-f]{16,}\.js$")  # how webpack names what it makes of a content
 
 # As strict as the page allows. Scripts are files of this server, and the one inline script with this hash, which comes as a
 # cell's output. What cannot be forbidden: inline styles, since JupyterLab and the widgets write style elements and
@@ -93,6 +99,65 @@ class Listener(HTTPServer):
 
         delegate.headers_received = headers_received
         return delegate
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+@functools.cache
+def packed(path: str, _changed: float) -> bytes:
+    """A file's content, compressed as well as can be: that takes a while, so it is done once for all visitors."""
+    return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
+
+
+class File(StaticFileHandler):
+    """A file of the page, whose handler is the next class, compressed for a browser that takes it so; kept by it for good
+    when its name changes with its content."""
+
+    @allow_unauthenticated
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Answer with the file, of which no part can be had alone when it is compressed."""
+        if "gzip" not in self.request.headers.get("Accept-Encoding", ""):
+            await super().get(path, include_body)
+            return
+        self.path = self.parse_url_path(path)
+        place = self.get_absolute_path(self.root, self.path)  # which may choose another root
+        self.absolute_path = found = self.validate_absolute_path(self.root, place)
+        assert found  # only a folder's name would have led elsewhere
+        self.modified = self.get_modified_time()
+        self.set_headers()
+        if self.should_return_304():
+            self.set_status(304)
+            return
+        content = await asyncio.to_thread(packed, found, self.modified.timestamp())
+        self.set_header("Content-Encoding", "gzip")
+        self.set_header("Content-Length", len(content))
+        with contextlib.suppress(StreamClosedError):
+            for begin in range(0, len(content), PIECE):
+                self.write(content[begin:begin + PIECE])
+                await self.flush()
+
+    def set_headers(self) -> None:
+        """As the next class does, but for what it says about time."""
+        super().set_headers()
+        if _HASHED.search(self.path):
+            self.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+    def compute_etag(self) -> str | None:
+        """The next class's, made weak: the file's two forms have the same."""
+        etag = super().compute_etag()
+        return etag and f"W/{etag}"
+
+
+class TemplateFile(File, TemplateStaticFileHandler):
+    """One of a page template."""
+
+
+class VoilaFile(File, MultiStaticFileHandler):
+    """One of Voila's."""
+
+
+class ExtensionFile(File, FileFindHandler):
+    """One of an extension's."""
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------
@@ -241,9 +306,9 @@ def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> li
         (rf"api/kernels/{_KERNEL}", OwnKernel),
         (rf"api/kernels/{_KERNEL}/channels", Channel),
         (rf"voila/api/shutdown/{_KERNEL}", Farewell),
-        (rf"voila/templates/(digits/static/{script})", TemplateStaticFileHandler),
-        (rf"voila/static/({script})", MultiStaticFileHandler, options[MultiStaticFileHandler]),
-        (rf"voila/labextensions/((?:{extensions})/static/{script})", FileFindHandler, options[FileFindHandler]),
+        (rf"voila/templates/(digits/static/{script})", TemplateFile),
+        (rf"voila/static/({script})", VoilaFile, options[MultiStaticFileHandler]),
+        (rf"voila/labextensions/((?:{extensions})/static/{script})", ExtensionFile, options[FileFindHandler]),
     ]
     watched = [(r"healthz", health.Health, {"manager": manager}),  # a load balancer asks by number, not by name
                (r"metrics", health.Metrics, {"networks": settings.metrics_from, "proxies": settings.proxies})]
@@ -256,6 +321,8 @@ def protect(voila: Voila, manager: Any, settings: Settings) -> None:
     all_handlers = voila.init_handlers
 
     def init_handlers() -> list:
+        # What a visitor says is in no answer, so that an answer's length does not tell what else is in it (BREACH).
+        voila.app.add_transform(GZipContentEncoding)
         voila.app.add_transform(Headers)
         voila.app.listen = functools.partial(_listen, voila.app, settings.proxies)
         return routes(voila, manager, settings, all_handlers())

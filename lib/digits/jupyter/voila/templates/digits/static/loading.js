@@ -1,8 +1,28 @@
-// Stands behind the cells, so they are there. The page is shown once JupyterLab's theme is there, too, of which Voila's own
-// script tells by calling voila_finish.
+// Stands before the cells and looks after the loading screen until the pad can be used. Cells are shown once JupyterLab's
+// theme is there, too, of which Voila's own script tells by calling voila_finish; the screen stays on top of them until the
+// app's script has heard from its kernel, and says what is the matter when that takes long, whatever the reason.
+(() => {
+"use strict";
+const SLOW = 6000, LONG = 30000; // milliseconds; on a line of 1.5 Mbit/s a first visit takes 12 seconds
+const screen = document.getElementById("loading"), words = screen.querySelector("p");
+
+setTimeout(() => { words.textContent = "Still loading: your connection is slow, or many people are here …"; }, SLOW);
+setTimeout(() => { words.textContent = "This takes too long."; screen.querySelector("a").hidden = false; }, LONG);
+
+const done = () => {
+  watch.disconnect();
+  screen.remove();
+};
+const watch = new MutationObserver(() => document.querySelector(".digits-app[data-ready=true]") && done());
+watch.observe(document, { subtree: true, attributes: true, attributeFilter: ["data-ready"] });
+
 window.voila_finish = () => {
   if (!window.themeLoaded) { window.cellLoaded = true; return; }
-  document.getElementById("loading")?.remove();
   document.getElementById("rendered_cells").style.display = "";
 };
-window.voila_finish();
+document.addEventListener("DOMContentLoaded", () => {
+  window.voila_finish();
+  const widgets = [...document.querySelectorAll("#rendered_cells script")].some(one => one.text.includes("widget-view+json"));
+  if (!widgets) done(); // the notebook failed, and its cells say why
+});
+})();
