@@ -62,6 +62,22 @@ def test_states_that_come_late_are_asked_for_one_by_one(page, server):
         assert page.locator("text=Loading widget").count() == 0 and page.locator("#loading").count() == 0
 
 
+def test_states_that_come_when_the_time_for_them_is_over_are_shown(page, server):
+    """The widget manager's clock jumps over the two seconds that it waits for a model, just when it gets them all."""
+    page.add_init_script("""
+        const now = Date.now, Socket = WebSocket;
+        let skew = 0;
+        Date.now = () => now() + skew;
+        WebSocket = class extends Socket {
+          constructor(...options) {
+            super(...options);
+            this.addEventListener("message", event => { if (event.data.byteLength > 50000) skew = 2000; });
+          }
+        };""")
+    browser.visit(page, server)
+    assert page.evaluate("Date.now() - performance.timeOrigin - performance.now()") > 1500
+
+
 def test_a_widget_that_there_is_may_be_asked_for_its_state_and_no_other(server, visitor):
     assert channel.read_frame(frame("comm_msg", {"comm_id": "c", "data": {"method": "request_state"}}))
     control, asked = uuid.uuid4().hex, {}

@@ -25,4 +25,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const widgets = [...document.querySelectorAll("#rendered_cells script")].some(one => one.text.includes("widget-view+json"));
   if (!widgets) done(); // the notebook failed, and its cells say why
 });
+
+// The widget manager looks for a model every 100 ms for two seconds, then says "model not found", and does not look again when
+// all of them have come during the last 100: on a line of 1.5 Mbit/s that is when they come. Voila sets this name before it
+// shows the first widget.
+Object.defineProperty(window, "jupyterapp", { set({ widgetManager: manager }) {
+  const find = manager.get_model.bind(manager);
+  manager.get_model = id => find(id).catch(error => { if (manager.has_model(id)) return find(id); throw error; });
+} });
 })();
