@@ -68,7 +68,7 @@ def test_damaged_metrics_are_named(run):
 
 
 def test_a_missing_input_names_the_notebook_that_makes_it(run):
-    with pytest.raises(RunError, match="models/model.keras.*notebooks/02_training.ipynb"):
+    with pytest.raises(RunError, match="models/model.keras.*Run 02_training.ipynb"):
         run.require("models/model.keras", made_by="02_training")
     (run.models / "model.keras").write_text("x")
     assert run.require("models/model.keras", made_by="02_training").read_text() == "x"
