@@ -215,7 +215,6 @@ def test_durations_and_circumstances_are_left_out_and_nothing_else_is():
             "time_ms": 1,
             "latency_ms_median": {"a": 1},
             "advice": {"as good, and fast": "int8", "the smallest": "micro"},
-            "feedback": {"n": 7},
             "dataset": {"source": "a folder", "n_train": 9},
             "headlines": [1],
             "latency_runs": 3,

@@ -486,12 +486,6 @@ def test_only_a_clean_standard_mnist_run_is_published(copy, change, words):
     assert folders(copy) == {"latest"}
 
 
-def test_a_run_that_reports_on_private_feedback_is_not_published(copy):
-    metrics = read_json(copy.outputs / "latest/metrics.json")
-    write_json(copy.outputs / "latest/metrics.json", metrics | {"03_x": {"feedback": {"n": 3}}})
-    assert "3 verdicts of visitors" in copy.play("--publish", "latest").stderr
-
-
 def test_a_publication_that_is_cut_off_never_replaces_the_published_run(publishable, monkeypatch):
     assert publishable.play("--publish", "good").returncode == 0
     before = publishable.snapshot("reference")
