@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import sync_playwright
 
 import browser
 from digits.app.feedback import Store
@@ -26,14 +25,6 @@ EXAMPLES = ink.examples()
 EXAMPLE = {example.name: example.strokes for example in EXAMPLES}
 SEVEN = [[(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]]
 HEAVY = ("tensorflow", "sklearn", "scipy", "matplotlib", "pandas", "cv2", "sqlalchemy")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        opened = browser.launch(playwright)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

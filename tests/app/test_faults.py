@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 from test_app import kernel_of
 
 import browser
@@ -97,14 +96,6 @@ def test_postgresql_keeps_what_was_acknowledged_through_a_sigkill(postgres, monk
             impatient.add(**GIVEN)
     finally:
         postgres.process.send_signal(signal.SIGCONT)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        opened = browser.launch(playwright)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

@@ -11,7 +11,6 @@ import uuid
 import psutil
 import pytest
 import websocket
-from playwright.sync_api import sync_playwright
 from test_attacks import GROWTH, Visitor, Web
 from test_server import frame
 
@@ -26,14 +25,6 @@ FILES = (
     "/voila/static/9684.voila.js",
     "/voila/templates/digits/static/loading.js",
 )
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        opened = browser.launch(playwright)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
