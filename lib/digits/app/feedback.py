@@ -152,11 +152,6 @@ class Store:
             rows = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings().all()
             return [_decoded(dict(row)) for row in rows]
 
-    def count(self) -> int:
-        """How many verdicts are stored."""
-        with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
-            return _count(connection)
-
     def summary(self) -> dict:
         """``n``, ``right``, ``accepted`` (n, and how many of those were right), and ``confusion``.
 

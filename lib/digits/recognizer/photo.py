@@ -1,8 +1,9 @@
 """An uploaded picture of handwriting to the digits in it, each in MNIST's form.
 
-Decode within limits, even out the light, tell ink from paper, drop what is no handwriting (ruled lines, specks, the
-page's edge), put the pieces of each digit together, and give each an even pen's width. OpenCV does the image work and
-is imported where it is used, so that an app whose visitors upload nothing never loads it.
+Decode within limits, even out the light, tell ink from paper, drop what is no handwriting (ruled
+lines, specks, the page's edge), put the pieces of each digit together, and give each an even pen's
+width. OpenCV does the image work and is imported where it is used, so that an app whose visitors
+upload nothing never loads it.
 """
 
 import io
@@ -29,7 +30,8 @@ WORK_SIDE = 1600  # pixels: the longer side of the picture that is searched for 
 PREVIEW_SIDE = 800
 MOST_DIGITS = 40
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
-DARKEST_PAPER = 0.5  # of the usual brightness of the paper: what is darker is no shadow but the desk beside the page
+# of the usual brightness of the paper: what is darker is no shadow but the desk beside the page
+DARKEST_PAPER = 0.5
 NOISE = 5.0  # times the noise of the paper: what differs less is no ink
 MOST_PIECES = 200  # of connected ink: with more it is no handwriting
 PEN_TOLERANCE = (
@@ -44,7 +46,8 @@ TOO_WIDE, TOO_LOW, DOUBT = (
     8.0,
     12.0,
 )  # per height beyond one, per height below 0.85, per height of doubtful ink
-THINNEST = 0.4  # of a digit's height: two digits that touch are parted where no more ink than this is in a column
+# of a digit's height: two digits that touch are parted where no more ink than this is in a column
+THINNEST = 0.4
 TURNS = dict(
     enumerate(
         (
@@ -96,7 +99,9 @@ class _Judge:
         return float(self.recognizer.predict_normalized(_mnist_form(piece)[None])[0].max())
 
     def doubt(self, piece: _Piece) -> float:
-        """How far its energy is below that of digits that were drawn clearly, 0 to 1: two that touch are like none."""
+        """How far its energy is below that of digits that were drawn clearly, 0 to 1: two that
+        touch are like none.
+        """
         return float(
             np.clip(
                 1 - energy(self.recognizer.model.logits(_mnist_form(piece)[None]))[0] / self.usual,
@@ -109,18 +114,19 @@ class _Judge:
 def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:
     """Find the digits in a picture: one digit, or a row or several rows of them.
 
-    content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25 million pixels (JPEG
-    50 million), dark ink on light or light on dark. name: the file's name, for a better message only. recognizer: asked
-    which pieces of ink make a digit and where digits that touch part; without it their geometry decides. PhotoError
-    when the file is too large, damaged or no picture, and when there is no ink in it.
+    content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25
+    million pixels (JPEG 50 million), dark ink on light or light on dark. name: the file's name, for
+    a better message only. recognizer: asked which pieces of ink make a digit and where digits that
+    touch part; without it their geometry decides. PhotoError when the file is too large, damaged or
+    no picture, and when there is no ink in it.
     """
     picture = _decode(content, name)
     strength = _ink_strength(np.asarray(picture.convert("RGB"), np.float32) / 255)
     found = _find_digits(strength, _Judge(recognizer) if recognizer else None)
     if not found:
         raise PhotoError(
-            "No ink was found in this picture. Write with a dark pen on plain paper, fill most of the picture "
-            "with the digits, and avoid strong shadows."
+            "No ink was found in this picture. Write with a dark pen on plain paper, fill most of "
+            "the picture with the digits, and avoid strong shadows."
         )
     return Photo(
         [_mnist_form(piece) for piece in found], *_preview(picture, [piece.box for piece in found])
@@ -131,13 +137,15 @@ def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" =
 
 
 def _decode(content: bytes, name: str) -> Image.Image:
-    """The upright picture, RGB, its longer side at most WORK_SIDE; PhotoError when it is none or too large."""
+    """The upright picture, RGB, its longer side at most WORK_SIDE; PhotoError when it is none or
+    too large.
+    """
     if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
         raise PhotoError("The file is empty. Choose another one.")
     if len(content) > LARGEST_FILE:
         raise PhotoError(
-            f"The file has {len(content) / 1e6:.0f} MB; {LARGEST_FILE // 1_000_000} MB is the limit. "
-            "Crop it, or save it smaller."
+            f"The file has {len(content) / 1e6:.0f} MB; {LARGEST_FILE // 1_000_000} MB is the "
+            "limit. Crop it, or save it smaller."
         )
     try:
         with (
@@ -158,8 +166,8 @@ def _decode(content: bytes, name: str) -> Image.Image:
         raise PhotoError(_no_picture(bytes(content[:32]), str(name).lower())) from None
     except Exception as error:  # decoders fail on damaged files with errors of any kind
         raise PhotoError(
-            "This picture is damaged or incomplete and cannot be opened. Save it again, or choose another "
-            "one."
+            "This picture is damaged or incomplete and cannot be opened. Save it again, or choose "
+            "another one."
         ) from error
 
 
@@ -170,8 +178,8 @@ def _check_size(picture: Image.Image) -> None:
     )
     if width * height > limit or max(width, height) > LONGEST_SIDE:
         raise PhotoError(
-            f"This picture has {width:,} x {height:,} pixels; {limit // 1_000_000} million is the limit. "
-            "Crop it, or save it smaller."
+            f"This picture has {width:,} x {height:,} pixels; {limit // 1_000_000} million is the "
+            "limit. Crop it, or save it smaller."
         )
     if min(width, height) < 4:
         raise PhotoError("This picture is too small to hold a digit.")
@@ -248,7 +256,9 @@ def _opaque(picture: Image.Image) -> Image.Image:
 
 
 def _ink_strength(rgb: np.ndarray) -> np.ndarray:
-    """How much each pixel differs from the paper around it, towards the ink, (H, W) float32: 0 paper, 1 full ink."""
+    """How much each pixel differs from the paper around it, towards the ink, (H, W) float32: 0
+    paper, 1 full ink.
+    """
     import cv2
 
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -273,7 +283,9 @@ def _ink_strength(rgb: np.ndarray) -> np.ndarray:
 
 
 def _paper(grey: np.ndarray) -> np.ndarray:
-    """The paper's brightness without the ink: the median over a wide neighbourhood, which keeps a shadow's edge."""
+    """The paper's brightness without the ink: the median over a wide neighbourhood, which keeps a
+    shadow's edge.
+    """
     import cv2
 
     height, width = grey.shape
@@ -294,7 +306,9 @@ def _paper(grey: np.ndarray) -> np.ndarray:
 
 
 def _evenly_lit(paper: np.ndarray) -> np.ndarray:
-    """The plane of light that most of the picture's paper lies on, (H, W): what is far below it is not paper."""
+    """The plane of light that most of the picture's paper lies on, (H, W): what is far below it is
+    not paper.
+    """
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in paper.shape)
     sparse = np.log(np.maximum(paper[::8, ::8], 0.02))
     terms = np.column_stack(
@@ -331,7 +345,8 @@ def _find_digits(strength: np.ndarray, judge: _Judge | None) -> list[_Piece]:
     pieces = _pieces(strength, _without_rules(strength > 0.5))
     if len(pieces) > MOST_PIECES:
         raise PhotoError(
-            "There is too much in this picture besides digits. Crop it to them, or write on plain paper."
+            "There is too much in this picture besides digits. Crop it to them, or write on plain "
+            "paper."
         )
     digits: list[_Piece] = []
     for line in _lines(np.array([piece.box for piece in pieces])):
@@ -343,12 +358,13 @@ def _find_digits(strength: np.ndarray, judge: _Judge | None) -> list[_Piece]:
 def _check_count(digits: int) -> None:
     if digits > MOST_DIGITS:
         raise PhotoError(
-            f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you mean."
+            f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you "
+            "mean."
         )
 
 
 def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
-    """The digits of one written line: what touches is parted, then what belongs together is joined."""
+    """The digits of one written line: what touches is parted, what belongs together joined."""
     height = segmentation.row_height(np.array([piece.box for piece in line]))
     _check_count(
         sum(_may_be_several(piece, height) for piece in line)
@@ -364,7 +380,9 @@ def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
 
 
 def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
-    """A piece that may be several digits which touch, parted at thin columns where that makes better digits."""
+    """A piece that may be several digits which touch, parted at thin columns where that makes
+    better digits.
+    """
     cuts = _thin_columns(piece.ink, height) if _may_be_several(piece, height) else []
     columns = [0, *cuts, piece.ink.shape[1]]
     spans = [(i, j) for j in range(1, len(columns)) for i in range(j)]
@@ -381,7 +399,9 @@ def _may_be_several(piece: _Piece, height: float) -> bool:
 
 
 def _whole_digit_score(piece: _Piece, height: float, judge: _Judge | None) -> float:
-    """What speaks against a piece being one whole digit: it is wide, it is low, the recognizer does not know it."""
+    """What speaks against a piece being one whole digit: it is wide, it is low, the recognizer does
+    not know it.
+    """
     tall, wide = np.array(piece.ink.shape) / height
     geometry = TOO_WIDE * max(wide - 1, 0) + TOO_LOW * max(0.85 - tall, 0)
     return -geometry - (DOUBT * wide * judge.doubt(piece) if judge else 0.0)
@@ -430,7 +450,9 @@ def _join(pieces: list[_Piece]) -> _Piece:
 
 
 def _pieces(strength: np.ndarray, mask: np.ndarray) -> list[_Piece]:
-    """Connected pieces that can be handwriting; specks, and what is not of the pen's thickness, are left out."""
+    """Connected pieces that can be handwriting; specks, and what is not of the pen's thickness, are
+    left out.
+    """
     import cv2
 
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -457,8 +479,9 @@ def _is_handwriting(
 ) -> np.ndarray:
     """Which pieces are, (n,) bool.
 
-    stats: (n, 5) as OpenCV gives them; pens: (n,) each piece's greatest half thickness; cut: (n,) how many of its pixels
-    lie on the picture's edge. The pieces away from the edge tell how large the writing is and how thick the pen.
+    stats: (n, 5) as OpenCV gives them; pens: (n,) each piece's greatest half thickness; cut: (n,)
+    how many of its pixels lie on the picture's edge. The pieces away from the edge tell how large
+    the writing is and how thick the pen.
     """
     size, area = stats[:, 2:4].max(1, initial=0), stats[:, 4]
     inside = (cut == 0) & (size >= max(shape) / 50)
@@ -479,7 +502,9 @@ def _is_handwriting(
 
 
 def _lines(boxes: np.ndarray) -> list[list[int]]:
-    """Indices of the pieces of each written line, from top to bottom; a line may slope, small pieces join the nearest."""
+    """Indices of the pieces of each written line, from top to bottom; a line may slope, small
+    pieces join the nearest.
+    """
     if not len(boxes):
         return []
     heights, middles = boxes[:, 3] - boxes[:, 1], boxes[:, 1::2].mean(1)
@@ -517,7 +542,9 @@ def _cut_out(strength: np.ndarray, labels: np.ndarray, stats: np.ndarray, label:
 
 
 def _without_rules(mask: np.ndarray) -> np.ndarray:
-    """The mask without ruled lines: straight, thin, across most of the picture; where ink crosses them it stays."""
+    """The mask without ruled lines: straight, thin, across most of the picture; where ink crosses
+    them it stays.
+    """
     return _without_flat_rules(np.ascontiguousarray(_without_flat_rules(mask).T)).T
 
 
@@ -547,7 +574,9 @@ def _mnist_form(piece: _Piece) -> np.ndarray:
 
 
 def _even_pen(crop: np.ndarray) -> np.ndarray:
-    """The digit enlarged and drawn with about MNIST's pen: a thin line is thickened, a thick one thinned."""
+    """The digit enlarged and drawn with about MNIST's pen: a thin line is thickened, a thick one
+    thinned.
+    """
     import cv2
 
     scale = ink.EXTENT / max(crop.shape)
@@ -570,7 +599,9 @@ def _even_pen(crop: np.ndarray) -> np.ndarray:
 
 
 def _pen_width(mask: np.ndarray) -> float:
-    """The usual width of the lines in a mask, in pixels: twice the distance from their middle to paper."""
+    """The usual width of the lines in a mask, in pixels: twice the distance from their middle to
+    paper.
+    """
     import cv2
 
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)

@@ -150,8 +150,8 @@ class Run:
         path = self.path / relative
         if not path.exists():
             raise RunError(
-                f"{relative} is missing in the run {self.path.name!r}. Run {made_by}.ipynb with the "
-                "same run_name first, or everything with ./run_all.sh."
+                f"{relative} is missing in the run {self.path.name!r}. Run {made_by}.ipynb with "
+                "the same run_name first, or everything with ./run_all.sh."
             )
         return path
 
