@@ -18,6 +18,14 @@ def write(url: str, writer: int, n: int, acknowledged: int | None = None) -> Non
     """Add ``n`` records and write the number of each that was acknowledged to the descriptor ``acknowledged``."""
     store = Store.open(url)
     for k in range(n):
-        number = store.add(**(GIVEN | {"strokes": STROKES, "run": f"{writer}-{k}"}))
+        number = store.add(
+            **(
+                GIVEN
+                | {
+                    "strokes": [STROKES[0] + (writer + k // 500 / 10, k % 500 / 10)],
+                    "run": f"{writer}-{k}",
+                }
+            )
+        )
         if acknowledged is not None:
             os.write(acknowledged, b"%d\n" % number)

@@ -15,7 +15,7 @@ from test_attacks import GROWTH, Visitor, Web
 from test_server import frame
 
 import browser
-from digits.app import channel, kernel
+from digits.app import kernel
 from digits.app.server import packed as compressed
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
@@ -83,13 +83,13 @@ def test_states_that_come_when_the_time_for_them_is_over_are_shown(page, server)
 
 
 def test_a_widget_that_there_is_may_be_asked_for_its_state_and_no_other(server, visitor):
-    assert channel.read_frame(
+    assert server.read_frame(
         frame("comm_msg", {"comm_id": "c", "data": {"method": "request_state"}})
     )
     control, asked = uuid.uuid4().hex, {}
     visitor.send(
         "comm_open",
-        {"comm_id": control, "target_name": channel.CONTROL, "data": {}},
+        {"comm_id": control, "target_name": kernel.CONTROL, "data": {}},
         {"version": "1.0.0"},
     )
     for name in (*visitor.widgets, control, uuid.uuid4().hex, "", None, ["x"]):

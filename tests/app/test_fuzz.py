@@ -453,7 +453,7 @@ RAW = [
 
 def hostile_messages(rng, count: int) -> Iterator[str]:
     """Messages in the page's form with values that the page never sends, some of them among honest ones."""
-    names = [*pad.OPERATIONS, "move", "_tick", "__init__", "", 5]
+    names = [*pad.OPERATIONS, "move", "put", "_tick", "__init__", "", 5]
     for number in range(count):
         operations = []
         for _ in range(rng.integers(1, 6)):
@@ -466,6 +466,9 @@ def hostile_messages(rng, count: int) -> Iterator[str]:
             values = [HOSTILE[k] for k in rng.integers(0, len(HOSTILE), length)]
             if name == "move" and rng.random() < 0.7:
                 values = rng.normal(140, 300, 2 * rng.integers(1, 60)).tolist()
+            if name == "put" and rng.random() < 0.7:
+                strokes = rng.normal(140, 300, (rng.integers(0, 5), 2 * rng.integers(1, 60)))
+                values = [bool(rng.random() < 0.5), *strokes.tolist()]
             operations.append([name, *values])
         yield json.dumps(
             {
@@ -481,7 +484,10 @@ def hostile_messages(rng, count: int) -> Iterator[str]:
 def assert_sound(app: App) -> None:
     """What holds of an app whatever was said to it."""
     drawing = app.pad.drawing
-    assert drawing.points <= pad.MAX_POINTS and len(drawing.strokes) <= 2 * pad.MAX_STROKES
+    assert (
+        sum(map(len, drawing.strokes)) <= pad.MAX_POINTS
+        and len(drawing.strokes) <= 2 * pad.MAX_STROKES
+    )
     for stroke in drawing.strokes:
         assert (
             stroke.shape == (len(stroke), 2)
@@ -493,7 +499,7 @@ def assert_sound(app: App) -> None:
     assert 0 <= app.limit <= 1 and app.recognizer.name in available("reference")
     assert app._wants_why in (True, False) and app.shown.chosen <= max(len(app.shown.parts) - 1, 0)
     assert (
-        len(drawing._past) + len(drawing._future) <= pad.MAX_HISTORY + 1
+        len(drawing.past) + len(drawing.future) <= pad.MAX_HISTORY + 1
         and len(app._upload._content) <= photo.LARGEST_FILE
     )
     for widget in app._data:
@@ -557,9 +563,9 @@ def test_ten_million_points_are_refused_at_once():
     [["down", 1, 1, None], ["move", *[v for k in range(4900) for v in (280 * (k % 2), k / 18)]],
      *[["down", 1, 1, "eraser"], ["move", 280, 280]] * 9],
     [["down", 1, 1, None], ["move", *[v for k in range(4900) for v in (280 * (k % 2), k / 18)]], *[["why", True]] * 18],
-    [["model", name] for name in ("int8", "float16") * 10], [["example", "2026"], ["undo"]] * 10,
+    [["model", name] for name in ("int8", "float16") * 10], [["put", True, *[[140, 40, 140, 240]] * 200], ["undo"]] * 10,
     [["file", "a.png", 3, 0, "AAAA"]] * 20, [["verdict", "right", None], ["consent", True]] * 10,
-], ids=["eraser", "why", "model", "example", "file", "verdict"])  # fmt: skip
+], ids=["eraser", "why", "model", "put", "file", "verdict"])  # fmt: skip
 def test_the_longest_messages_take_a_moment(operations):
     async def play():
         app = App(Recognizer.load(run="reference"))
@@ -644,7 +650,7 @@ before = len(ipywidgets.widgets.widget._instances), app.pad.canvas.width
 """
 AFTER = """
 assert (len(ipywidgets.widgets.widget._instances), app.pad.canvas.width) == before
-assert app.pad.drawing.points == 2 and app._picture.value == "" and not app.pad.canvas.sync_image_data
+assert app.pad.drawing.strokes[0].shape == (2, 2) and app._picture.value == "" and not app.pad.canvas.sync_image_data
 """
 
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from digits.app import kernel, pad, page
-from digits.app.app import App, Ticker, Timer, Upload, UploadError, first_points, meaning
+from digits.app import kernel, pad
+from digits.app.app import App, Ticker, Upload, UploadError, meaning, reasons
 from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
 from digits.recognizer.occlusion import occlusion_map
 
@@ -39,7 +39,7 @@ def drawn(*strokes):
 def test_strokes_are_kept_as_they_were_drawn():
     drawing = drawn(ONE, SEVEN)
     assert np.array_equal(drawing.strokes[0], ONE) and np.array_equal(drawing.strokes[1], SEVEN)
-    assert drawing.points == len(ONE) + len(SEVEN)
+    assert sum(map(len, drawing.strokes)) == len(ONE) + len(SEVEN)
 
 
 def test_what_lies_outside_is_taken_at_the_edge():
@@ -52,15 +52,15 @@ def test_undo_and_redo_go_step_by_step_and_new_ink_ends_redo():
     drawing.undo()
     assert len(drawing.strokes) == 2
     drawing.undo()
-    assert len(drawing.strokes) == 1 and drawing.can_redo
+    assert len(drawing.strokes) == 1 and bool(drawing.future)
     drawing.redo()
     assert len(drawing.strokes) == 2
     drawing.undo()
     drawing.down(1, 1)
-    assert not drawing.can_redo
+    assert not bool(drawing.future)
     for _ in range(10):
         drawing.undo()
-    assert not drawing.strokes and not drawing.can_undo
+    assert not drawing.strokes and not bool(drawing.past)
 
 
 def test_moves_without_a_pen_on_the_pad_do_nothing():
@@ -97,28 +97,10 @@ def test_a_full_pad_says_so_and_keeps_what_it_has():
     drawing.move([(2, 2)] * (pad.MAX_POINTS - 1))
     with pytest.raises(pad.PadFull, match="full"):
         drawing.move([(3, 3)])
-    assert drawing.points == pad.MAX_POINTS
+    assert sum(map(len, drawing.strokes)) == pad.MAX_POINTS
     many = drawn(*[[(1, 1)]] * pad.MAX_STROKES)
     with pytest.raises(pad.PadFull):
         many.down(1, 1)
-
-
-def test_only_new_ink_is_drawn(monkeypatch):
-    lines = []
-    surface = pad.Pad(lambda *_: None, lambda: None)
-    monkeypatch.setattr(surface, "_line", lambda points: lines.append(len(points)))
-    surface.drawing.down(1, 1)
-    surface.draw()
-    surface.drawing.move([(2, 2), (3, 3)])
-    surface.draw()
-    surface.drawing.move([(4, 4)])
-    surface.drawing.up()
-    surface.drawing.down(9, 9)
-    surface.draw()
-    assert lines == [1, 3, 2, 1]
-    surface.drawing.undo()
-    surface.draw()
-    assert lines[4:] == [4]
 
 
 # --- Messages -------------------------------------------------------------------------------------------------------
@@ -180,7 +162,7 @@ def stroke(points):
 
 def told(app, kind):
     """What the page was last told."""
-    widget = {"reading": app._answer, "state": app._state}[kind]
+    widget = {"reading": app._answer, "state": app._state, "ink": app._ink}[kind]
     return json.loads(html.unescape(re.search(rf'data-{kind}="([^"]*)"', widget.value)[1]))
 
 
@@ -224,7 +206,10 @@ def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
 
 
 def test_every_operation_has_its_method():
-    assert all(hasattr(App, f"_do_{name}") for name in (*pad.OPERATIONS, "move"))
+    assert all(
+        hasattr(pad.Drawing, name) if name in pad.CHANGES else hasattr(App, f"_do_{name}")
+        for name in pad.OPERATIONS
+    )
 
 
 def test_a_forged_message_is_refused_in_words_and_the_app_goes_on(recognizer):
@@ -254,22 +239,29 @@ def test_the_threshold_withholds_an_answer_but_shows_the_guess(recognizer):
     assert data(app)["digit"] == 7
 
 
-def test_an_example_is_replayed_and_ends_as_it_was_made(recognizer):
+def test_strokes_can_be_put_on_the_pad_and_taken_back_in_one_step(recognizer):
     example = next(one for one in ink.examples() if one.expected == "5")
-    app = run_app(recognizer, [["hello", True], ["example", example.name]])
+    flat = [one.round(1).ravel().tolist() for one in example.strokes]
+    first, rest = ["put", True, flat[0][:2]], ["put", False, *flat]
+    app = run_app(recognizer, stroke(ONE), [first], [rest])
     assert data(app)["text"] == "5" and data(app)["points"] == sum(map(len, example.strokes))
-    app = run_app(recognizer, [["hello", False], ["example", example.name]], wait=0.5)
-    assert 0 < int(data(app)["points"]) < sum(map(len, example.strokes))
+    app = run_app(recognizer, stroke(ONE), [first], [rest], [["undo"]])
+    assert data(app)["text"] == "1" and state(app)["redo"]
 
 
-def test_unknown_examples_models_and_parts_change_nothing(recognizer):
-    app = run_app(recognizer, stroke(ONE), [["example", "../x"], ["model", "../x"], ["part", 9]])
+def test_the_page_is_told_the_ink_when_the_pen_rests(recognizer):
+    app = run_app(recognizer, stroke(ONE), wait=0.6)
+    assert told(app, "ink") == [ONE.ravel().tolist()]
+
+
+def test_unknown_models_and_parts_change_nothing(recognizer):
+    app = run_app(recognizer, stroke(ONE), [["model", "../x"], ["part", 9]])
     assert data(app)["digit"] == 1 and app.recognizer.name == recognizer.name
 
 
 def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
     lines = []
-    monkeypatch.setattr(pad.Pad, "_line", lambda self, points: lines.append(len(points)))
+    monkeypatch.setattr(pad._Surface, "stroke_lines", lambda _, points: lines.append(len(points)))
 
     async def play():
         app = App(recognizer)
@@ -311,7 +303,7 @@ def test_the_map_finds_what_speaks_for_an_answer(recognizer):
         and found.effect.max() > 0
         and not found.effect[image == 0].any()
     )
-    assert page.reasons(found)["for"] == found.region(1) != ""
+    assert reasons(found)["for"] == found.region(1) != ""
     against = occlusion_map(recognizer.model, image, 2)
     assert against.effect.sum() < found.effect.sum()
 
@@ -346,13 +338,6 @@ def test_files_that_cannot_be_are_refused():
         upload.add("a", 10, 0, "&&&&")
     with pytest.raises(UploadError, match="longer"):
         upload.add("a", 1, 0, base64.b64encode(b"xx").decode())
-
-
-def test_the_first_points_of_a_drawing():
-    strokes = (ONE, SEVEN)
-    for count in (1, len(ONE), len(ONE) + 1, len(ONE) + len(SEVEN)):
-        assert sum(map(len, first_points(strokes, count))) == count
-    assert np.array_equal(first_points(strokes, len(ONE) + 2)[1], SEVEN[:2])
 
 
 def test_what_a_threshold_means_comes_from_the_run(recognizer):
@@ -404,19 +389,17 @@ def test_a_ticker_survives_work_that_fails():
     assert len(calls) == 2
 
 
-def test_a_timer_waits_for_rest():
+def test_what_is_asked_for_again_is_done_once(recognizer):
     calls = []
 
     async def play():
-        timer = Timer(lambda: calls.append(1), 0.05)
-        for _ in range(5):
-            timer.ask()
-            await asyncio.sleep(0.02)
-        assert not calls
-        await asyncio.sleep(0.1)
+        app = App(recognizer)
+        for number in range(5):
+            app._later(0.05, calls.append, number)
+        await asyncio.sleep(0.2)
 
     asyncio.run(play())
-    assert calls == [1]
+    assert calls == [4]
 
 
 # --- The server's kernel -------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from tornado.web import HTTPError
 
 import browser
 from digits import files
-from digits.app import SCRIPT, channel, kernel, page, server
-from digits.app.channel import Pace
+from digits.app import SCRIPT, Pace, kernel, server
+from digits.app.app import assets
 from digits.app.server import Settings, SettingsError
 from digits.recognizer.model import quiet_stderr
 
@@ -88,25 +88,10 @@ def test_this_computer_needs_nothing(ip):
     Settings().check_address(ip)
 
 
-@pytest.mark.service
-@pytest.mark.slow
-def test_voila_stops_with_a_sentence_instead_of_listening_to_strangers():
-    reply = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "voila",
-            "notebooks/05_draw.ipynb",
-            "--no-browser",
-            "--Voila.ip=0.0.0.0",
-        ],
-        cwd=files.PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert reply.returncode == 1 and "DIGITS_PUBLIC_HOSTS is not set" in reply.stderr
-    assert "running at" not in reply.stderr and "Traceback" not in reply.stderr
+def test_the_server_stops_with_a_sentence_instead_of_listening_to_strangers(monkeypatch):
+    monkeypatch.delenv("DIGITS_PUBLIC_HOSTS", raising=False)
+    with pytest.raises(SystemExit, match="DIGITS_PUBLIC_HOSTS is not set"):
+        server.KernelManager(parent=SimpleNamespace(ip="0.0.0.0"))
 
 
 @pytest.mark.service
@@ -139,7 +124,7 @@ def test_the_app_opens_under_voila_in_its_own_kernel_only(monkeypatch):
 
 def test_a_pen_never_waits_and_a_flood_does():
     clock, waits = Clock(), []
-    pace = Pace(channel.RATE, channel.BURST, clock)
+    pace = Pace(server.RATE, server.BURST, clock)
     for second in range(60):
         for _ in range(120 if second % 5 == 0 else 60):
             waits.append(pace.wait())
@@ -147,7 +132,7 @@ def test_a_pen_never_waits_and_a_flood_does():
         clock.now += 0 if second % 5 == 0 else 0.5
     assert max(waits) == 0
     flood = [pace.wait() for _ in range(1000)]
-    assert flood[channel.BURST // 2] == 0 and flood[-1] > 2
+    assert flood[server.BURST // 2] == 0 and flood[-1] > 2
 
 
 def test_turns_that_nobody_waits_for_are_not_kept_for_them():
@@ -190,7 +175,7 @@ def frame(kind="comm_msg", content=None, shell="shell", header=None, parent=None
     ],
 )
 def test_what_the_page_sends_passes(kind, content):
-    assert channel.read_frame(frame(kind, content))["msg_type"] == kind
+    assert server.read_frame(frame(kind, content))["msg_type"] == kind
 
 
 @pytest.mark.parametrize(
@@ -214,8 +199,8 @@ def test_what_the_page_sends_passes(kind, content):
     ],
 )
 def test_no_other_type_passes(kind):
-    with pytest.raises(channel.RefusedError, match="type|header"):
-        channel.read_frame(frame(kind, {"code": "1", "comm_id": "c", "data": {"method": "custom"}}))
+    with pytest.raises(server.RefusedError, match="type|header"):
+        server.read_frame(frame(kind, {"code": "1", "comm_id": "c", "data": {"method": "custom"}}))
 
 
 @pytest.mark.parametrize(
@@ -230,8 +215,8 @@ def test_no_other_type_passes(kind):
     ],
 )
 def test_no_widget_is_made_or_changed_from_outside(kind, content):
-    with pytest.raises(channel.RefusedError, match="type"):
-        channel.read_frame(frame(kind, content))
+    with pytest.raises(server.RefusedError, match="type"):
+        server.read_frame(frame(kind, content))
 
 
 def damaged():
@@ -292,8 +277,8 @@ def damaged():
     "reason, damage", list(damaged()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_damaged_frames_are_refused_at_once(reason, damage):
-    with pytest.raises(channel.RefusedError, match=reason):
-        channel.read_frame(damage)
+    with pytest.raises(server.RefusedError, match=reason):
+        server.read_frame(damage)
 
 
 class Session:
@@ -304,7 +289,7 @@ class Session:
 
 def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
     passed = []
-    base = channel.ZMQChannelsWebsocketConnection
+    base = server.ZMQChannelsWebsocketConnection
     monkeypatch.setattr(base, "__init__", lambda self: None)
     monkeypatch.setattr(base, "handle_incoming_message", lambda self, message: passed.append("in"))
     monkeypatch.setattr(
@@ -312,8 +297,8 @@ def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
     )
     monkeypatch.setattr(base, "session", Session())
     monkeypatch.setattr(base, "kernel_id", "some")
-    connection = channel.Connection()
-    for number in range(channel.MOST_WAITING):
+    connection = server.Connection()
+    for number in range(server.MOST_WAITING):
         assert not connection.is_behind
         connection.handle_incoming_message(
             frame(header={"msg_type": "comm_msg", "msg_id": str(number)})
@@ -321,7 +306,7 @@ def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
         connection.handle_incoming_message(
             frame(header={"msg_type": "comm_msg", "msg_id": str(number)})
         )  # refused
-    assert connection.is_behind and len(passed) == channel.MOST_WAITING
+    assert connection.is_behind and len(passed) == server.MOST_WAITING
 
     def say(kind, **content):
         connection.handle_outgoing_message(
@@ -345,11 +330,11 @@ def test_a_connection_counts_what_the_kernel_has_not_dealt_with(monkeypatch):
 
 
 def test_a_refused_handshake_is_forgotten():
-    handler = channel.ChannelHandler.__new__(channel.ChannelHandler)
-    channel.Connection._open_sessions["some"] = handler
+    handler = server.ChannelHandler.__new__(server.ChannelHandler)
+    server.Connection._open_sessions["some"] = handler
     del handler
     gc.collect()
-    assert "some" not in channel.Connection._open_sessions
+    assert "some" not in server.Connection._open_sessions
 
 
 class Link:
@@ -367,7 +352,7 @@ class Link:
 @pytest.fixture
 def handler():
     """A websocket's side of a server that has not been started."""
-    made = channel.ChannelHandler.__new__(channel.ChannelHandler)
+    made = server.ChannelHandler.__new__(server.ChannelHandler)
     made.ws_connection, made.connection = SimpleNamespace(is_closing=lambda: False), Link()
     made._pace, made._bytes_pace, made._unread = Pace(1000, 1000), Pace(1e6, 1e6), 0
     made._on_close_called, made._status_code = False, 101
@@ -390,10 +375,8 @@ def test_a_page_that_does_not_read_is_not_heard(handler, monkeypatch):
 
     async def play():
         sending = asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(
-            channel.VoilaKernelWebsocketHandler, "write_message", lambda *_: sending
-        )
-        handler.write_message(b"x" * channel.MOST_UNREAD * 2, binary=True)
+        monkeypatch.setattr(server.VoilaKernelWebsocketHandler, "write_message", lambda *_: sending)
+        handler.write_message(b"x" * server.MOST_UNREAD * 2, binary=True)
         waiting = asyncio.ensure_future(handler.on_message(frame()))
         await asyncio.sleep(0.05)
         assert handler.is_behind and not waiting.done() and handler.connection.taken == 0
@@ -441,7 +424,7 @@ def test_a_connection_that_could_not_be_opened_has_ended(handler, monkeypatch):
     async def fail(*_):
         raise TimeoutError("the kernel does not answer")
 
-    monkeypatch.setattr(channel.VoilaKernelWebsocketHandler, "open", fail)
+    monkeypatch.setattr(server.VoilaKernelWebsocketHandler, "open", fail)
     link, handler.ws_connection = handler.connection, None
     with pytest.raises(TimeoutError):
         asyncio.run(handler.open("k"))
@@ -449,12 +432,12 @@ def test_a_connection_that_could_not_be_opened_has_ended(handler, monkeypatch):
 
 
 def test_a_connection_ends_once(monkeypatch):
-    ends, base = [], channel.ZMQChannelsWebsocketConnection
+    ends, base = [], server.ZMQChannelsWebsocketConnection
     monkeypatch.setattr(base, "__init__", lambda self: None)
     monkeypatch.setattr(
         base, "disconnect", lambda self: ends.append(self._open_sockets.remove(self))
     )
-    connection = channel.Connection()
+    connection = server.Connection()
     connection.disconnect()
     connection.disconnect()
     assert len(ends) == 1 and connection.is_over
@@ -463,9 +446,9 @@ def test_a_connection_ends_once(monkeypatch):
 def test_the_layout_of_frames_is_the_same_after_the_end(handler):
     """jupyter_server's own is not: when the first assertion fails, ``subprotocol`` can go."""
     handler.ws_connection = None
-    base, ended = channel.ZMQChannelsWebsocketConnection, SimpleNamespace(websocket_handler=handler)
+    base, ended = server.ZMQChannelsWebsocketConnection, SimpleNamespace(websocket_handler=handler)
     assert base.subprotocol.fget(ended) is None
-    assert channel.Connection.subprotocol == channel.PROTOCOL
+    assert server.Connection.subprotocol == server.PROTOCOL
 
 
 # --- Doors ------------------------------------------------------------------------------------------------------------
@@ -474,13 +457,13 @@ def test_the_layout_of_frames_is_the_same_after_the_end(handler):
 @pytest.mark.parametrize("connection", [None, SimpleNamespace(is_closing=lambda: True)])
 def test_what_a_kernel_still_says_to_a_page_that_left_is_dropped(connection):
     """It was half a second away from being read; Tornado raises, and the log would fill with errors that are none."""
-    handler = channel.ChannelHandler.__new__(channel.ChannelHandler)
+    handler = server.ChannelHandler.__new__(server.ChannelHandler)
     handler.ws_connection = connection
     assert handler.write_message(frame(), binary=True) is None
 
 
 def test_the_policy_knows_the_pages_script():
-    script = re.search("<script>(.*)</script>", page.assets(), re.DOTALL)[1]
+    script = re.search("<script>(.*)</script>", assets(), re.DOTALL)[1]
     assert script == SCRIPT
     policy = server.HEADERS["Content-Security-Policy"]
     assert (
@@ -505,15 +488,6 @@ def test_health_knows_whether_the_model_can_be_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "OUTPUTS", tmp_path)
     monkeypatch.setattr(files, "REFERENCE", tmp_path / "reference")
     assert server.has_model(1) and not server.has_model(2)
-
-
-def test_a_kernel_logs_sparingly(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(kernel.time, "monotonic", clock)
-    sparing = kernel.Sparing(20)
-    assert sum(sparing.filter(None) for _ in range(10_000)) == 20
-    clock.now += 2
-    assert [sparing.filter(None) for _ in range(3)] == [True, True, False]
 
 
 def test_only_the_main_thread_silences_the_process(capfd):

@@ -5,7 +5,7 @@ from playwright.sync_api import sync_playwright
 
 import browser
 from digits.app import STATIC
-from digits.app.page import PIECES
+from digits.app.app import PIECES
 
 pytestmark = pytest.mark.browser
 EVIL = '"><script>document.title = "run"</script><img src=x onerror="document.title = 1">'

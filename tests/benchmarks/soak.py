@@ -293,7 +293,7 @@ class Soak:
         name = random_.choice(list(self.known.drawings))
         strokes, text = self.known.drawings[name]
         await visitor.ask("clear")
-        self._expect(f"example {name}", text, await visitor.example(name, sum(map(len, strokes))))
+        self._expect(f"example {name}", text, await visitor.example(strokes))
 
     async def _upload(self, visitor: Visitor, random_: random.Random) -> None:
         name = random_.choice(list(self.known.pictures))

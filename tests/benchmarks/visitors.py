@@ -22,7 +22,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httputil import url_concat
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
-from digits.app import page
+from digits.app import SCRIPT
 
 RATE = 60  # moves a second, as a screen reports them
 PATIENCE = 2.0  # seconds after which a move counts as not answered
@@ -32,7 +32,7 @@ PATH = [
 
 # How the page's script paces what it sends.
 FRAME, WINDOW, BUSY, PIECE, PING, LOST = (
-    int(re.search(rf"\b{name} = (\d+)", page.assets())[1])
+    int(re.search(rf"\b{name} = (\d+)", SCRIPT)[1])
     for name in ("FRAME", "WINDOW", "BUSY", "PIECE", "PING", "LOST")
 )
 # In a message as it comes: data for the page's script, JSON in an attribute.
@@ -124,7 +124,7 @@ class Visitor:
         )
         self._event(event="client_ready")
         self.listener = asyncio.ensure_future(self._listen())
-        await self.ask("hello", False)
+        await self.ask("hello")
         return self
 
     async def leave(self) -> int:
@@ -200,9 +200,10 @@ class Visitor:
         number = self.seq
         await self._until(lambda _: self.dealt_with >= number)
 
-    async def example(self, name: str, points: int) -> str:
-        """Have an example of so many points replayed; what is read in the end."""
-        await self.ask("example", name)
+    async def example(self, strokes: list) -> str:
+        """Put an example on the pad; what is read of it."""
+        points = sum(map(len, strokes))
+        await self.ask("put", True, *[one.round(1).ravel().tolist() for one in strokes])
         await self._until(lambda _: self.answer[0] == points)
         return self.answer[1]
 

@@ -1,19 +1,23 @@
 """The dashboard: what a visitor does becomes ink, ink becomes an answer, and the answer is shown
 while it changes.
 
-One ``App`` for each kernel, so for each visitor; nothing is shared. Voila hides tracebacks, so
-whatever goes wrong is said on the page.
+One ``App`` for each kernel, so for each visitor; nothing is shared. The static half of the page is
+``static/page.html``; what changes is drawn by ``static/view.js`` from data in hidden elements. What
+has ``data-do`` or ``data-set`` is reported by ``static/app.js``; ``pad.OPERATIONS`` says what may
+be. Voila hides tracebacks, so whatever goes wrong is said on the page.
 """
 
 import asyncio
 import base64
-import binascii
+import json
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from IPython.display import HTML as Output
@@ -21,16 +25,8 @@ from IPython.display import display
 from ipywidgets import HTML, Box, Widget
 
 from digits import files
-from digits.app import kernel, pad, page
-from digits.recognizer import (
-    Answer,
-    Part,
-    PhotoError,
-    Recognizer,
-    RecognizerError,
-    ink,
-    occlusion,
-)
+from digits.app import SCRIPT, STATIC, kernel, pad
+from digits.recognizer import Answer, Part, PhotoError, Recognizer, RecognizerError, ink, occlusion
 from digits.recognizer.model import available
 from digits.recognizer.photo import LARGEST_FILE
 
@@ -40,11 +36,15 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of the time at most is spent in a ticker's work
 TICK = 0.025  # seconds between two answers while ink arrives
 REST = 0.3  # seconds without new ink before what is slow (the map of reasons) is computed
-REPLAY = 1.1  # seconds that an example takes to be drawn
 MOST_VERDICTS = 200  # that are kept of one visit, so that nobody fills the collection alone
 VERSION = metadata.version("digits")
 PROMISE = {"kind": "promise", "text": "Nothing is kept before you agree."}
 AGREED = {"kind": "promise", "text": "Each verdict is kept, as you agreed."}
+PIECES: dict[str, str] = dict(
+    re.findall(
+        r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", (STATIC / "page.html").read_text("utf-8"), re.S
+    )
+)
 _log = logging.getLogger(__name__)
 
 
@@ -62,21 +62,18 @@ class App:
         self.recognizer = recognizer
         self.limit = recognizer.calibration.accept_confidence  # the visitor's threshold
         self.shown = Answer()
-        self.pad = pad.Pad(self._receive, self._on_ready)
+        self.pad = pad.Pad(self._receive, self._guarded(self._tick))
         self.record, self.metrics = (_read(recognizer.run, name) for name in ("run", "metrics"))
         self._models = _model_labels(recognizer.run, self.metrics)
         self._photo = ""  # the name of the picture that is shown in the pad's place
-        self._wants_why = self._less_motion = False
+        self._wants_why = False
         self._read: tuple[np.ndarray, ...] | None = ()  # the strokes that the answer is based on
         self._seq = 0  # the last message from the page that was dealt with
         self._note = {"kind": "note", "text": ""}  # a line for the visitor
         self._controls: dict = {}  # how they stood when the page was last told
         self._ticker = Ticker(self._guarded(self._tick), TICK)
-        self._rest = Timer(self._guarded(self._settle), REST)
-        self._replay = Replay(self.pad.drawing, self._changed)
+        self._handles: dict[Callable, asyncio.TimerHandle] = {}
         self._upload = Upload()
-        self._file = b"", ""  # what has arrived and is not read yet, with its name
-        self._reading = Timer(self._guarded(self._read_photo), 0.05)
         self._refused = False  # whether a message from the page was, ever
         self._feedback = Feedback(self)
         self._build()
@@ -95,18 +92,21 @@ class App:
     def show(self, *rows: Widget | tuple[Widget, ...]) -> None:
         """Put the pieces on the page, from top to bottom; those of a tuple stand side by side."""
         lines = [_box(row, "digits-row") if isinstance(row, tuple) else row for row in rows]
-        display(Output(page.assets()), _box([*lines, *self._data], "digits-app"))
+        display(Output(assets()), _box([*lines, *self._data], "digits-app"))
 
     def _build(self) -> None:
-        self._state, self._answer, self._picture, self._reasons = (HTML() for _ in range(4))
+        self._state, self._answer, self._picture, self._reasons, self._ink = (
+            HTML() for _ in range(5)
+        )
         examples = [
             {"name": one.name, "title": one.title, "strokes": [s.tolist() for s in one.strokes]}
             for one in ink.examples()
         ]
         setup = {"notice": _stand_in(self.record), "limit": LARGEST_FILE, "brushes": pad.BRUSHES}
-        setup = HTML(page.data("setup", setup | {"examples": examples}))
-        self._data = [setup, self._state, self._answer, self._picture, self._reasons]
-        pieces = {name: HTML(markup) for name, markup in page.PIECES.items()}
+        setup = HTML(data("setup", setup | {"examples": examples}))
+        changing = [self._state, self._answer, self._picture, self._reasons, self._ink]
+        self._data = [setup, *changing]
+        pieces = {name: HTML(markup) for name, markup in PIECES.items()}
         marks = HTML('<div class="digits-marks"></div>')
         notes = _box([pieces["notes"]], "digits-notes")
         surface = _box([self.pad.canvas, marks, pieces["hint"], notes], "digits-pad")
@@ -126,50 +126,40 @@ class App:
         When an answer has just said the former, nothing is sent unless the latter changed.
         """
         drawing, recognizer = self.pad.drawing, self.recognizer
+        commit = (self.record.get("code") or {}).get("commit") or "not recorded"
         controls = {
             "ink": bool(drawing.strokes),
             "photo": bool(self._photo),
             "brush": drawing.brush,
             "eraser": pad.eraser_width(drawing.brush),
             "tool": drawing.tool,
-            "undo": drawing.can_undo,
-            "redo": drawing.can_redo,
+            "undo": bool(drawing.past),
+            "redo": bool(drawing.future),
             "threshold": self.limit,
             "why": self._wants_why,
             "model": recognizer.name,
             "models": self._models,
             "meaning": meaning(self.metrics, self.limit, recognizer),
-            "facts": _provenance(recognizer, self.record),
+            "facts": [
+                ("Run", recognizer.run),
+                ("Commit", commit[:12]),
+                ("Model", f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}"),
+                ("App", VERSION),
+            ],
             "note": self._note,
             "told": self._feedback.told,
         }
         if not answered or controls != self._controls:
             self._controls = controls
-            self._state.value = page.data("state", {"seq": self._seq, **controls})
+            self._state.value = data("state", {"seq": self._seq, **controls})
 
     def _show_answer(self) -> None:
-        self._answer.value = page.data("reading", page.answer(self.shown, self._seq))
-
-    def origin(self) -> dict[str, str]:
-        """What gave the answer, for whoever keeps it."""
-        recognizer = self.recognizer
-        return {
-            "model": recognizer.name,
-            "model_sha256": recognizer.sha256,
-            "run": recognizer.run,
-            "app_version": VERSION,
-        }
+        self._answer.value = data("reading", reading(self.shown, self._seq))
 
     def _say(self, text: str, kind: str = "note") -> None:
         self._note = {"kind": kind, "text": text}
 
     # --- From ink to answer -----------------------------------------------------------------------
-
-    def _changed(self) -> None:
-        """The ink is another one: an answer is due."""
-        if self._photo:
-            self._photo, self._read, self._picture.value = "", None, ""
-        self._ticker.ask()
 
     def _tick(self) -> None:
         if not self.pad.drawing.is_open:  # until then the page's own ink is enough
@@ -185,42 +175,43 @@ class App:
         self.shown = answer.judged(self.limit)
         self._show_answer()
         self._feedback.forget()
-        self._rest.ask()
+        self._later(REST, self._settle)
+
+    def _later(self, delay: float, work: Callable, *arguments: Any) -> None:
+        """Have ``work`` done after ``delay`` seconds; asking again begins them anew."""
+        if work in self._handles:
+            self._handles[work].cancel()
+        loop = asyncio.get_running_loop()
+        self._handles[work] = loop.call_later(delay, self._guarded(work), *arguments)
 
     def _settle(self) -> None:
-        """What is done when the pen rests."""
+        """What is done when the pen rests: the reasons, and the ink as a page keeps it."""
         part, found = self.shown.part, None
         if self._wants_why and part is not None:
-            prediction = part.prediction
-            found = occlusion.occlusion_map(
-                self.recognizer.model, prediction.image, prediction.digit
-            )
-        self._reasons.value = page.data("reasons", page.reasons(found)) if self._wants_why else ""
+            image, digit = part.prediction.image, part.prediction.digit
+            found = occlusion.occlusion_map(self.recognizer.model, image, digit)
+        self._reasons.value = data("reasons", reasons(found)) if self._wants_why else ""
+        strokes = [np.round(one, 1).ravel().tolist() for one in self.pad.drawing.strokes]
+        self._ink.value = data("ink", strokes)
 
     # --- What arrives from the page ---------------------------------------------------------------
-
-    def _on_ready(self) -> None:
-        """A page shows the pad (perhaps another one than before: a reload)."""
-        self._guarded(self._tick)()
 
     def _receive(self, seq: int | None, operations: list[tuple] | Exception) -> None:
         if isinstance(operations, Exception):
             if not self._refused:  # said once: a flood must not fill the log
                 _log.warning("A message from the page was refused: %s", operations)
             self._refused = True
-            self._say(
-                "Something arrived that the pad does not understand. Reload the page if it goes "
-                "on.",
-                "error",
-            )
+            self._say("That was not understood. Reload the page if it goes on.", "error")
             self._show_state()
             return
         for name, *arguments in operations:
-            self._guarded(getattr(self, f"_do_{name}"))(*arguments)
+            if name in pad.CHANGES:
+                self._guarded(self._change)(name, *arguments)
+            else:
+                self._guarded(getattr(self, f"_do_{name}"))(*arguments)
         self._seq = seq
-        if self._ticker.due:
-            return  # the answer will say that this was dealt with
-        self._show_state()
+        if not self._ticker.due:  # else the answer will say that this was dealt with
+            self._show_state()
 
     def _guarded(self, call: Callable) -> Callable:
         """``call``, with whatever goes wrong in it said on the page."""
@@ -241,49 +232,32 @@ class App:
 
         return guarded
 
-    def _do_hello(self, less_motion: bool) -> None:
-        self._less_motion = less_motion
-        self.pad.redraw()
+    def _do_hello(self) -> None:
+        self.pad.draw(again=True)
         self._ticker.ask()
 
     def _do_ping(self) -> None:
         """The page asks whether anybody is there; the state says so."""
 
-    def _do_down(self, x: float, y: float, tool: str | None) -> None:
-        self._say("")
-        self._touch(lambda drawing: drawing.down(x, y, tool))
-
-    def _do_move(self, points: list[tuple[float, float]]) -> None:
-        self._touch(lambda drawing: drawing.move(points))
-
     def _do_up(self) -> None:
         self.pad.drawing.up()
         self._ticker.ask()
 
-    def _do_undo(self) -> None:
-        self._touch(pad.Drawing.undo)
-
-    def _do_redo(self) -> None:
-        self._touch(pad.Drawing.redo)
-
-    def _do_clear(self) -> None:
-        self._say("")
-        self._touch(pad.Drawing.clear)
-
-    def _touch(self, change: Callable[[pad.Drawing], None]) -> None:
-        """Change the ink; whatever plays or is shown in its place ends."""
-        self._replay.finish()
-        try:
-            change(self.pad.drawing)
-        finally:
-            self._changed()
+    def _change(self, name: str, *arguments: Any) -> None:
+        """Have the pen or a button change the ink: an answer is due."""
+        if name != "move":
+            self._say("")
+        if self._photo:
+            self._photo, self._read, self._picture.value = "", None, ""
+        self._ticker.ask()
+        getattr(self.pad.drawing, name)(*arguments)
 
     def _do_tool(self, tool: str) -> None:
         self.pad.drawing.tool = tool
 
     def _do_brush(self, width: float) -> None:
         self.pad.drawing.brush = width
-        self.pad.redraw()
+        self.pad.draw(again=True)
 
     def _do_part(self, index: int) -> None:
         if index < len(self.shown.parts):
@@ -296,27 +270,18 @@ class App:
 
     def _do_model(self, name: str) -> None:
         current = self.recognizer
-        if name != current.name and name in available(current.run):
-            self.recognizer = Recognizer.load(current.run, name)
-            self._again()
-
-    def _again(self) -> None:
-        """Read once more what is shown."""
+        if name == current.name or name not in available(current.run):
+            return
+        self.recognizer = Recognizer.load(current.run, name)
         if not self._photo:
             self._read = None
             self._ticker.ask()
-        else:
-            again = (
-                replace(part, prediction=self.recognizer.predict(part.prediction.image))
-                for part in self.shown.parts
-            )
-            self._answer_is(replace(self.shown, parts=tuple(again)))
-
-    def _do_example(self, name: str) -> None:
-        chosen = next((example for example in ink.examples() if example.name == name), None)
-        if chosen is not None:
-            self._say("")
-            self._replay.start(chosen.strokes, 0 if self._less_motion else REPLAY)
+            return
+        again = (
+            replace(part, prediction=self.recognizer.predict(part.prediction.image))
+            for part in self.shown.parts
+        )
+        self._answer_is(replace(self.shown, parts=tuple(again)))
 
     def _do_why(self, wanted: bool) -> None:
         self._wants_why = wanted
@@ -331,20 +296,16 @@ class App:
     def _do_file(self, name: str, size: int, offset: int, piece: str) -> None:
         content = self._upload.add(name, size, offset, piece)
         if content is not None:
-            self._say(f"Reading {name} …")
-            self._file = content, name  # of several that come at once the last one is read
-            self._reading.ask()  # after the line above is shown
+            self._say(f"Reading {name} …")  # shown before; of several that come at once the last
+            self._later(0.05, self._read_photo, content, name)  # one is read
 
-    def _read_photo(self) -> None:
-        (content, name), self._file = self._file, (b"", "")
+    def _read_photo(self, content: bytes, name: str) -> None:
         answer = self.recognizer.read_photo(content, name)
-        self._replay.finish()
-        self.pad.drawing.replace(())
+        self.pad.drawing.clear()
         self.pad.draw()
         self._photo = name or "picture"
-        self._picture.value = page.data(
-            "picture", {"name": self._photo, "src": page.png_address(answer.preview)}
-        )
+        source = "data:image/png;base64," + base64.b64encode(answer.preview).decode()
+        self._picture.value = data("picture", {"name": self._photo, "src": source})
         self._say("")
         self._answer_is(answer)
         self._show_state()
@@ -354,8 +315,7 @@ class App:
 
 
 class Ticker:
-    """Does work soon after it was asked for, however often it is asked: at most once in
-    ``interval`` seconds.
+    """Does work soon after it was asked for, however often: at most once in ``interval`` seconds.
 
     When the work itself takes long, or the machine is busy, the pauses grow with it, so that what
     arrives in between still gets its turn.
@@ -364,152 +324,76 @@ class Ticker:
     def __init__(self, work: Callable[[], None], interval: float):
         self._work, self._interval = work, interval
         self._free_at = 0.0  # of time.monotonic(): not before then
-        self._handle: asyncio.TimerHandle | None = None
-
-    @property
-    def due(self) -> bool:
-        """Whether the work is going to be done."""
-        return self._handle is not None
+        self.due = False  # whether the work is going to be done
 
     def ask(self) -> None:
         """Have the work done soon."""
-        if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_later(
-                max(self._free_at - time.monotonic(), 0), self._run
-            )
+        if not self.due:
+            self.due = True
+            wait = max(self._free_at - time.monotonic(), 0)
+            asyncio.get_running_loop().call_later(wait, self._run)
 
     def _run(self) -> None:
-        self._handle = None
+        self.due = False
         started = time.monotonic()
         try:
             self._work()
         finally:
             ended = time.monotonic()
-            self._free_at = max(
-                started + self._interval, ended + (ended - started) * (1 / SHARE - 1)
-            )
+            pause = (ended - started) * (1 / SHARE - 1)
+            self._free_at = max(started + self._interval, ended + pause)
 
 
-class Timer:
-    """Does work once, when nobody has asked for it for a while."""
-
-    def __init__(self, work: Callable[[], None], delay: float):
-        self._work, self._delay = work, delay
-        self._handle: asyncio.TimerHandle | None = None
-
-    def ask(self) -> None:
-        """Have the work done after the delay; asking again begins it anew."""
-        self.cancel()
-        self._handle = asyncio.get_running_loop().call_later(self._delay, self._work)
-
-    def cancel(self) -> None:
-        """Forget it."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-
-class Replay:
-    """An example drawn stroke by stroke, as if somebody drew it."""
-
-    def __init__(self, drawing: pad.Drawing, changed: Callable[[], None]):
-        self._drawing, self._changed = drawing, changed
-        self._strokes: tuple[np.ndarray, ...] = ()
-        self._timer = Timer(self._step, TICK)
-
-    def start(self, strokes: tuple[np.ndarray, ...], seconds: float) -> None:
-        """Put the example on an empty pad within ``seconds``; one step for undo."""
-        self._timer.cancel()
-        self._drawing.replace(first_points(strokes, 1))
-        self._strokes, self._seconds, self._started = strokes, seconds, time.monotonic()
-        self._step()
-
-    def finish(self) -> None:
-        """Put down what is left of it at once."""
-        self._timer.cancel()
-        if self._strokes:
-            self._drawing.replace(self._strokes, remember=False)
-            self._strokes = ()
-
-    def _step(self) -> None:
-        done = (time.monotonic() - self._started) / self._seconds if self._seconds else 1
-        if done >= 1:
-            self.finish()
-        else:
-            count = max(round(done * sum(map(len, self._strokes))), 1)
-            self._drawing.replace(first_points(self._strokes, count), remember=False)
-            self._timer.ask()
-        self._changed()
-
-
-def first_points(strokes: tuple[np.ndarray, ...], count: int) -> tuple[np.ndarray, ...]:
-    """The first ``count`` points of a drawing."""
-    ends = np.cumsum([len(stroke) for stroke in strokes])
-    full = int(np.searchsorted(ends, count, side="right"))
-    rest = count - (int(ends[full - 1]) if full else 0)
-    return strokes[:full] + ((strokes[full][:rest],) if rest and full < len(strokes) else ())
+class UploadError(Exception):
+    """A file that cannot be taken; the message is for the visitor."""
 
 
 class Upload:
     """A file that arrives in pieces, in order, and no larger than it may be."""
 
     def __init__(self, limit: int = LARGEST_FILE):
-        self._limit = limit
-        self._forget()
+        self._limit, self._content = limit, bytearray()
+        self._expected: tuple[str, int] | None = None
 
     def add(self, name: str, size: int, offset: int, piece: str) -> bytes | None:
         """Take the next piece, Base64; returns the file when it is whole.
 
-        UploadError when it cannot become one.
+        UploadError when it cannot become one; what still comes of it has nothing to join.
         """
-        if offset == 0:
-            self._content, self._expected = bytearray(), (name, size)
-        try:
-            self._append(name, size, offset, piece)
-        except UploadError:
-            self._forget()
-            raise
-        if len(self._content) < size:
-            return None
-        content = bytes(self._content)
-        self._forget()
-        return content
-
-    def _append(self, name: str, size: int, offset: int, piece: str) -> None:
+        content, expected = (
+            (self._content, self._expected) if offset else (bytearray(), (name, size))
+        )
+        self._content, self._expected = bytearray(), None  # 12 MB are not kept for nothing
         if size > self._limit:
             raise UploadError(
                 f"{name} has {size / 1e6:.1f} MB; at most {self._limit / 1e6:.0f} MB can be read. "
                 "Send a smaller copy or a part of it."
             )
-        if offset != len(self._content) or self._expected != (name, size):
+        if offset != len(content) or expected != (name, size):
             raise UploadError(f"{name} did not arrive in one piece. Please send it again.")
         try:
-            self._content += base64.b64decode(piece, validate=True)
-        except (binascii.Error, ValueError):
+            content += base64.b64decode(piece, validate=True)
+        except ValueError:
             raise UploadError(f"{name} was damaged on its way. Please send it again.") from None
-        if len(self._content) > size:
+        if len(content) > size:
             raise UploadError(f"{name} is longer than it said. Please send it again.")
-
-    def _forget(self) -> None:
-        """12 MB are not kept for nothing; what still comes of this file has nothing to join."""
-        self._content, self._expected = bytearray(), None
+        if len(content) == size:
+            return bytes(content)
+        self._content, self._expected = content, expected
+        return None
 
 
 class Feedback:
     """What the visitor says about an answer: kept once the visitor has agreed, never before."""
 
-    def __init__(self, app: "App"):
+    def __init__(self, app: App):
         self.told = PROMISE
         self._app, self._agreed, self._count = app, False, 0
         self._store: Store | None = None
-        self._pending: tuple[str, int | None, Part] | None = (
-            None  # verdict, label and what they are about
-        )
+        self._pending: tuple[str, int | None, Part] | None = None  # with what they are about
 
     def give(self, verdict: str, label: int | None) -> None:
-        """Right or wrong, about the part that is looked at; asks first when the visitor has not
-        agreed yet.
-        """
+        """Right or wrong, about the part that is looked at; asks first who has not agreed yet."""
         part = self._app.shown.part
         if part is None or part.prediction.digit is None:
             self._tell("No answer yet: draw something first.")
@@ -545,7 +429,22 @@ class Feedback:
             self._tell("That is all that can be kept of one visit. Thank you.")
             return
         self._tell("Keeping it …")
-        values = {"verdict": verdict, "label": label, **_record(part), **self._app.origin()}
+        prediction, recognizer = part.prediction, self._app.recognizer
+        values = {
+            "verdict": verdict,
+            "label": label,
+            "digit": prediction.digit,
+            "confidence": prediction.confidence,
+            "accepted": not part.reason,
+            "reason": part.reason,
+            "probabilities": prediction.probabilities,
+            "strokes": list(part.strokes) or None,
+            "crop": None if part.strokes else prediction.image,
+            "model": recognizer.name,
+            "model_sha256": recognizer.sha256,
+            "run": recognizer.run,
+            "app_version": VERSION,
+        }
         done = asyncio.get_running_loop().run_in_executor(None, self._add, values)
         done.add_done_callback(self._app._guarded(self._kept))
 
@@ -571,25 +470,76 @@ class Feedback:
         self.told = {"kind": kind, "text": text}
 
 
-def _record(part: Part) -> dict:
-    """What is kept of an answer."""
-    prediction = part.prediction
-    drawn = {"strokes": list(part.strokes)} if part.strokes else {"crop": prediction.image}
+# --- What the page's script gets ------------------------------------------------------------------
+
+
+def assets() -> str:
+    """Style and script, to be shown once as the output of a cell."""
+    style = (STATIC / "app.css").read_text(encoding="utf-8")
+    return f"<style>{style}</style><script>{SCRIPT}</script>"
+
+
+def data(kind: str, value: object) -> str:
+    """``value`` for the script, which finds it as the JSON of ``.digits-KIND``."""
+    return f'<i class="digits-{kind}" hidden data-{kind}="{escape(json.dumps(value))}"></i>'
+
+
+def reading(shown: Answer, seq: int = 0) -> dict:
+    """The answer with everything about it. ``seq`` is the last message that it is based on."""
     return {
-        "digit": prediction.digit,
-        "confidence": prediction.confidence,
-        "accepted": not part.reason,
-        "reason": part.reason,
-        "probabilities": prediction.probabilities,
-        **drawn,
+        "seq": seq,
+        "text": shown.text,
+        "reason": shown.reason,
+        "points": shown.points,
+        "seconds": shown.seconds,
+        "source": "photo" if shown.preview else "drawing",
+        "chosen": shown.chosen,
+        "parts": [
+            {
+                "text": part.text,
+                "digit": part.prediction.digit,
+                "confidence": part.prediction.confidence,
+                "probabilities": np.round(part.prediction.probabilities, 4).tolist(),
+                "reason": part.reason,
+                "candidates": list(part.prediction.candidates),
+                "box": part.box,
+                "image": _pixels(part.prediction.image),
+            }
+            for part in shown.parts
+        ],
     }
 
 
-class UploadError(Exception):
-    """A file that cannot be taken; the message is for the visitor."""
+def reasons(found: occlusion.OcclusionMap | None) -> dict | None:
+    """The map of reasons, its effects as shares of the largest; None when there is none."""
+    if found is None:
+        return None
+    effect = found.effect / max(np.abs(found.effect).max(), 1e-9)
+    return {
+        "digit": found.digit,
+        "image": _pixels(found.image),
+        "effect": effect.round(3).ravel().tolist(),
+        "for": found.region(1),
+        "against": found.region(-1),
+    }
 
 
-# --- What is known about the run ----------------------------------------------------------------
+def _pixels(image: np.ndarray) -> str:
+    """(28, 28) float in [0, 1] as 784 bytes in Base64."""
+    return base64.b64encode((np.clip(image, 0, 1) * 255).astype(np.uint8).tobytes()).decode()
+
+
+def _card(piece: Widget, *kinds: str) -> Widget:
+    for kind in ("digits-card", *kinds):
+        piece.add_class(kind)
+    return piece
+
+
+def _box(pieces: Sequence[Widget], kind: str) -> Widget:
+    return Box(pieces, _dom_classes=[kind])
+
+
+# --- What is known about the run ------------------------------------------------------------------
 
 
 def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> list[float] | None:
@@ -642,24 +592,3 @@ def _model_labels(run: str, metrics: dict) -> list[tuple[str, str]]:
         speed = f" · {took:.2f} ms in the run" if took else ""
         labels.append((name, f"{name} · {size / 1000:.0f} kB{speed}"))
     return labels
-
-
-def _provenance(recognizer: Recognizer, record: dict) -> list[tuple[str, str]]:
-    """Where the answers come from."""
-    commit = (record.get("code") or {}).get("commit")
-    return [
-        ("Run", recognizer.run),
-        ("Commit", commit[:10] if commit else "not recorded"),
-        ("Model", f"{recognizer.name}, SHA-256 {recognizer.sha256[:12]}"),
-        ("App", VERSION),
-    ]
-
-
-def _card(piece: Widget, *kinds: str) -> Widget:
-    for kind in ("digits-card", *kinds):
-        piece.add_class(kind)
-    return piece
-
-
-def _box(pieces: Sequence[Widget], kind: str) -> Widget:
-    return Box(pieces, _dom_classes=[kind])

@@ -5,7 +5,6 @@ SQLAlchemy's.
 damaged or read-only file alike, is a FeedbackError in words that can be shown, so that drawing goes
 on.
 
-    python -m digits.app.feedback summary
     python -m digits.app.feedback export corrections.npz
 """
 
@@ -36,7 +35,8 @@ PATIENCE = 15.0  # seconds to wait for other writers, or for a server that does 
 KEPT = (
     "Kept: what you drew (or the 28 x 28 picture of your upload), the answer with its "
     "probabilities, your verdict, the model's name and hash, the run, the app's version and the "
-    "time (UTC). Not kept: who you are, your address, your browser."
+    "time (UTC). Not kept: who you are, your address, your browser. While this page is open you "
+    "can take it back."
 )
 TABLE = sa.Table(
     "feedback_1",  # the schema's version: a change makes a new table and leaves this one readable
@@ -76,7 +76,8 @@ class Store:
         FeedbackError when it cannot be reached or written, or is damaged; it is left as it is.
         """
         with _in_words("The feedback database cannot be opened"):
-            engine = _engine(url or _url())
+            default = f"sqlite:///{files.OUTPUTS / 'feedback' / 'feedback.sqlite3'}"
+            engine = _engine(url or os.environ.get(URL_VARIABLE) or default)
             sqlite = engine.dialect.name == "sqlite"
             if sqlite and engine.url.database not in (None, "", ":memory:"):
                 file = engine.url.database.removeprefix("file:")  # SQLite's own form of an address
@@ -100,15 +101,13 @@ class Store:
         strokes: Sequence[np.ndarray] | None = None,
         crop: np.ndarray | None = None,
         **about: object,
-    ) -> int:
+    ) -> int | None:
         """Store one verdict on one answer; its number, once it is committed.
 
         Parameters
         ----------
-        verdict
-            "right" or "wrong".
-        label
-            What it was, 0 to 9; None when it was no digit, or for a right answer.
+        verdict, label
+            "right" or "wrong"; what it was, 0 to 9, None when it was no digit or is the answer.
         digit, probabilities
             The answer, and (10,) calibrated probabilities.
         strokes, crop
@@ -116,6 +115,11 @@ class Store:
         about
             The table's other columns: confidence, accepted, reason, model, model_sha256, run,
             app_version.
+
+        Returns
+        -------
+        int or None
+            None when this ink is kept with this label already: an example, drawn by many.
 
         Raises
         ------
@@ -138,10 +142,19 @@ class Store:
             "crop": None if crop is None else np.round(crop * 255).astype(np.uint8).tobytes(),
             **about,
         }
+        same = [TABLE.c[name] == row[name] for name in ("strokes", "crop", "label", "digit")]
         with _in_words("The feedback was not stored"), self._engine.begin() as connection:
-            if _count(connection) >= MOST_RECORDS:
+            if connection.execute(sa.select(TABLE.c.id).where(*same).limit(1)).first():
+                return None
+            count = connection.execute(sa.select(sa.func.count()).select_from(TABLE)).scalar_one()
+            if count >= MOST_RECORDS:
                 raise FeedbackError("The collection is full. Thank you all the same.")
             return connection.execute(sa.insert(TABLE).values(row)).inserted_primary_key[0]
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Forget these: who gave them takes them back, or says something else. FeedbackError."""
+        with _in_words("The feedback was not deleted"), self._engine.begin() as connection:
+            connection.execute(sa.delete(TABLE).where(TABLE.c.id.in_(numbers)))
 
     def records(self) -> list[dict]:
         """Everything that was stored, oldest first, by column.
@@ -150,27 +163,15 @@ class Store:
         """
         with _in_words("The feedback cannot be read"), self._engine.connect() as connection:
             rows = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings().all()
-            return [_decoded(dict(row)) for row in rows]
-
-    def summary(self) -> dict:
-        """``n``, ``right``, ``accepted`` (n, and how many of those were right), and ``confusion``.
-
-        confusion: (10, 10) counts of corrected answers, rows what it was, columns what was
-        answered.
-        """
-        records = self.records()
-        confusion = np.zeros((10, 10), int)
-        for record in records:
-            if record["verdict"] == "wrong" and record["label"] is not None:
-                confusion[record["label"], record["digit"]] += 1
-        right = [record["accepted"] for record in records if record["verdict"] == "right"]
-        accepted = sum(record["accepted"] for record in records)
-        return {
-            "n": len(records),
-            "right": len(right),
-            "accepted": {"n": accepted, "right": sum(right)},
-            "confusion": confusion.tolist(),
-        }
+        records = [dict(row) for row in rows]
+        for one in records:
+            one["probabilities"] = json.loads(one["probabilities"])
+            if one["strokes"] is not None:
+                one["strokes"] = [np.array(stroke, float) for stroke in json.loads(one["strokes"])]
+            if one["crop"] is not None:
+                pixels = np.frombuffer(one["crop"], np.uint8).reshape(28, 28)
+                one["crop"] = (pixels / 255).astype(np.float32)
+        return records
 
     def export_npz(self, path: Path | str) -> int:
         """Write what has a label as training data; returns how many.
@@ -197,22 +198,9 @@ class Store:
 
 def describe() -> str:
     """What is kept and where, in plain words, without making anything; names no path."""
-    url = _url()
-    if url == _default_url():
-        return f"{KEPT} Where: in a file of this app's outputs folder, on its own server."
-    kind = re.match(r"[a-z]+", url.lower())
-    return (
-        f"{KEPT} Where: in a database ({kind[0] if kind else 'unknown'}) that this app's owner has "
-        "set up."
-    )
-
-
-def _url() -> str:
-    return os.environ.get(URL_VARIABLE) or _default_url()
-
-
-def _default_url() -> str:
-    return f"sqlite:///{files.OUTPUTS / 'feedback' / 'feedback.sqlite3'}"
+    kind = re.match(r"[a-z]*", os.environ.get(URL_VARIABLE, "").lower())[0]
+    place = f"a database ({kind}) that this app's owner has set up"
+    return f"{KEPT} Where: in {place if kind else 'a file on this app’s own server'}."
 
 
 def _engine(url: str) -> sa.Engine:
@@ -250,10 +238,6 @@ def _make_table(connection: sa.Connection) -> None:
         connection.rollback()
         if not sa.inspect(connection).has_table(TABLE.name):
             raise
-
-
-def _count(connection: sa.Connection) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(TABLE)).scalar_one()
 
 
 @contextlib.contextmanager
@@ -299,30 +283,15 @@ def _stroke_json(strokes: Sequence[np.ndarray]) -> str:
     return text
 
 
-def _decoded(record: dict) -> dict:
-    record["probabilities"] = json.loads(record["probabilities"])
-    if record["strokes"] is not None:
-        record["strokes"] = [np.array(stroke, float) for stroke in json.loads(record["strokes"])]
-    if record["crop"] is not None:
-        pixels = np.frombuffer(record["crop"], np.uint8).reshape(28, 28)
-        record["crop"] = (pixels / 255).astype(np.float32)
-    return record
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """What visitors said about answers."""
     parser = argparse.ArgumentParser(prog="python -m digits.app.feedback", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("summary", help="count what was collected")
     export = commands.add_parser("export", help="write labelled ink as .npz for training")
     export.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
     try:
-        store = Store.open()
-        if options.command == "summary":
-            print(json.dumps(store.summary(), indent=1))
-        else:
-            print(f"{store.export_npz(options.file):,} labelled pictures in {options.file}.")
+        print(f"{Store.open().export_npz(options.file):,} labelled pictures in {options.file}.")
     except FeedbackError as error:
         print(error, file=sys.stderr)
         return 1

@@ -2,22 +2,19 @@
 
 Every widget lets whoever has its number change it, and anybody can have new ones made. The app's
 page does neither: it asks for the state of all widgets, or of one after the other when that takes
-more than four seconds to come, and then reports what the pen does. ``expected`` knows those
-messages; all others end here. What is logged goes to the server's log: ipykernel would send it to
-the visitor's browser.
+more than four seconds to come, and then reports what the pen does. What is logged goes to the
+server's log: ipykernel would send it to the visitor's browser.
 
-ipykernel is made for cells, a few a minute. A pen sends sixty messages a second, and for each one
-ipykernel announces that it is busy and flushes both output streams, which wakes another thread and
-waits for it, twice. That takes longer than reading the digit. ``digits.app.server`` has Voila use
-the two classes below instead; in JupyterLab, whose user owns the kernel, all works without them,
-only slower.
+ipykernel is made for cells, a few a minute. For each of a pen's sixty messages a second it would
+announce that it is busy and flush both output streams, which wakes another thread and waits for it,
+twice: longer than reading the digit takes. In JupyterLab, whose user owns the kernel, all works
+without this module, only slower.
 """
 
 import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +24,10 @@ from ipykernel.ipkernel import IPythonKernel
 from IPython import get_ipython
 from IPython.display import HTML, display
 
-CONTROL = "jupyter.widget.control"  # the channel on which a page asks for all widgets
+from digits.app import CONTROL, Pace
+
 MOST_CONTROLS = 8  # of these channels, since each reload opens one
+MOST_LINES = 1, 20  # in the log, a second and at once
 _log = logging.getLogger(__name__)
 
 
@@ -37,17 +36,16 @@ def expected(kind: str, content: object) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("comm_id"), str):
         return False
     channels, data = get_comm_manager().comms, content.get("data")
+    known = channels.get(content["comm_id"])
     if kind == "comm_msg":
-        if content["comm_id"] not in channels or not isinstance(data, dict):
-            return False
-        of_all = channels[content["comm_id"]].target_name == CONTROL
+        of_all = known is not None and known.target_name == CONTROL
         methods = ("request_states",) if of_all else ("request_state", "custom")
-        return data.get("method") in methods
-    controls = [one for one, channel in channels.items() if channel.target_name == CONTROL]
+        return known is not None and isinstance(data, dict) and data.get("method") in methods
     if kind == "comm_close":
-        return content["comm_id"] in controls
-    new = content.get("target_name") == CONTROL and content["comm_id"] not in channels
-    return new and len(content["comm_id"]) < 100 and len(controls) < MOST_CONTROLS
+        return known is not None and known.target_name == CONTROL
+    if content.get("target_name") != CONTROL or known or len(content["comm_id"]) >= 100:
+        return False
+    return sum(one.target_name == CONTROL for one in channels.values()) < MOST_CONTROLS
 
 
 class Stream(OutStream):
@@ -65,56 +63,20 @@ class Stream(OutStream):
             super().flush()
 
 
-def require_guard() -> None:
-    """RuntimeError when Voila serves the app without ``voila.json``, which names every protection.
-
-    It is said on the page, too: Voila shows no traceback.
-    """
-    is_voila = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
-    if is_voila and not isinstance(getattr(get_ipython(), "kernel", None), Kernel):
-        words = "This server was started without the protections that voila.json names. Start it "
-        words += "in the project's folder: voila notebooks/NAME.ipynb"
-        display(HTML(f'<p role="alert">{words}</p>'))
-        raise RuntimeError(words)
-
-
-class Sparing(logging.Filter):
-    """Lets so many log lines pass at once, and then one a second: nobody may fill the log."""
-
-    def __init__(self, most: float = 20):
-        super().__init__()
-        self._most = self._left = most
-        self._at = time.monotonic()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line may pass."""
-        now = time.monotonic()
-        self._left, self._at = min(self._left + now - self._at, self._most), now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-def log_to_the_server() -> None:
-    """Log to the process's own error output, wherever ipykernel has put it, and sparingly."""
-    for name in ("Comm", "ipykernel.comm"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat what a visitor sent
-    try:
-        stream = os.fdopen(sys.stderr.fileno(), "w", buffering=1, closefd=False)
-    except (io.UnsupportedOperation, OSError):
-        stream = sys.__stderr__
-    handler = logging.StreamHandler(stream)
-    handler.addFilter(Sparing())
-    logging.basicConfig(handlers=[handler])
-
-
 class Kernel(IPythonKernel):
     """A kernel that says "busy" for cells only, and "idle", which a page waits for, always."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        log_to_the_server()
+        for name in ("Comm", "ipykernel.comm"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat what a visitor sent
+        try:  # the process's own error output, wherever ipykernel has put it
+            stream = os.fdopen(sys.stderr.fileno(), "w", buffering=1, closefd=False)
+        except (io.UnsupportedOperation, OSError):
+            stream = sys.__stderr__
+        handler = logging.StreamHandler(stream)
+        handler.addFilter(Pace(*MOST_LINES).now)
+        logging.basicConfig(handlers=[handler])
         self._refused = False
         for kind in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[kind] = self._only_expected(kind, self.shell_handlers[kind])
@@ -125,8 +87,7 @@ class Kernel(IPythonKernel):
                 return handle(stream, ident, message)
             if not self._refused:  # said once: a flood must not fill the log
                 _log.warning(
-                    "A %s that the page does not send was refused; more will not be mentioned.",
-                    kind,
+                    "A %s that the page does not send was refused; this is said once.", kind
                 )
             self._refused = True
 
@@ -142,3 +103,16 @@ class Kernel(IPythonKernel):
         about = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
         if status != "busy" or about != "comm_msg":
             super()._publish_status(status, channel, parent)
+
+
+def require_guard() -> None:
+    """RuntimeError when Voila serves the app without ``voila.json``, which names every protection.
+
+    It is said on the page, too: Voila shows no traceback.
+    """
+    is_voila = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
+    if is_voila and not isinstance(getattr(get_ipython(), "kernel", None), Kernel):
+        words = "This server was started without the protections that voila.json names. Start it "
+        words += "in the project's folder: voila notebooks/NAME.ipynb"
+        display(HTML(f'<p role="alert">{words}</p>'))
+        raise RuntimeError(words)

@@ -1,11 +1,9 @@
 """The drawing pad: what a pen did, checked and kept in the kernel, shown on an ipycanvas.
 
 ``Drawing`` is the ink with its history, ``parse`` is the gate for whatever arrives from the page,
-``Pad`` is the widget.
-
-The page's script (``static/app.js``) shows ink at once and reports it through ipycanvas's own key
-event, whose ``key`` is a free text: one JSON message holds all that happened since the last one, in
-order.
+``Pad`` is the widget. The page's script (``static/app.js``) shows ink at once and reports it
+through ipycanvas's own key event, whose ``key`` is a free text: one JSON message holds all that
+happened since the last one, in order.
 """
 
 import json
@@ -19,16 +17,14 @@ from ipycanvas import Canvas, hold_canvas
 from digits.recognizer import ink
 
 SIZE = ink.CANVAS  # the unit of every coordinate here: pixels of a canvas of this side
-# the shown canvas has this many pixels for each of those, so that ink is crisp on a HiDPI screen
-SCALE = 3
+SCALE = 3  # the shown canvas has so many pixels for each of those: crisp on a HiDPI screen
 BRUSHES = 8, 40  # the thinnest and the thickest pen
 MAX_POINTS, MAX_STROKES = 5000, 200  # of a drawing: more than a minute of drawing without a break
 MAX_HISTORY = 100  # steps that can be undone
 MAX_MESSAGE = 400_000  # characters; the longest is one piece of an uploaded file
-MAX_OPERATIONS = (
-    20  # in one message: the page sends a handful, and each may take the time of an answer
-)
+MAX_OPERATIONS = 20  # in one message; a page sends a handful, each may take an answer's time
 TOOLS = "pen", "eraser"
+CHANGES = "down", "move", "undo", "redo", "clear", "put"  # operations that are methods of Drawing
 COLOUR = "#15181c"  # of the ink, as in app.css; the style sheet inverts it in the dark
 
 
@@ -51,34 +47,17 @@ class Drawing:
     """
 
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) float each, in the order in which they were drawn
-    brush: float = (
-        ink.BRUSH
-    )  # pixels; only how the ink looks, since recognition draws it again with an even pen
+    brush: float = ink.BRUSH  # pixels; only how ink looks: it is read with an even pen
     tool: str = "pen"
-    _past: list = field(default_factory=list)
-    _future: list = field(default_factory=list)
+    past: list = field(default_factory=list)  # what can be undone
+    future: list = field(default_factory=list)  # what was undone
     _open: bool = False  # whether the last of ``strokes`` is still being drawn
     _eraser: np.ndarray | None = None  # where the eraser was last, while it is down
-
-    @property
-    def points(self) -> int:
-        """How many points the ink has."""
-        return sum(map(len, self.strokes))
 
     @property
     def is_open(self) -> bool:
         """Whether the pen or the eraser is down."""
         return self._open or self._eraser is not None
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to undo."""
-        return bool(self._past)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is an undone step."""
-        return bool(self._future)
 
     def down(self, x: float, y: float, tool: str | None = None) -> None:
         """The pen touches the pad; PadFull when the drawing has no room.
@@ -111,11 +90,11 @@ class Drawing:
         self._open, self._eraser = False, None
 
     def clear(self) -> None:
-        """Take all ink away; can be undone."""
-        self.replace(())
+        """Take all ink away."""
+        self.put(True, ())
 
-    def replace(self, strokes: Sequence[np.ndarray], remember: bool = True) -> None:
-        """Other strokes instead of these; a step for undo unless it is not to be remembered."""
+    def put(self, remember: bool, strokes: Sequence) -> None:
+        """Other strokes instead of these; a step for undo if it is to be remembered."""
         self.up()
         if remember and (self.strokes or strokes):
             self._remember()
@@ -123,11 +102,11 @@ class Drawing:
 
     def undo(self) -> None:
         """Back one step."""
-        self._step(self._past, self._future)
+        self._step(self.past, self.future)
 
     def redo(self) -> None:
         """Forward again."""
-        self._step(self._future, self._past)
+        self._step(self.future, self.past)
 
     def _step(self, source: list, target: list) -> None:
         self.up()
@@ -136,11 +115,12 @@ class Drawing:
             self.strokes = source.pop()
 
     def _remember(self) -> None:
-        self._past = [*self._past[1 - MAX_HISTORY :], self.strokes]
-        self._future = []
+        self.past = [*self.past[1 - MAX_HISTORY :], self.strokes]
+        self.future = []
 
     def _check_room(self, points: int, new_stroke: bool = False) -> None:
-        if self.points + points > MAX_POINTS or len(self.strokes) + new_stroke > MAX_STROKES:
+        has = sum(map(len, self.strokes))
+        if has + points > MAX_POINTS or len(self.strokes) + new_stroke > MAX_STROKES:
             self.up()
             raise PadFull("The pad is full. Undo a stroke or clear it to go on drawing.")
 
@@ -148,12 +128,8 @@ class Drawing:
         rubbed = ink.rasterize([path], SIZE, eraser_width(self.brush))
         left = tuple(piece for stroke in self.strokes for piece in cut(stroke, rubbed))
         if sum(map(len, left)) > MAX_POINTS or len(left) > 2 * MAX_STROKES:
-            raise PadFull(
-                "The drawing is too intricate for the eraser. Undo a stroke or clear the pad."
-            )
-        if len(left) != len(self.strokes) or any(
-            a is not b for a, b in zip(left, self.strokes, strict=True)
-        ):
+            raise PadFull("This is too intricate for the eraser. Undo a stroke or clear the pad.")
+        if list(map(id, left)) != list(map(id, self.strokes)):
             self.strokes = left
 
 
@@ -166,34 +142,24 @@ def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
     """What is left of ``stroke`` (n, 2) where ``rubbed`` (SIZE, SIZE) is zero: the stroke itself,
     or its pieces.
     """
-    position, fine = _refine(stroke)
+    # Points along it at most two pixels apart; whole positions are the stroke's own points.
+    count = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / 2), 1).astype(int)
+    between = [i + np.arange(n) / n for i, n in enumerate(count)]
+    position = np.concatenate([*between, [len(stroke) - 1.0]])
+    own = np.arange(len(stroke))
+    fine = np.stack([np.interp(position, own, stroke[:, axis]) for axis in (0, 1)], axis=1)
     column, row = np.minimum(fine.astype(int), SIZE - 1).T
     kept = rubbed[row, column] == 0
     if kept.all():
         return [stroke]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
-    corner = (
-        position % 1 == 0
-    ) & kept  # the stroke's own points; of those between, only the ends of a piece count
+    corner = (position % 1 == 0) & kept  # of the points between, only the ends of a piece count
     corner[edges[::2]] = corner[edges[1::2] - 1] = True
     pieces = [
         fine[begin:end][corner[begin:end]]
         for begin, end in zip(edges[::2], edges[1::2], strict=True)
     ]
     return [piece for piece in pieces if len(piece) > 1]  # a single point would be a speck
-
-
-def _refine(stroke: np.ndarray, step: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Positions along ``stroke`` (whole numbers are its own points) and the points there, at most
-    ``step`` apart.
-    """
-    pieces = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / step), 1).astype(int)
-    position = np.concatenate(
-        [i + np.arange(n) / n for i, n in enumerate(pieces)] + [[len(stroke) - 1.0]]
-    )
-    return position, np.stack(
-        [np.interp(position, np.arange(len(stroke)), stroke[:, axis]) for axis in (0, 1)], axis=1
-    )
 
 
 def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
@@ -206,9 +172,8 @@ def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
 
 def _number(low: float, high: float) -> Callable:
     def check(value):
-        if (
-            type(value) not in (int, float) or not abs(value) < math.inf
-        ):  # isfinite cannot bear integers of 400 digits
+        # isfinite cannot bear whole numbers of 400 digits
+        if type(value) not in (int, float) or not abs(value) < math.inf:
             raise MessageError("not a number")
         return float(min(max(value, low), high))
 
@@ -217,7 +182,7 @@ def _number(low: float, high: float) -> Callable:
 
 def _whole(low: int, high: int) -> Callable:
     def check(value):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             raise MessageError(f"not a whole number from {low} to {high}")
         return value
 
@@ -226,7 +191,7 @@ def _whole(low: int, high: int) -> Callable:
 
 def _choice(*values: object) -> Callable:
     def check(value):
-        if not any(value is one or (type(value) is type(one) and value == one) for one in values):
+        if not any(type(value) is type(one) and value == one for one in values):
             raise MessageError("not one of the choices")
         return value
 
@@ -239,39 +204,33 @@ def _text(longest: int) -> Callable:
             raise MessageError(f"not a text of at most {longest} characters")
         if value.isprintable():
             return value
-        return "".join(
-            c if c.isprintable() else "?" for c in value
-        )  # no half characters, line ends or turns of direction
+        return "".join(c if c.isprintable() else "?" for c in value)  # lone surrogates, turns
 
     return check
 
 
 _coordinate = _number(-10 * SIZE, 10 * SIZE)
-OPERATIONS: dict[
-    str, tuple[Callable, ...]
-] = {  # name -> a check for each argument; "move" takes any number of pairs
-    "hello": (_choice(True, False),),  # a page is there; whether it wants less motion
+_switch = _choice(True, False)
+OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name: a check for each argument
+    "hello": (),  # a page is there
     "ping": (),
     "down": (_coordinate, _coordinate, _choice(None, *TOOLS)),
+    "move": (),  # and any number of pairs of coordinates
     "up": (),
     "undo": (),
     "redo": (),
     "clear": (),
+    "put": (_switch,),  # a step for undo; and strokes, each a list of such pairs
     "tool": (_choice(*TOOLS),),
     "brush": (_number(*BRUSHES),),
     "part": (_whole(0, MAX_STROKES),),
     "threshold": (_number(0, 1),),
     "model": (_text(64),),
-    "example": (_text(64),),
-    "why": (_choice(True, False),),
+    "why": (_switch,),
     "verdict": (_choice("right", "wrong"), _choice(None, *range(10))),
-    "consent": (_choice(True, False),),
-    "file": (
-        _text(200),
-        _whole(0, 1 << 40),
-        _whole(0, 1 << 40),
-        _text(MAX_MESSAGE),
-    ),  # name, size, offset, Base64
+    "consent": (_switch,),
+    # name, size, offset, Base64
+    "file": (_text(200), _whole(0, 1 << 40), _whole(0, 1 << 40), _text(MAX_MESSAGE)),
 }
 
 
@@ -299,13 +258,24 @@ def _operation(operation: object) -> tuple:
         raise MessageError("not an operation")
     name, *arguments = operation
     if name == "move":
-        if len(arguments) % 2 or len(arguments) > 2 * MAX_POINTS:
-            raise MessageError("not pairs of coordinates")
-        values = [_coordinate(value) for value in arguments]
-        return name, list(zip(values[::2], values[1::2], strict=True))
+        return name, _points(arguments)
+    strokes: list = []
+    if name == "put":
+        arguments, strokes = arguments[:1], [[_points(one) for one in arguments[1:]]]
+        fits = len(strokes[0]) <= 2 * MAX_STROKES and sum(map(len, strokes[0])) <= MAX_POINTS
+        if not fits or not all(strokes[0]):
+            raise MessageError("no strokes, or more than the pad holds")
     if name not in OPERATIONS or len(arguments) != len(OPERATIONS[name]):
         raise MessageError("an unknown operation")
-    return name, *(check(value) for check, value in zip(OPERATIONS[name], arguments, strict=True))
+    checks = zip(OPERATIONS[name], arguments, strict=True)
+    return name, *(check(value) for check, value in checks), *strokes
+
+
+def _points(values: object) -> list[tuple[float, float]]:
+    if not isinstance(values, list) or len(values) % 2 or len(values) > 2 * MAX_POINTS:
+        raise MessageError("not pairs of coordinates")
+    values = list(map(_coordinate, values))
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 # --- The widget -----------------------------------------------------------------------------------
@@ -330,8 +300,10 @@ class Pad:
     Parameters
     ----------
     receive
-        Called with the number and the operations of each message, or with the MessageError that it
-        caused. ready Called when a page shows the canvas; before that there is nobody to draw for.
+        Called with the number and the operations of each message, or with None and the
+        MessageError that it caused.
+    ready
+        Called when a page shows the canvas; before that there is nobody to draw for.
     """
 
     def __init__(self, receive: Callable, ready: Callable):
@@ -342,34 +314,20 @@ class Pad:
         self.canvas.on_key_down(self._on_key)
         self.canvas.on_client_ready(self._on_ready)
 
-    def draw(self) -> None:
-        """Bring the canvas up to date; only what is new is drawn, when ink was only added."""
-        strokes, shown = self.drawing.strokes, self._shown
-        if strokes is shown:
+    def draw(self, again: bool = False) -> None:
+        """Bring the canvas up to date, or draw everything again."""
+        strokes, canvas = self.drawing.strokes, self.canvas
+        if strokes is self._shown and not again:
             return
+        canvas.line_width = self.drawing.brush * SCALE
         with hold_canvas():
-            if not _continues(shown, strokes):
-                self.canvas.clear()
-                shown = ()
-            for index in range(max(len(shown) - 1, 0), len(strokes)):
-                begin = len(shown[index]) - 1 if index < len(shown) else 0
-                if begin < len(strokes[index]) - 1 or index >= len(shown):
-                    self._line(strokes[index][begin:])
+            canvas.clear()
+            for points in (stroke * SCALE for stroke in strokes):
+                if len(points) == 1:
+                    canvas.fill_circle(*points[0].tolist(), canvas.line_width / 2)
+                else:
+                    canvas.stroke_lines(points)
         self._shown = strokes
-
-    def redraw(self) -> None:
-        """Draw everything again."""
-        self._shown = (np.zeros((1, 2)),)  # what no drawing continues
-        self.draw()
-
-    def _line(self, points: np.ndarray) -> None:
-        radius = self.drawing.brush * SCALE / 2
-        points = points * SCALE
-        if len(points) == 1:
-            self.canvas.fill_circle(*points[0].tolist(), radius)
-        else:
-            self.canvas.line_width = 2 * radius
-            self.canvas.stroke_lines(points)
 
     def _on_key(self, key: str) -> None:
         try:
@@ -381,21 +339,10 @@ class Pad:
 
     def _on_ready(self) -> None:
         # A page that was loaded anew (JupyterLab keeps the kernel) was never told which canvas is
-        # meant, and the first
-        # command that ipycanvas's script cannot carry out is its last.
+        # meant, and the first command that ipycanvas's script cannot carry out is its last.
         self.canvas._canvas_manager._current_canvas = None
         with hold_canvas():
             self.canvas.line_cap = self.canvas.line_join = "round"
             self.canvas.fill_style = self.canvas.stroke_style = COLOUR
-        self.redraw()
+        self.draw(again=True)
         self._ready()
-
-
-def _continues(before: tuple[np.ndarray, ...], after: tuple[np.ndarray, ...]) -> bool:
-    """Whether ``after`` is ``before`` with ink added: more strokes, or a longer last one."""
-    if not before or len(after) < len(before):
-        return not before
-    last, now = before[-1], after[len(before) - 1]
-    return all(a is b for a, b in zip(before[:-1], after, strict=False)) and (
-        last is now or (len(now) > len(last) and np.array_equal(now[: len(last)], last))
-    )

@@ -1,8 +1,11 @@
 """What Voila needs to serve the app to strangers: named by ``voila.json``, imported by Voila first.
 
-Here stands which requests are answered, with which headers, and who gets a kernel; ``channel`` says
-what passes between a page and its kernel. nginx and systemd (``deployment/``) limit what is better
-limited outside: how often an address may come, and the memory of a process.
+Here stands which requests are answered and with which headers, what passes between a page and its
+kernel and how fast, and who gets a kernel. The page's script asks for the widgets' states and then
+reports events; nothing else passes to the kernel: no code, no widget's state, no new widget, no
+shutdown. Nothing but answers and widgets passes to the page: no output stream, which would show
+what the kernel logs. nginx and systemd (``deployment/``) limit what is better limited outside: how
+often an address may come, and the memory of a process.
 """
 
 import asyncio
@@ -12,20 +15,24 @@ import functools
 import gzip
 import hashlib
 import ipaddress
+import itertools
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Awaitable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import psutil
+from jupyter_client.jsonutil import extract_dates
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.identity import User
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
@@ -33,23 +40,17 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate
 from tornado.ioloop import PeriodicCallback
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 from tornado.routing import HostMatches, Rule
-from tornado.web import (
-    Application,
-    GZipContentEncoding,
-    OutputTransform,
-    RequestHandler,
-    StaticFileHandler,
-)
+from tornado.websocket import WebSocketClosedError
 from voila.app import Voila
 from voila.request_info_handler import RequestInfoSocketHandler
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from digits.app import SCRIPT
-from digits.app.channel import ChannelHandler, Pace
+from digits.app import CONTROL, SCRIPT, Pace
 
 VISITOR_MEMORY = 150_000_000  # bytes of a visitor's kernel when nobody means harm, and some more
 VISITORS_PER_CORE = 10  # drawing at once; see tests/benchmarks/app.py
@@ -59,7 +60,6 @@ UNUSED = 20  # the same, when room is short, for a page that never came and asks
 LOOK_ROUND = 5  # seconds between two looks for such kernels
 RETRY = 30  # seconds after which one visitor too many may ask again
 UNREADY = 60  # seconds without a kernel in the pool after which we do not believe in one
-HANDSHAKES = 1, 30  # a second, and at once, for one kernel; each keeps its memory for a minute
 CONNECTIONS, CONNECTIONS_OF_ONE = 800, 200  # that have not become websockets; a browser opens six
 PATIENCE = 30, 10  # seconds for a request's headers, and for its body
 MOST_UNSENT = 2_000_000  # bytes that wait for a client to read them
@@ -71,12 +71,28 @@ QUICK_KERNEL = [
     "--IPKernelApp.outstream_class=digits.app.kernel.Stream",
 ]
 
+PROTOCOL = "v1.kernel.websocket.jupyter.org"
+TO_PAGE = re.compile(
+    "status|comm_(open|msg|close)|(update_)?display_data|clear_output|(kernel|comm)_info_reply"
+)
+SOCKETS = 3  # on one kernel: a page needs one, and another while it reconnects
+HANDSHAKES = 1, 30  # a second, and at once, for one kernel; each keeps its memory for a minute
+RATE, BURST = 200, 400  # messages a second; a pen sends 60, and 120 for a moment
+BYTES_RATE, BYTES_BURST = 1_000_000, 4_000_000  # of messages a second; a photograph has 3 MB
+MOST_WAITING = 128  # messages that the kernel has not dealt with; an upload keeps 3
+MOST_WAITING_BYTES = 4_000_000
+MOST_UNREAD = 250_000  # bytes that a page has not read, after which its messages wait
+MOST_PARTS = 32  # dictionaries and lists in a message, and items in each; a touch has a few
+HEADER = {"msg_id", "msg_type", "session", "username", "version", "date"}  # all of them words
+
 VISITORS = Gauge("digits_visitors", "Visitors with a kernel of their own.")
 VISITORS_MOST = Gauge("digits_visitors_most", "How many there may be at once.")
 VISITORS_REFUSED = Counter("digits_visitors_refused", "Visitors who got no kernel.", ["reason"])
 POOL = Gauge("digits_pool_ready", "Kernels that wait for a visitor with the page ready.")
 KERNELS_STARTED = Counter("digits_kernels_started", "Kernels started, for the pool or a visitor.")
 KERNELS_DIED = Counter("digits_kernels_died", "Kernels that ended without being told to.")
+MESSAGES_REFUSED = Counter("digits_messages_refused", "Messages not passed on.", ["reason"])
+MESSAGES_DELAYED = Counter("digits_messages_delayed", "Messages that came too fast and waited.")
 
 
 # --- Settings -------------------------------------------------------------------------------------
@@ -101,13 +117,12 @@ class Settings:
         values: dict[str, Any] = {}
         for one in fields(cls):
             name = f"DIGITS_{one.name.upper()}"
-            text = environment.get(name, "").strip()
-            words = tuple(filter(None, map(str.strip, text.split(","))))
+            words = tuple(filter(None, map(str.strip, environment.get(name, "").split(","))))
             try:
                 if one.name in ("proxies", "metrics_from"):
                     list(map(ipaddress.ip_network, words))
                 if words:
-                    values[one.name] = int(text) if one.name == "max_visitors" else words
+                    values[one.name] = int(words[0]) if one.name == "max_visitors" else words
             except ValueError as error:
                 raise SettingsError(f"{name} cannot be used: {error}.") from None
         return cls(**values)
@@ -164,18 +179,10 @@ def customer(address: str) -> str:
 # widgets write them. Voila's heartbeat, an inline script, is: a line in the browser's console.
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' 'sha256-{_HASH}'",
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",
-            "font-src 'self' data:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
+    "Content-Security-Policy": (
+        f"default-src 'none'; script-src 'self' 'sha256-{_HASH}'; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -185,7 +192,7 @@ HEADERS = {
 }
 
 
-class Headers(OutputTransform):
+class Headers(web.OutputTransform):
     """The headers of every answer, whoever gives it."""
 
     def transform_first_chunk(
@@ -199,7 +206,7 @@ class Headers(OutputTransform):
 class Listener(HTTPServer):
     """An HTTP server without room for the slow and the many, that believes known proxies only."""
 
-    def initialize(self, app: Application, proxies: Sequence[str] = ()) -> None:
+    def initialize(self, app: web.Application, proxies: Sequence[str] = ()) -> None:
         self._proxies = proxies
         super().initialize(
             app,
@@ -247,7 +254,7 @@ def packed(path: str, _changed: float) -> bytes:
     return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
 
 
-class FileHandler(StaticFileHandler):
+class FileHandler(web.StaticFileHandler):
     """A file of the page, found by the next class, compressed for a browser that takes it so.
 
     The browser keeps it for good when its name changes with its content.
@@ -361,7 +368,7 @@ class PageHandler(TornadoVoilaHandler):
         self.finish(sorry(self, status_code, seconds))
 
 
-class NothingHandler(RequestHandler):
+class NothingHandler(web.RequestHandler):
     """For every address that the page does not use."""
 
     def initialize(self, status_code: int = 404) -> None:
@@ -375,7 +382,7 @@ class NothingHandler(RequestHandler):
         """There is nothing here to protect."""
 
 
-def sorry(handler: RequestHandler, status_code: int, seconds: int | None = None) -> str:
+def sorry(handler: web.RequestHandler, status_code: int, seconds: int | None = None) -> str:
     """The page for an error; it asks for itself again after ``seconds``."""
     template = handler.settings["voila_jinja2_env"].get_template("sorry.html")
     home = handler.settings["base_url"]
@@ -403,6 +410,233 @@ class FarewellHandler(OwnerOnly, VoilaShutdownKernelHandler):
     SUPPORTED_METHODS = ("POST",)
 
 
+# --- Frames ---------------------------------------------------------------------------------------
+
+
+class RefusedError(ValueError):
+    """A frame that the page does not send; the message is a word or two, never the visitor's."""
+
+
+def read_frame(frame: bytes | str) -> dict:
+    """The header of a frame that may pass. RefusedError for any other.
+
+    jupyter_server would read as many offsets as a frame claims to have, up to 2**64, and the kernel
+    logs a traceback for whatever it cannot read: they must not see what is not checked.
+    """
+    if not isinstance(frame, bytes):
+        raise RefusedError("text")
+    # channel, header, parent, metadata, content, end: no binary buffers
+    if int.from_bytes(frame[:8], "little") != 6:
+        raise RefusedError("layout")
+    offsets = [int.from_bytes(frame[8 * k : 8 * k + 8], "little") for k in range(1, 7)]
+    if offsets != sorted(offsets) or offsets[0] < 56 or offsets[-1] != len(frame):
+        raise RefusedError("layout")
+    channel, *parts = (frame[begin:end] for begin, end in itertools.pairwise(offsets))
+    if channel != b"shell":
+        raise RefusedError("channel")
+    try:  # as text: from bytes it would take UTF-16, too
+        values = [json.loads(part.decode("utf-8")) for part in parts]
+    except (ValueError, RecursionError):
+        raise RefusedError("json") from None
+    if not all(isinstance(value, dict) for value in values):
+        raise RefusedError("json")
+    header, parent, metadata, content = values
+    if not _is_header(header) or not header.get("msg_id"):
+        raise RefusedError("header")
+    if parent and not _is_header(parent):
+        raise RefusedError("parent")
+    if len(metadata) > MOST_PARTS or not all(map(_is_word, metadata.values())):
+        raise RefusedError("metadata")
+    if not _is_small(content):
+        raise RefusedError("content")
+    kind, data = header.get("msg_type"), content.get("data")
+    if kind == "comm_open":
+        fits = content.get("target_name") == CONTROL
+    elif kind == "comm_msg":
+        methods = "request_states", "request_state", "custom"
+        fits = isinstance(data, dict) and data.get("method") in methods
+    else:
+        fits = kind in ("comm_close", "comm_info_request", "kernel_info_request")
+    if not fits:
+        raise RefusedError("type")
+    return header
+
+
+def _is_word(value: object) -> bool:
+    return value is None or isinstance(value, str) and len(value) <= 100 and value.isprintable()
+
+
+def _is_header(header: dict) -> bool:
+    """Whether the kernel can read it: a subshell that is not there stops it, a bad date fails."""
+    others = {name for name in header.keys() - HEADER if header[name] is not None}
+    if others or not all(map(_is_word, header.values())):
+        return False
+    try:
+        extract_dates(header)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_small(content: dict) -> bool:
+    """Whether it has few parts, and so is not nested too deep for the kernel."""
+    todo: list = [content]
+    parts = 0
+    while todo:
+        one = todo.pop()
+        parts += 1
+        if parts > MOST_PARTS or len(one) > MOST_PARTS:
+            return False
+        inner = one.values() if isinstance(one, dict) else one
+        todo += [value for value in inner if isinstance(value, dict | list)]
+    return True
+
+
+# --- The websocket --------------------------------------------------------------------------------
+
+
+class Connection(ZMQChannelsWebsocketConnection):
+    """Between one websocket and its kernel's sockets."""
+
+    # Said once: jupyter_server asks the websocket each time, takes its end for the older layout,
+    # and then reads a count of a hundred million from an ordinary frame.
+    subprotocol = PROTOCOL
+
+    # jupyter_server takes out those that were open; what was refused would stay for ever.
+    _open_sessions: MutableMapping = weakref.WeakValueDictionary()
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.is_over = False
+        self._waiting: dict[str, int] = {}  # bytes of what the kernel has not dealt with
+        self._log_pace = Pace(1, 20)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the kernel has more to deal with than a page ever sends."""
+        waiting = self._waiting.values()
+        return len(waiting) >= MOST_WAITING or sum(waiting) >= MOST_WAITING_BYTES
+
+    def handle_incoming_message(self, incoming_msg: bytes) -> None:
+        """Pass a message on to the kernel when it may."""
+        try:
+            identity = read_frame(incoming_msg)["msg_id"]
+            if identity in self._waiting:
+                raise RefusedError("repeated")
+        except RefusedError as error:
+            MESSAGES_REFUSED.labels(str(error)).inc()
+            return
+        self._waiting[identity] = len(incoming_msg)
+        super().handle_incoming_message(incoming_msg)
+
+    def handle_outgoing_message(self, stream: str, outgoing_msg: list) -> None:
+        """Pass a message on to the page when it may."""
+        _, (_, header, parent, _, content, *_) = self.session.feed_identities(outgoing_msg)
+        kind = json.loads(bytes(header))["msg_type"]
+        if kind == "status" and json.loads(bytes(content)).get("execution_state") == "idle":
+            self._waiting.pop(json.loads(bytes(parent)).get("msg_id"), None)
+        if TO_PAGE.fullmatch(kind):
+            super().handle_outgoing_message(stream, outgoing_msg)
+        elif self._log_pace.now():
+            self.log.warning("Kernel %s: %.2000r", self.kernel_id, bytes(content))
+
+    def disconnect(self) -> None:
+        """Let go of the kernel's sockets, once: twice would count another page that left."""
+        if not self.is_over:
+            self.is_over = True
+            self._open_sockets.add(self)  # out of which it is taken, even if it never got in
+            super().disconnect()
+
+
+class ChannelHandler(VoilaKernelWebsocketHandler):
+    """The websocket: for the visitor whom the kernel belongs to, at a bearable pace."""
+
+    kernel_websocket_connection_class = Connection
+
+    async def pre_get(self) -> None:
+        """Before the handshake: whose kernel is it, and does the client speak the protocol?"""
+        self._pace, self._bytes_pace = Pace(RATE, BURST), Pace(BYTES_RATE, BYTES_BURST)
+        self._unread = 0  # bytes on their way to the page
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        if not self.kernel_manager.belongs(self.kernel_id, self.current_user):
+            raise web.HTTPError(404)
+        session = self.get_argument("session_id", "")  # it becomes a socket's name
+        # the older protocol has another layout, and holes
+        speaks = PROTOCOL in map(str.strip, offered)
+        if not speaks or not re.fullmatch(r"[\w-]{1,100}", session, re.ASCII):
+            raise web.HTTPError(400)
+        sockets = self.kernel_manager.kernel_model(self.kernel_id)["connections"]
+        if sockets >= SOCKETS or not self.kernel_manager.may_connect(self.kernel_id):
+            raise web.HTTPError(429)
+        await super().pre_get()
+
+    async def open(self, kernel_id: str) -> None:
+        """After the handshake: listen to the kernel."""
+        try:
+            await super().open(kernel_id)
+        except Exception:  # Tornado tells nobody, and the kernel would be kept for a page
+            self.on_connection_close()
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, for the server or for the page.
+
+        For five seconds more frames can come, which nobody may read.
+        """
+        link, wire = self.connection, self.ws_connection
+        return link is None or link.is_over or wire is None or wire.is_closing()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the kernel has too much to deal with, or the page too much to read."""
+        return self.connection.is_behind or self._unread > MOST_UNREAD
+
+    def on_message(self, ws_message: bytes | str) -> Awaitable[None] | None:
+        """Take a message; what this returns is waited for before the next one is read."""
+        if self.has_ended:
+            MESSAGES_REFUSED.labels("ended").inc()
+            return None
+        wait = max(self._pace.wait(), self._bytes_pace.wait(len(ws_message)))
+        if wait or self.is_behind:
+            return self._later(ws_message, wait)
+        return super().on_message(ws_message)
+
+    async def _later(self, ws_message: bytes | str, wait: float) -> None:
+        MESSAGES_DELAYED.inc()
+        await asyncio.sleep(wait)
+        while not self.has_ended and self.is_behind:  # Tornado waits for us before it looks
+            await asyncio.sleep(0.02)
+        if not self.has_ended:
+            super().on_message(ws_message)
+
+    def write_message(
+        self, message: bytes | str | dict, binary: bool = False
+    ) -> Awaitable[None] | None:
+        """Send to the page, unless it is gone or has stopped to read."""
+        try:
+            sending = super().write_message(message, binary)
+        except WebSocketClosedError:  # since the kernel said it; ZMQ would log an error of ours
+            return None
+        except StreamBufferFullError:
+            self.log.warning("A page does not read what it is sent; its connection is closed.")
+            self.ws_connection.stream.close()
+            return None
+        if sending is not None:
+            self._unread += len(message)
+            sending.add_done_callback(functools.partial(self._sent, len(message)))
+        return sending
+
+    def _sent(self, size: int, sending: asyncio.Future) -> None:
+        self._unread -= size
+        if not sending.cancelled():
+            sending.exception()  # the page is gone; asyncio would log what nobody asks for
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Say no, and no more."""
+        self.finish()
+
+
 # --- For those who look after the server ----------------------------------------------------------
 
 
@@ -418,7 +652,7 @@ def has_model(_minute: int) -> bool:
     return True
 
 
-class HealthHandler(RequestHandler):
+class HealthHandler(web.RequestHandler):
     """``/healthz``: 200 when the next visitor will be served, else 503; as JSON the reasons.
 
     ``/livez`` says 200 when the server is full, too: a container that is called unhealthy for that
@@ -434,12 +668,11 @@ class HealthHandler(RequestHandler):
         room = self._full_is_well or state["visitors"] < state["most_visitors"]
         good = room and state["kernels_start"] and state["model"]
         self.set_status(200 if good else 503)
-        self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"status": "ok" if good else "unavailable", **state}))
+        self.finish({"status": "ok" if good else "unavailable", **state})
 
 
-class MetricsHandler(RequestHandler):
+class MetricsHandler(web.RequestHandler):
     """``/metrics``: for Prometheus, from networks that may read it."""
 
     def initialize(self, settings: Settings) -> None:
@@ -503,7 +736,7 @@ def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
 
     def init_handlers() -> list:
         # No answer repeats what a visitor says, so its length does not tell what is in it (BREACH).
-        voila.app.add_transform(GZipContentEncoding)
+        voila.app.add_transform(web.GZipContentEncoding)
         voila.app.add_transform(Headers)
         voila.app.listen = listen
         # In place of a line for each request that was refused, with which anybody can fill a log.
@@ -529,7 +762,7 @@ class Visit:
     owner: str  # whom the page was made for: the name in a signed cookie
     customer: str  # whom the address belongs to
     heard: float  # when that customer last asked for anything
-    away_since: float | None  # when its page was last seen, None while it is connected
+    away_since: float | None = None  # when its page was last seen, None while it is connected
     has_connected: bool = False
     ending: bool = False
     handshakes: Pace = field(default_factory=lambda: Pace(*HANDSHAKES))
@@ -577,7 +810,7 @@ class KernelManager(AsyncMappingKernelManager):
         if free <= 0 or greedy:
             VISITORS_REFUSED.labels("full" if free <= 0 else "share").inc()
             raise web.HTTPError(503 if free <= 0 else 429)
-        self._visits[page] = Visit(page.current_user.username, who, time.monotonic(), None)
+        self._visits[page] = Visit(page.current_user.username, who, time.monotonic())
         try:
             yield
         finally:
@@ -691,11 +924,7 @@ def transport(folder: str) -> str:
     return "ipc" if fits and sys.platform != "win32" else "tcp"
 
 
-def add_templates() -> None:
-    """Let Voila find the app's page template, in ``jupyter/``."""
-    folder, known = str(Path(__file__).parent / "jupyter"), os.environ.get("JUPYTER_PATH", "")
-    if folder not in known.split(os.pathsep):
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, known)))
-
-
-add_templates()
+# Voila finds the app's page template in ``jupyter/``.
+_folders = [str(Path(__file__).parent / "jupyter"), os.environ.get("JUPYTER_PATH", "")]
+if _folders[0] not in _folders[1].split(os.pathsep):
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, _folders))

@@ -16,6 +16,7 @@ const LOST = 4000; // milliseconds: a message is unanswered for so long: the ker
 const PING = 3000, AWAKE = 600000; // how often to ask whether it is there, and for how long after the last sign of life
 const LINGER = 120; // ink stays here for so long after the kernel has drawn it: the browser needs a moment to show that
 const PIECE = 196608; // bytes of a file in one message
+const REPLAY = 1100; // milliseconds that an example takes to be drawn
 const QUIET = 900; // without a new answer for so long, it is read out
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -49,14 +50,17 @@ class App {
     this.resizer = new ResizeObserver(() => this.fit());
     this.resizer.observe(this.pad);
     this.watch = setInterval(() => this.check(), 500);
-    view.set(this.root, JSON.parse(this.root.querySelector(".digits-setup").dataset.setup));
+    const setup = JSON.parse(this.root.querySelector(".digits-setup").dataset.setup);
+    this.examples = new Map(setup.examples.map(one => [one.name, one.strokes]));
+    view.set(this.root, setup);
     this.bind();
     this.fit();
     this.read();
-    this.report("hello", calm.matches);
+    this.report("hello");
   }
 
   stop() {
+    this.finish();
     clearInterval(this.watch);
     this.resizer.disconnect();
     this.overlay.remove();
@@ -97,6 +101,7 @@ class App {
     try { this.pad.setPointerCapture(event.pointerId); } catch { /* an event made by a script has no pointer */ }
     this.pad.classList.add("digits-by-pointer"); // no focus ring around a pad that is being drawn on
     this.canvas.focus({ preventScroll: true });
+    this.finish();
     const tool = eraserEnd ? "eraser" : null;
     const [x, y] = this.place(event);
     this.pen = { id: event.pointerId, type: event.pointerType, x, y };
@@ -139,6 +144,37 @@ class App {
     this.report("up");
     this.flush(true);
     this.stroke.last = seq;
+  }
+
+  // Other strokes instead of what is on the pad; a step for undo if it is to be remembered.
+  put(remember, strokes) {
+    this.clean();
+    const last = this.queue[this.queue.length - 1]; // one that waits is out of date, but for what it says about undo
+    if (last?.[0] === "put") remember = this.queue.pop()[1] || remember;
+    this.report("put", remember, ...strokes.map(stroke => stroke.flat().map(value => Math.round(10 * value) / 10)));
+    this.ink = strokes.map(points => ({ tool: "pen", points, last: this.queue.length ? seq + 1 : seq }));
+    this.repaint();
+  }
+
+  // An example, stroke by stroke, as if somebody drew it.
+  play(strokes) {
+    const total = strokes.reduce((sum, stroke) => sum + stroke.length, 0), started = performance.now();
+    const step = first => {
+      const share = calm.matches ? 1 : (performance.now() - started) / REPLAY;
+      let left = share < 1 ? Math.max(Math.round(share * total), 1) : total;
+      this.put(first, strokes.map(stroke => stroke.slice(0, Math.max((left -= stroke.length) + stroke.length, 0))).filter(stroke => stroke.length));
+      if (share < 1) this.playing = setTimeout(step, FRAME, false);
+      else this.playing = this.rest = null;
+    };
+    this.rest = strokes;
+    step(true);
+  }
+
+  // Whatever else is done comes after all of the example.
+  finish() {
+    clearTimeout(this.playing);
+    if (this.rest) this.put(false, this.rest);
+    this.playing = this.rest = null;
   }
 
   // --- Ink on this side of the wire -----------------------------------------------------------------------------------
@@ -191,7 +227,7 @@ class App {
   report(name, ...values) {
     this.queue.push([name, ...values]);
     this.lastAction = name === "ping" ? this.lastAction : performance.now();
-    this.flush(!["move", "up"].includes(name));
+    this.flush(!["move", "up", "put"].includes(name));
   }
 
   flush(now = false) {
@@ -324,15 +360,27 @@ class App {
   }
 
   act(operation) {
-    if (["clear", "undo", "redo", "example"].includes(operation[0])) {
+    const [name, value] = operation;
+    if (["clear", "undo", "redo", "example"].includes(name)) {
       if (this.pen) this.end();
+      this.finish();
       this.note("");
-      this.ink = [];
-      this.repaint();
-      if (operation[0] === "clear") this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
     }
-    if (operation[0] === "example") this.reveal();
+    if (name === "example") {
+      this.reveal();
+      this.play(this.examples.get(value));
+      return;
+    }
+    if (name === "clear") this.clean();
+    else if (["undo", "redo"].includes(name)) { this.ink = []; this.repaint(); }
     this.report(...operation);
+  }
+
+  // Nothing is on the pad, at once.
+  clean() {
+    this.ink = [];
+    this.repaint();
+    this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
   input(event) {
@@ -386,6 +434,7 @@ class App {
     const input = this.root.querySelector(".digits-upload input"), progress = this.root.querySelector(".digits-progress");
     if (!file || !input) return;
     const limit = Number(input.dataset.limit), megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
+    this.finish();
     this.reveal();
     if (file.size > limit) {
       this.note(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`, true);
