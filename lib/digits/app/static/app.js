@@ -234,15 +234,16 @@ class App {
     clearTimeout(this.timer);
     if (!this.queue.length) return;
     const wait = this.lastSent + (this.sent.length < WINDOW ? FRAME : BUSY) - performance.now();
-    if (!now && wait > 0) {
+    if (!now && wait > 0 && !this.root.reader) {
       this.timer = setTimeout(() => this.flush(), wait);
       return;
     }
     seq += 1;
     this.lastSent = performance.now();
     this.sent.push({ seq, at: performance.now() });
-    const key = JSON.stringify({ seq, ops: this.queue.splice(0) });
-    this.canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
+    const message = { seq, ops: this.queue.splice(0) };
+    if (this.root.reader) this.root.reader.receive(message); // a page without a kernel: local.js
+    else this.canvas.dispatchEvent(new KeyboardEvent("keydown", { key: JSON.stringify(message) }));
   }
 
   // What the kernel has said since: each piece of data is an element that is made anew when it changes.

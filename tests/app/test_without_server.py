@@ -1,0 +1,271 @@
+"""The reader in the browser: its twins answer as Python does, and its page needs nothing but itself."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import browser
+import pages
+import twins
+from digits import data, files
+from digits.files import read_json
+from digits.recognizer import Recognizer, ink, occlusion
+from digits.report import draw
+
+pytestmark = pytest.mark.browser
+ALL = bool(os.environ.get("DIGITS_TWINS"))  # set: everything, which takes half an hour
+DRAWN = {one.name: [stroke.tolist() for stroke in one.strokes] for one in ink.examples()}
+FOUR_OR_SEVEN = [[(100, 60), (100, 150), (180, 150)], [(150, 50), (190, 60), (180, 240)]]
+EDGES = [
+    [[[140.0, 140.0]]],
+    [[[140.0, 140.0]] * 3],
+    [[[1e300, -1e300], [5, 5]]],
+    [[[0, 0], [280, 280]], [[280, 0], [0, 280]]],
+    [[[20, 140], [260, 140]]],
+    [[[140, 20], [140, 260]]],
+    [[[100.0005, 100.0005], [100.0015, 100.0015]]],
+]
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return Recognizer.load("reference", "float16")
+
+
+@pytest.fixture(scope="module")
+def scripts(chromium, recognizer):
+    page = chromium.new_page()
+    twins.load(page, recognizer)
+    return page
+
+
+@pytest.fixture(scope="module")
+def pen():
+    """Pen digits of the training writers, spread over the file."""
+    if not os.environ.get("DIGITS_DATA"):
+        pytest.skip("DIGITS_DATA names no folder with the pen digits")
+    digits = data.load_pen_digits("tra")
+    digits = digits + data.load_pen_digits("tes") if ALL else digits[:: len(digits) // 300]
+    return [twins.drawn(digit) for digit in digits]
+
+
+@pytest.fixture(scope="module")
+def generated():
+    rng = np.random.default_rng(0)
+    return EDGES + [twins.random_strokes(rng) for _ in range(10_000 if ALL else 300)]
+
+
+def check_images(scripts, drawings):
+    ours = np.stack([ink.strokes_to_image([np.array(s) for s in one]) for one in drawings])
+    same = (twins.images(scripts, drawings) == ours).all((1, 2))
+    assert same.all(), f"{(~same).sum()} of {len(same)}, the first {drawings[int(same.argmin())]}"
+
+
+def test_ink_is_equal_to_the_bit_on_pen_digits(scripts, pen):
+    check_images(scripts, pen)
+
+
+def test_ink_is_equal_to_the_bit_on_strokes_of_every_kind(scripts, generated):
+    check_images(scripts, generated)
+
+
+def test_logits_are_litert_s(scripts, recognizer, generated):
+    images = [ink.strokes_to_image([np.array(s) for s in one]) for one in generated[:100]]
+    images += list(data.load("mnist", download=False).x_test[..., 0]) if ALL else []
+    theirs, ours = twins.logits(scripts, images), recognizer.model.logits(np.stack(images))
+    assert np.abs(theirs - ours).max() < 1e-4
+    assert (theirs.argmax(1) == ours.argmax(1)).all()
+
+
+@pytest.mark.parametrize("name", ["compact_small", "tiny", "micro"])
+def test_smaller_networks_keep_their_digits_in_16_bits(chromium, name):
+    page, recognizer = chromium.new_page(), Recognizer.load("reference", name)
+    twins.load(page, recognizer)
+    images = np.stack([ink.strokes_to_image(strokes) for strokes in DRAWN.values()])
+    theirs, ours = twins.logits(page, images), recognizer.model.logits(images)
+    assert np.abs(theirs - ours).max() < 0.05 and (theirs.argmax(1) == ours.argmax(1)).all()
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["int8", "dynamic_int8"])
+def test_files_in_8_bits_are_not_for_the_page(name):
+    with pytest.raises(ValueError, match=f"{name}.tflite"):
+        draw.network(files.REFERENCE / "models" / f"{name}.tflite")
+
+
+def check_answers(scripts, recognizer, drawings):
+    theirs, ours = twins.answers(scripts, drawings), twins.expected(recognizer, drawings)
+    wrong = [k for k in range(len(ours)) if theirs[k] != ours[k]]
+    assert not wrong, f"{len(wrong)} of {len(ours)}: {theirs[wrong[0]]} for {ours[wrong[0]]}"
+
+
+def test_examples_and_what_is_no_digit_get_the_same_answers(scripts, recognizer, generated):
+    check_answers(scripts, recognizer, list(DRAWN.values()) + generated[: 10_000 if ALL else 100])
+
+
+def test_pen_digits_and_rows_get_the_same_answers(scripts, recognizer, pen):
+    rows = [
+        twins.row(pen[k : k + 2 + k % 3], gap=(5, 0, -4)[k % 3]) for k in range(0, len(pen) - 4, 4)
+    ]
+    check_answers(
+        scripts, recognizer, pen[: len(pen) if ALL else 100] + rows[: len(rows) if ALL else 40]
+    )
+
+
+@pytest.mark.parametrize("name", ["7-crossed", "4"])
+def test_the_map_of_reasons_is_the_same(scripts, recognizer, name):
+    found = recognizer.predict_strokes(DRAWN[name])
+    ours = occlusion.occlusion_map(recognizer.model, found.image, found.digit)
+    effect, regions = scripts.evaluate(
+        """async ([strokes, digit]) => {
+        const image = ink.strokesToImage(strokes), effect = await occlusion.effects(model, image, digit, async () => true);
+        return [Array.from(effect), [1, -1].map(sign => occlusion.region(image, effect, sign))];
+    }""",
+        [DRAWN[name], found.digit],
+    )
+    assert np.abs(np.reshape(effect, (28, 28)) - ours.effect).max() < 1e-4
+    assert regions == [ours.region(1), ours.region(-1)]
+
+
+# --- The page ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page of the published run, as a file."""
+    record, metrics = (read_json(files.REFERENCE / f"{name}.json") for name in ("run", "metrics"))
+    path = tmp_path_factory.mktemp("page") / "draw.html"
+    path.write_text(draw.page(files.REFERENCE, record, metrics), encoding="utf-8")
+    alone = draw.page(files.REFERENCE, record, metrics, most=1)
+    assert len(alone.encode()) <= 600_000
+    return path.as_uri()
+
+
+@contextmanager
+def opened(chromium, address, **settings):
+    """The page in a window without a network, and what its console says."""
+    context = chromium.new_context(offline=True, **settings)
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: request.url == address or said.append(request.url))
+    page.goto(address)
+    page.wait_for_selector(browser.READY)
+    yield page
+    assert said == []
+    context.close()
+
+
+@pytest.fixture
+def page(chromium, address):
+    with opened(chromium, address) as page:
+        yield page
+
+
+def points(*names):
+    return sum(len(stroke) for name in names for stroke in DRAWN[name])
+
+
+def test_a_digit_is_read_while_it_is_drawn_and_everything_can_be_taken_back(page):
+    browser.draw_at_once(page, DRAWN["7-crossed"])
+    found = browser.settled(page, points("7-crossed"))
+    assert (found["text"], found["accepted"], found["reason"]) == ("7", "true", "")
+    last = len(DRAWN["7-crossed"][-1])
+    page.keyboard.press("z")
+    browser.settled(page, points("7-crossed") - last)
+    page.keyboard.press("y")
+    browser.settled(page, points("7-crossed"))
+    page.click(".digits-eraser")
+    browser.draw_at_once(page, [[(0, 140), (280, 140)]])
+    browser.wait(
+        page, f"document.querySelector('.digits-answer').dataset.points != {points('7-crossed')}"
+    )
+    browser.clear(page)
+    assert browser.answer(page)["reason"] == "blank"
+    assert page.locator(".digits-lost").count() == 0
+
+
+def test_a_number_gets_boxes_and_each_digit_can_be_looked_at(page):
+    browser.draw_at_once(page, DRAWN["2026"])
+    assert browser.settled(page, points("2026"))["text"] == "2026"
+    assert page.locator(".digits-box").count() == 4
+    page.click(".digits-part >> nth=1")
+    page.wait_for_selector(".digits-part:nth-child(2)[aria-pressed=true]")
+    assert browser.answer(page)["digit"] == "0"
+
+
+def test_examples_are_drawn_and_doubt_is_said(page):
+    page.click("[aria-label^='Example'][data-do*='scribble']")
+    found = browser.settled(page, points("scribble"))
+    assert (found["accepted"], found["reason"]) == ("false", "not a digit")
+    page.click(".digits-undo")
+    assert browser.settled(page, 0)["reason"] == "blank"
+    browser.draw_at_once(page, FOUR_OR_SEVEN)
+    assert browser.settled(page, 6)["reason"] == "unsure"
+    assert page.locator(".digits-verdict").inner_text().startswith("Not sure\n4 or 7, best guess 4")
+    page.locator(".digits-threshold").fill("0.7")
+    browser.until_state(page, "threshold", 0.7)
+    assert (
+        browser.answer(page)["reason"] == "" and "%" in page.locator(".digits-meaning").inner_text()
+    )
+
+
+def test_other_networks_and_the_map_of_reasons(page):
+    browser.draw_at_once(page, DRAWN["3"])
+    browser.settled(page, points("3"))
+    page.select_option(".digits-model", "micro")
+    browser.until_state(page, "model", "micro")
+    assert browser.answer(page)["digit"] == "3"
+    page.keyboard.press("w")
+    page.wait_for_selector(".digits-map svg", timeout=60_000)
+    assert "speaks for 3" in page.locator(".digits-map").inner_text()
+
+
+def test_a_full_pad_says_so(page):
+    browser.draw_at_once(page, [[(k % 280, k // 280) for k in range(0, 5001)]])
+    page.wait_for_selector(".digits-error")
+    assert "full" in page.locator(".digits-error").inner_text()
+
+
+@pytest.mark.slow
+def test_pen_digits_and_rows_drawn_with_a_pointer_get_python_s_answers(page, recognizer, pen):
+    """The page's own rounding of coordinates is what Python gets, too."""
+    rows = [twins.row(pen[k : k + 3]) for k in range(0, 120, 3)]
+    for strokes in (pen if ALL else pen[:60])[:200] + (rows if ALL else rows[:12]):
+        browser.draw_at_once(page, strokes)
+        found = browser.settled(page, sum(map(len, strokes)))
+        drawn = page.evaluate("document.querySelector('.digits-app').reader.strokes")
+        read = recognizer.read_strokes([np.array(stroke) for stroke in drawn])
+        assert (found["text"], found["reason"]) == (read.text, read.reason)
+        browser.clear(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_hard_to_use(chromium, address, scheme):
+    """By axe-core, when ``DIGITS_AXE`` names its ``axe.min.js``, in each state on a phone; nothing is wider than it."""
+    settings = {
+        "color_scheme": scheme,
+        "viewport": {"width": 360, "height": 740},
+        "has_touch": True,
+    }
+    with opened(chromium, address, **settings) as page:
+        for name in (None, "2026", "scribble"):
+            if name:
+                browser.clear(page)
+                browser.draw_at_once(page, DRAWN[name])
+                browser.settled(page, points(name))
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            if script := os.environ.get("DIGITS_AXE"):
+                page.evaluate(Path(script).read_text(encoding="utf-8"))
+                found = page.evaluate("axe.run()")["violations"]
+                assert [one["id"] for one in found] == []
+
+
+def test_the_page_needs_nothing_but_itself(address):
+    html = Path(address.removeprefix("file://")).read_text(encoding="utf-8")
+    assert pages.Page(html).loads == []
+    policy = html[html.index("default-src") : html.index("form-action")]
+    assert "'none'" in policy and "unsafe" not in policy and "http" not in policy
