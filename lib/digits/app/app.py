@@ -192,7 +192,7 @@ class App:
             found = occlusion.occlusion_map(self.recognizer.model, image, digit)
         self._reasons.value = data("reasons", reasons(found)) if self._wants_why else ""
         strokes = [np.round(one, 1).ravel().tolist() for one in self.pad.drawing.strokes]
-        self._ink.value = data("ink", strokes)
+        self._ink.value = data("kept", strokes)
 
     # --- What arrives from the page ---------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class App:
             try:
                 return call(*arguments)
             except (pad.PadFull, PhotoError, RecognizerError, UploadError) as error:
-                self._say(str(error), "error")
+                self._say(str(error), "resend" if isinstance(error, ResendError) else "error")
             except Exception as error:
                 _log.exception("The app failed in %s", getattr(call, "__name__", call))
                 self._say(
@@ -294,6 +294,8 @@ class App:
         self._feedback.answer(agreed)
 
     def _do_file(self, name: str, size: int, offset: int, piece: str) -> None:
+        if not offset:
+            self._say("")
         content = self._upload.add(name, size, offset, piece)
         if content is not None:
             self._say(f"Reading {name} …")  # shown before; of several that come at once the last
@@ -348,6 +350,10 @@ class UploadError(Exception):
     """A file that cannot be taken; the message is for the visitor."""
 
 
+class ResendError(UploadError):
+    """A file that was lost on its way, and can be sent again."""
+
+
 class Upload:
     """A file that arrives in pieces, in order, and no larger than it may be."""
 
@@ -370,11 +376,11 @@ class Upload:
                 "Send a smaller copy or a part of it."
             )
         if offset != len(content) or expected != (name, size):
-            raise UploadError(f"{name} did not arrive in one piece. Please send it again.")
+            raise ResendError(f"{name} did not arrive in one piece. Please send it again.")
         try:
             content += base64.b64decode(piece, validate=True)
         except ValueError:
-            raise UploadError(f"{name} was damaged on its way. Please send it again.") from None
+            raise ResendError(f"{name} was damaged on its way. Please send it again.") from None
         if len(content) > size:
             raise UploadError(f"{name} is longer than it said. Please send it again.")
         if len(content) == size:

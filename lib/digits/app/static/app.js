@@ -12,10 +12,14 @@ window.digitsApp?.stop(); // the cell was run again
 const SIZE = 280; // the unit of all coordinates, as in the kernel
 const FRAME = 15; // milliseconds between two messages at least
 const WINDOW = 3, BUSY = 250; // with so many unanswered ones moves wait, but never longer than so many milliseconds
-const LOST = 4000; // milliseconds: a message is unanswered for so long: the kernel is gone
+const LOST = 4000; // milliseconds: nothing was answered for so long: the line or the kernel is gone
+const HUNG = 20000; // the same, of a kernel that is there, or while a file is sent
 const PING = 3000, AWAKE = 600000; // how often to ask whether it is there, and for how long after the last sign of life
 const LINGER = 120; // ink stays here for so long after the kernel has drawn it: the browser needs a moment to show that
-const PIECE = 196608; // bytes of a file in one message
+const PIECE = 32768; // bytes of a file in one message: a third of a second at 1 Mbit/s
+const SMALL = 300000, LONGEST = 2000; // bytes of a picture that is sent as it is; pixels of one that is made smaller
+const TRIES = 3; // to send a file
+const KEPT = "digits-ink"; // where the ink is kept over a reload
 const REPLAY = 1100; // milliseconds that an example takes to be drawn
 const QUIET = 900; // without a new answer for so long, it is read out
 
@@ -39,7 +43,8 @@ class App {
     this.state = {};
     this.seen = {}; // the elements that the data below was read from
     this.found = { parts: [] }; // the answer
-    this.lastSent = this.lastAction = 0;
+    this.kept = []; // strokes that the kernel has, null while nobody knows
+    this.lastSent = this.lastAction = this.heard = 0;
     this.asked = this.asker = null; // the question about feedback, and what had the focus before
     this.overlay = document.createElement("canvas");
     this.overlay.className = "digits-overlay";
@@ -111,6 +116,7 @@ class App {
     this.root.classList.remove("digits-has-photo");
     this.note("");
     this.segment(this.stroke, 0);
+    if (this.stroke.tool === "eraser") this.kept = null;
     this.report("down", x, y, tool);
   }
 
@@ -151,7 +157,7 @@ class App {
     this.clean();
     const last = this.queue[this.queue.length - 1]; // one that waits is out of date, but for what it says about undo
     if (last?.[0] === "put") remember = this.queue.pop()[1] || remember;
-    this.report("put", remember, ...strokes.map(stroke => stroke.flat().map(value => Math.round(10 * value) / 10)));
+    this.report("put", remember, ...strokes.map(flat));
     this.ink = strokes.map(points => ({ tool: "pen", points, last: this.queue.length ? seq + 1 : seq }));
     this.repaint();
   }
@@ -249,7 +255,7 @@ class App {
   // What the kernel has said since: each piece of data is an element that is made anew when it changes.
   read() {
     const given = {}, fresh = {};
-    for (const kind of ["state", "reading", "picture", "reasons"]) {
+    for (const kind of ["state", "reading", "picture", "reasons", "kept"]) {
       const element = this.root.querySelector(`.digits-${kind}[data-${kind}]`);
       fresh[kind] = element !== this.seen[kind];
       this.seen[kind] = element;
@@ -257,15 +263,21 @@ class App {
     }
     if (!Object.values(fresh).some(Boolean) || !this.seen.state || !this.seen.reading) return;
     const before = this.state;
-    if (fresh.state) view.state(this.root, this.state = given.state, before);
+    if (fresh.state) {
+      view.state(this.root, this.state = given.state, before);
+      if (this.state.note.kind === "resend" && before.note?.kind !== "resend" && this.resend) { this.resend(); this.resend = null; }
+    }
     if (fresh.picture) this.picture = given.picture;
     if (fresh.reading) view.answer(this.root, this.found = given.reading);
+    if (fresh.kept) this.kept = (given.kept ?? []).map(pairs);
     if (fresh.reasons) view.reasons(this.root.querySelector(".digits-map-place"), given.reasons);
     view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush);
     const dealt = Math.max(this.state.seq, this.found.seq);
     seq = Math.max(seq, dealt); // the clock was put back since the last load
+    if (this.sent.some(message => message.seq <= dealt)) this.heard = performance.now();
     this.sent = this.sent.filter(message => message.seq > dealt);
-    if (!this.sent.length) { this.lost(false); this.root.dataset.ready = "true"; }
+    if (!this.sent.length) this.answered();
+    if (fresh.kept) this.keep();
     const drawn = this.ink.filter(stroke => stroke.last <= dealt);
     if (drawn.length) setTimeout(() => {
       this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
@@ -274,6 +286,29 @@ class App {
     this.question();
     this.mirror();
     this.flush();
+  }
+
+  // Everything is answered. What was on its way when the line broke is drawn again.
+  answered() {
+    const mine = this.banner || !this.root.dataset.ready ? this.mine() : [];
+    if (this.banner && mine?.flat().length > this.found.points && !this.pen) this.put(false, mine);
+    this.lost("");
+    if (this.root.dataset.ready) return;
+    this.root.dataset.ready = "true";
+    if (document.body.dataset.voila && !this.state.ink) {
+      try {
+        const strokes = JSON.parse(sessionStorage[KEPT] ?? "[]").map(pairs);
+        if (strokes.length) this.put(false, strokes);
+      } catch { /* there is no such place, or it holds something else */ }
+    }
+  }
+
+  // The ink as far as it is known here: what the kernel told, and what was drawn since; null when some was rubbed out.
+  mine() { return this.kept && [...this.kept, ...this.ink.filter(stroke => stroke.tool === "pen").map(stroke => stroke.points)]; }
+
+  keep() {
+    const strokes = this.mine();
+    try { if (strokes) sessionStorage[KEPT] = JSON.stringify(strokes.map(flat)); } catch { /* nothing can be kept here */ }
   }
 
   // Of several digits one is looked at, and judged.
@@ -321,9 +356,30 @@ class App {
 
   check() {
     const now = performance.now(), oldest = this.sent[0]; // no clock that anybody can set
-    if (oldest && now - oldest.at > LOST) this.lost(true);
+    const silent = oldest ? now - Math.max(oldest.at, this.heard) : 0;
+    if (silent > (this.sending ? HUNG : LOST)) this.miss(silent);
     const awake = document.visibilityState === "visible" && now - this.lastAction < AWAKE;
-    if (awake && !oldest && now - this.lastSent > PING) this.report("ping");
+    if ((awake && !oldest || this.banner) && now - this.lastSent > PING) this.report("ping");
+  }
+
+  // The page is looked at again, or touched: is anybody there?
+  wake() {
+    if (document.visibilityState === "visible" && performance.now() - this.lastSent > PING) this.report("ping");
+  }
+
+  // Nothing was answered for a while: the line may be broken, or the kernel gone, which the server knows.
+  async miss(silent) {
+    if (performance.now() - (this.probed ?? -PING) < PING) return;
+    this.probed = performance.now();
+    const config = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}");
+    let gone = silent > HUNG;
+    if (config.kernelId) {
+      try {
+        const reply = await fetch(`${config.baseUrl}api/kernels/${config.kernelId}`, { cache: "no-store" });
+        gone ||= !reply.ok;
+      } catch { gone = false; }
+    } else gone = true;
+    if (this.sent.length) this.lost(gone ? "stopped" : "reconnecting");
   }
 
   // Whoever starts something from further down wants to watch it.
@@ -333,16 +389,22 @@ class App {
       this.pad.scrollIntoView({ block: "start", behavior: calm.matches ? "auto" : "smooth" });
   }
 
-  lost(yes) {
-    if (yes === Boolean(this.banner)) return;
-    this.root.classList.toggle("digits-is-lost", yes);
-    if (!yes) { this.banner.remove(); this.banner = null; return; }
+  // "reconnecting" while the line is broken, "stopped" when the kernel is gone, "" when all is well.
+  lost(how) {
+    if (how === (this.banner?.dataset.how ?? "")) return;
+    this.banner?.remove();
+    this.banner = null;
+    this.root.classList.toggle("digits-is-lost", how === "stopped");
+    if (!how) return;
     this.banner = document.createElement("div");
     this.banner.className = "digits-lost";
-    this.banner.setAttribute("role", "alert");
-    this.banner.innerHTML = "<p><strong>The reader has stopped.</strong> The program behind this page does not answer any more, "
-      + "so nothing that you draw is read. Reload the page to get a new one.</p><button type=button class=digits-reload>Reload</button>";
-    this.banner.lastChild.onclick = () => location.reload();
+    this.banner.dataset.how = how;
+    this.banner.setAttribute("role", how === "stopped" ? "alert" : "status");
+    this.banner.innerHTML = how === "stopped"
+      ? "<p><strong>The reader has stopped.</strong> The program behind this page does not answer any more. Reload the page to get a new "
+        + "one; your drawing stays.</p><button type=button class=digits-reload>Reload</button>"
+      : "<p><strong>Reconnecting …</strong> You can go on drawing: it is read when the connection is back.</p>";
+    this.banner.querySelector("button")?.addEventListener("click", () => location.reload());
     this.root.prepend(this.banner);
     this.banner.style.marginBottom = `${-this.banner.offsetHeight}px`; // the pad must not move under the pen
   }
@@ -373,13 +435,14 @@ class App {
       return;
     }
     if (name === "clear") this.clean();
-    else if (["undo", "redo"].includes(name)) { this.ink = []; this.repaint(); }
+    else if (["undo", "redo"].includes(name)) { this.ink = []; this.kept = null; this.repaint(); }
     this.report(...operation);
   }
 
   // Nothing is on the pad, at once.
   clean() {
     this.ink = [];
+    this.kept = [];
     this.repaint();
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
@@ -431,32 +494,63 @@ class App {
     note.classList.toggle("digits-error", problem);
   }
 
-  async upload(file) {
+  // Send a file; again when it did not arrive in one piece.
+  async upload(file, tries = TRIES) {
     const input = this.root.querySelector(".digits-upload input"), progress = this.root.querySelector(".digits-progress");
     if (!file || !input) return;
     const limit = Number(input.dataset.limit), megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
+    const mine = this.sending = Symbol(file.name);
     this.finish();
     this.reveal();
-    if (file.size > limit) {
-      this.note(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`, true);
-      return;
-    }
     this.note(`Sending ${file.name} …`);
-    Object.assign(progress, { hidden: false, max: Math.max(file.size, 1), value: 0 });
+    progress.removeAttribute("value");
+    progress.hidden = false;
     try {
-      for (let offset = 0; offset === 0 || offset < file.size; offset += PIECE) {
-        const piece = await base64(file.slice(offset, offset + PIECE));
-        this.report("file", file.name.slice(0, 200), file.size, offset, piece);
-        while (this.sent.length > 3 && !this.banner) await new Promise(done => setTimeout(done, 20)); // never a long queue
-        if (this.banner) break;
+      const small = await smaller(file);
+      if (small.size > limit) {
+        this.note(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`, true);
+        return;
+      }
+      this.resend = tries > 1 && (() => this.upload(file, tries - 1));
+      progress.max = Math.max(small.size, 1);
+      for (let offset = 0; offset === 0 || offset < small.size; offset += PIECE) {
+        const piece = await base64(small.slice(offset, offset + PIECE));
+        if (this.sending !== mine) return; // another one was chosen
+        this.report("file", file.name.slice(0, 200), small.size, offset, piece);
+        while (this.sent.length > 3 && !this.stopped) await new Promise(done => setTimeout(done, 20)); // never a long queue
+        if (this.stopped) break;
         progress.value = offset + PIECE;
       }
-      this.note(this.banner ? `${file.name} was not sent: the reader has stopped.` : "", Boolean(this.banner));
+      while (this.sent.length && !this.stopped) await new Promise(done => setTimeout(done, 20));
+      this.note(this.stopped ? `${file.name} was not sent: the reader has stopped.` : "", this.stopped);
     } catch {
       this.note(`${file.name} cannot be read by this browser.`, true);
+    } finally {
+      if (this.sending === mine) { this.sending = null; progress.hidden = true; }
     }
-    progress.hidden = true;
   }
+
+  get stopped() { return this.banner?.dataset.how === "stopped"; }
+}
+
+const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
+const flat = stroke => stroke.flat().map(value => Math.round(10 * value) / 10);
+
+// A photograph as small as it can be read, upright: a slow line would take half a minute for 2.4 MB.
+async function smaller(file) {
+  if (file.size < SMALL) return file;
+  try {
+    const picture = await createImageBitmap(file, { imageOrientation: "from-image" }), canvas = document.createElement("canvas");
+    const share = Math.min(LONGEST / Math.max(picture.width, picture.height), 1);
+    [canvas.width, canvas.height] = [picture.width, picture.height].map(side => Math.max(Math.round(side * share), 1));
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff"; // under what is transparent
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const small = await new Promise(done => canvas.toBlob(done, "image/jpeg", 0.85));
+    return small?.size < file.size ? small : file;
+  } catch { return file; } // a format that this browser does not know
 }
 
 const base64 = blob => new Promise((done, failed) => {
@@ -479,6 +573,10 @@ listen(window, "keydown", event => {
   event.preventDefault();
   event.stopImmediatePropagation();
 }, { capture: true });
+
+listen(document, "visibilitychange pointerdown pointermove", () => apps.forEach(app => app.wake()));
+listen(window, "online focus", () => apps.forEach(app => app.wake()));
+listen(window, "pagehide", () => apps.forEach(app => app.keep()));
 
 listen(document, "paste", event => {
   const file = event.clipboardData?.files?.[0];

@@ -142,7 +142,7 @@ function reasons(place, found) {
 }
 
 // A line for the visitor: {kind: "note" or "error", text}, or nothing.
-const message = line => line?.text ? [element("p", { class: `digits-message digits-${line.kind}`, role: line.kind === "error" ? "alert" : "status" }, line.text)] : [];
+const message = line => line?.text ? [element("p", { class: `digits-message digits-${line.kind}`, role: line.kind === "note" ? "status" : "alert" }, line.text)] : [];
 
 // What became of a verdict: a line, the question whether it may be kept ("consent"), or the promise before it.
 function told(place, line) {
