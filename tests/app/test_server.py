@@ -1,6 +1,7 @@
 """The server's parts one by one; tests/test_attacks.py attacks the whole."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -519,6 +520,7 @@ def manager(monkeypatch):
     """The manager of a server that has not been started, with room for two."""
     made = server.KernelManager.__new__(server.KernelManager)
     made.most_visitors, made._visits, made.settings = 2, {}, Settings()
+    made._line, made._making, made._verdicts = {}, 0, {}
     made._last_ready, made.ended = time.monotonic(), []
 
     async def shutdown_kernel(kernel_id, **_):
@@ -574,6 +576,77 @@ def test_an_address_has_a_share_and_not_the_last_pad(manager, most, alone):
 def test_on_this_computer_alone_there_is_nobody_to_share_with(manager):
     with manager.arrival(Guest()), manager.arrival(Guest()):
         assert manager.visitors == 2
+
+
+def test_who_comes_with_many_waits_in_line(manager, monkeypatch):
+    """Two kernels are started at once, on two cores; who asks no more is not waited for."""
+    monkeypatch.setattr(server.os, "cpu_count", lambda: 2)
+    manager.most_visitors = 9
+
+    def come(name: str) -> int:
+        with contextlib.ExitStack() as seat:
+            try:
+                seat.enter_context(manager.arrival(Guest(name)))
+            except HTTPError as waiting:
+                return waiting.status_code
+            return 200
+
+    with manager.arrival(Guest("a")):
+        with manager.arrival(Guest("b")):
+            assert [come("c"), come("d"), come("e")] == [202] * 3 and manager.visitors == 2
+        assert [come("e"), come("d"), come("c")] == [202, 202, 200]
+        manager._line["d"] -= 3 * server.SOON
+        assert come("e") == 200
+    assert manager.visitors == 0
+
+
+def test_an_address_cannot_fill_the_store(manager, monkeypatch):
+    monkeypatch.setattr(server.ZMQChannelsWebsocketConnection, "__init__", lambda self: None)
+    monkeypatch.setattr(server.Connection, "kernel_id", "k0")
+    monkeypatch.setattr(server.Connection, "multi_kernel_manager", manager)
+    passed = []
+    monkeypatch.setattr(
+        server.ZMQChannelsWebsocketConnection,
+        "handle_incoming_message",
+        lambda self, message: passed.append(message),
+    )
+    manager._visits = {f"k{k}": server.Visit("", "192.0.2.1", 0) for k in range(2)}
+    manager._visits["k2"] = server.Visit("", "192.0.2.2", 0)
+    connection = server.Connection()
+    for number in range(server.VERDICTS + 20):
+        words = '[["verdict"' if number % 2 else '[["\\u0076erdict"'
+        data = {"method": "custom", "content": {"key": words}}
+        header = {"msg_type": "comm_msg", "msg_id": str(number)}
+        connection.handle_incoming_message(
+            frame(header=header, content={"comm_id": "c", "data": data})
+        )
+    assert (
+        len(passed) == server.VERDICTS and not manager.may_judge("k1") and manager.may_judge("k2")
+    )
+
+
+def test_who_computes_much_is_served_later(manager, monkeypatch):
+    niceness = {"eager": 0, "calm": 0, "late": 15}
+
+    class Process:
+        def __init__(self, pid: str):
+            self.pid = pid
+
+        def cpu_times(self) -> tuple:
+            return ({"eager": 100.0, "calm": 2.0, "late": 100.0}[self.pid], 10.0, 0, 0)
+
+        def nice(self, value: int | None = None) -> int:
+            niceness[self.pid] = niceness[self.pid] if value is None else value
+            return niceness[self.pid]
+
+    def get_kernel(kernel_id):
+        return SimpleNamespace(provisioner=SimpleNamespace(pid=kernel_id))
+
+    monkeypatch.setattr(manager, "get_kernel", get_kernel, raising=False)
+    monkeypatch.setattr(server.psutil, "Process", Process)
+    manager._visits = {name: server.Visit(name, "", 0) for name in niceness}
+    asyncio.run(manager._look_round())
+    assert niceness == {"eager": 3, "calm": 0, "late": 15}
 
 
 def test_an_address_is_its_customer_s():

@@ -59,6 +59,8 @@ LINGER = 120  # seconds that a kernel is kept for a page that is away: a phone's
 UNUSED = 20  # the same, when room is short, for a page that never came and asks for nothing
 LOOK_ROUND = 5  # seconds between two looks for such kernels
 RETRY = 30  # seconds after which one visitor too many may ask again
+SOON = 2  # the same, for whom a pad is being made ready; who asks no more for three times that left
+NICE = 30  # seconds of CPU after each of which a kernel's turn comes somewhat later
 UNREADY = 60  # seconds without a kernel in the pool after which we do not believe in one
 CONNECTIONS, CONNECTIONS_OF_ONE = 800, 200  # that have not become websockets; a browser opens six
 PATIENCE = 30, 10  # seconds for a request's headers, and for its body
@@ -79,6 +81,7 @@ SOCKETS = 3  # on one kernel: a page needs one, and another while it reconnects
 HANDSHAKES = 1, 30  # a second, and at once, for one kernel; each keeps its memory for a minute
 RATE, BURST = 200, 400  # messages a second; a pen sends 60, and 120 for a moment
 BYTES_RATE, BYTES_BURST = 1_000_000, 4_000_000  # of messages a second; a photograph has 3 MB
+VERDICTS = 500  # messages a day with what visitors of one address say of answers
 MOST_WAITING = 128  # messages that the kernel has not dealt with; an upload keeps 3
 MOST_WAITING_BYTES = 4_000_000
 MOST_UNREAD = 250_000  # bytes that a page has not read, after which its messages wait
@@ -362,7 +365,7 @@ class PageHandler(TornadoVoilaHandler):
 
     def write_error(self, status_code: int, **about: Any) -> None:
         """A page that says what to do, and nothing of what went wrong inside."""
-        seconds = RETRY if status_code in (429, 503) else None
+        seconds = {202: SOON, 429: RETRY, 503: RETRY}.get(status_code)
         if seconds:
             self.set_header("Retry-After", seconds)
         self.finish(sorry(self, status_code, seconds))
@@ -523,6 +526,9 @@ class Connection(ZMQChannelsWebsocketConnection):
             identity = read_frame(incoming_msg)["msg_id"]
             if identity in self._waiting:
                 raise RefusedError("repeated")
+            says = b"verdict" in incoming_msg or rb"\u00" in incoming_msg  # or hides that it does
+            if says and not self.multi_kernel_manager.may_judge(self.kernel_id):
+                raise RefusedError("verdicts")
         except RefusedError as error:
             MESSAGES_REFUSED.labels(str(error)).inc()
             return
@@ -782,6 +788,9 @@ class KernelManager(AsyncMappingKernelManager):
             raise SystemExit(str(error)) from None
         self.most_visitors = self.settings.visitors
         self._visits: dict[Any, Visit] = {}  # by kernel, or by page while it has none
+        self._line: dict[str, float] = {}  # who waits for a kernel, and when they last asked
+        self._making = 0  # pages that are being made
+        self._verdicts: dict[str, Pace] = {}  # by customer
         self._last_ready = time.monotonic()
         super().__init__(**options)
         self.config.KernelManager.transport = transport(self.parent.connection_dir_root)
@@ -802,7 +811,8 @@ class KernelManager(AsyncMappingKernelManager):
         """A seat for somebody whose page is being made; 503 or 429 when there is none.
 
         Strangers share: the fewer pads are free, the fewer an address may have (alone three of
-        four), and the last one is for an address that has none.
+        four), and the last one is for an address that has none. When many come at once, kernels
+        are started in turn, one for each core; who waits gets a page that says so (202).
         """
         who, free = customer(page.request.remote_ip), self.most_visitors - self.visitors
         has = sum(visit.customer == who for visit in self._visits.values())
@@ -810,10 +820,19 @@ class KernelManager(AsyncMappingKernelManager):
         if free <= 0 or greedy:
             VISITORS_REFUSED.labels("full" if free <= 0 else "share").inc()
             raise web.HTTPError(503 if free <= 0 else 429)
-        self._visits[page] = Visit(page.current_user.username, who, time.monotonic())
+        name, now = page.current_user.username, time.monotonic()
+        self._line = {one: at for one, at in self._line.items() if now - at < 3 * SOON} | {
+            name: now
+        }
+        if list(self._line).index(name) >= self._ready() + (os.cpu_count() or 1) - self._making:
+            raise web.HTTPError(202)
+        del self._line[name]
+        self._visits[page] = Visit(name, who, now)
+        self._making += 1
         try:
             yield
         finally:
+            self._making -= 1
             self._visits.pop(page, None)
 
     def welcome(self, kernel_id: str, page: PageHandler) -> None:
@@ -831,6 +850,13 @@ class KernelManager(AsyncMappingKernelManager):
         """Whether a page may try once more to reach its kernel; no network breaks off so often."""
         visit = self._visits.get(kernel_id)
         return visit is not None and visit.handshakes.now()
+
+    def may_judge(self, kernel_id: str) -> bool:
+        """Whether its address may still say what was right, so that no one fills the store."""
+        if len(self._verdicts) > 10_000:
+            self._verdicts.clear()
+        visit, pace = self._visits.get(kernel_id), Pace(VERDICTS / 86_400, VERDICTS)
+        return visit is not None and self._verdicts.setdefault(visit.customer, pace).now()
 
     def heard_from(self, address: str) -> None:
         """Somebody was answered: a page that is still being loaded over a slow line, perhaps."""
@@ -855,6 +881,10 @@ class KernelManager(AsyncMappingKernelManager):
             self._last_ready = now
         is_tight = 2 * self.visitors > self.most_visitors
         for kernel_id, visit in list(self._visits.items()):
+            with contextlib.suppress(psutil.Error, AttributeError, LookupError):
+                process = psutil.Process(self.get_kernel(kernel_id).provisioner.pid)
+                used = int(sum(process.cpu_times()[:2]) // NICE)
+                process.nice(max(min(used, 19), process.nice()))
             if visit.ending or visit.away_since is None:
                 continue
             unused = is_tight and not visit.has_connected and now - visit.heard > UNUSED
