@@ -167,8 +167,9 @@ def lab(**environment: str) -> Iterator[Server]:
 
 
 class SlowLine:
-    """A server at the other end of a slow line: ``seconds`` there and back, ``rate`` bytes a second down for all of its
-    connections together, and a stop of ``held`` seconds before whatever contains ``words``.
+    """A server at the other end of a slow line: ``seconds`` there and back, ``rate`` bytes a second down and ``up`` up for
+    all of its connections together, and a stop of ``held`` seconds before whatever contains ``words``. While ``broken``,
+    nothing arrives on either side.
 
     A proxy, since Chromium's own throttling lets websockets pass.
     """
@@ -180,6 +181,7 @@ class SlowLine:
         seconds: float = 0.3,
         words: bytes = b"",
         held: float = 0,
+        up: float = 1e9,
     ):
         self._target, self._rate, self._seconds, self._words, self._held = (
             server.url,
@@ -188,6 +190,7 @@ class SlowLine:
             words,
             held,
         )
+        self._up, self._up_free, self.up, self.broken = up, 0.0, 0, False
         self._port, self._free, self.down = free_port(), 0.0, 0
         self.url = f"http://127.0.0.1:{self._port}/"
         self._loop = asyncio.new_event_loop()
@@ -239,6 +242,10 @@ class SlowLine:
                     self.down += len(piece)
                     self._free = max(self._free, time.monotonic()) + len(piece) / self._rate
                     await asyncio.sleep(self._free - time.monotonic())
+                else:
+                    self.up += len(piece)
+                    self._up_free = max(self._up_free, time.monotonic()) + len(piece) / self._up
+                    await asyncio.sleep(self._up_free - time.monotonic())
                 under_way.put_nowait((time.monotonic() + self._seconds / 2, piece))
         under_way.put_nowait((0, b""))
         await delivery
@@ -247,6 +254,8 @@ class SlowLine:
         with contextlib.suppress(OSError):
             while (due := await under_way.get())[1]:
                 await asyncio.sleep(due[0] - time.monotonic())
+                while self.broken:
+                    await asyncio.sleep(0.05)
                 writer.write(due[1])
                 await writer.drain()
         writer.close()

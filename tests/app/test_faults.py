@@ -120,6 +120,5 @@ def test_drawing_goes_on_while_postgresql_and_the_kernel_die_and_come_back(postg
         page.wait_for_selector(".digits-lost[role=alert]", timeout=20_000)
         page.click(".digits-reload")
         page.wait_for_selector(browser.READY + ":not(.digits-is-lost)", timeout=60_000)
-        browser.draw(page, [ONE])
         assert browser.settled(page, len(ONE))["text"] == "1"
         page.close()

@@ -580,7 +580,7 @@ def test_the_longest_messages_take_a_moment(operations):
 def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
     kept, read_names = [], []
     monkeypatch.setattr("digits.app.app.MOST_VERDICTS", 5)
-    monkeypatch.setattr("digits.app.app.Feedback._add", lambda self, values: kept.append(values))
+    monkeypatch.setattr("digits.app.app.Feedback._store_all", lambda self, rows: kept.extend(rows))
     monkeypatch.setattr(
         Recognizer, "read_photo", lambda self, content, name: read_names.append(name) or 1 / 0
     )

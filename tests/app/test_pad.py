@@ -12,6 +12,7 @@ import pytest
 
 from digits.app import kernel, pad
 from digits.app.app import App, Ticker, Upload, UploadError, meaning, reasons
+from digits.app.feedback import URL_VARIABLE, Store
 from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
 from digits.recognizer.occlusion import occlusion_map
 
@@ -273,6 +274,34 @@ def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
 
     asyncio.run(play())
     assert sum(lines) == len(ONE)
+
+
+@pytest.mark.parametrize("how, words", [("damaged", "damaged"), ("read-only", "read-only")])
+def test_a_bad_database_never_stops_drawing(recognizer, tmp_path, monkeypatch, how, words):
+    file = tmp_path / "feedback.sqlite3"
+    url = f"sqlite:///file:{file}?mode=ro&uri=true" if how == "read-only" else f"sqlite:///{file}"
+    if how == "damaged":
+        file.write_bytes(b"this is no database" * 100)
+    else:
+        Store.open(f"sqlite:///{file}")
+    monkeypatch.setenv(URL_VARIABLE, url)
+    before, verdict = file.read_bytes(), [["verdict", "right", None], ["consent", True]]
+
+    async def play():
+        app = App(recognizer)
+        app.pad._on_key(message(*stroke(SEVEN), seq=1))
+        await asyncio.sleep(0.1)
+        app.pad._on_key(message(*verdict, seq=2))
+        while "Keeping" in told(app, "state")["told"]["text"]:
+            await asyncio.sleep(0.02)
+        said = told(app, "state")["told"]
+        app.pad._on_key(message(["clear"], *stroke(ONE), seq=3))
+        await asyncio.sleep(0.2)
+        return app, said
+
+    app, said = asyncio.run(play())
+    assert said["kind"] == "error" and words in said["text"]
+    assert data(app)["text"] == "1" and file.read_bytes() == before
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------

@@ -198,6 +198,7 @@ def test_a_number_gets_boxes_and_each_digit_can_be_looked_at(page):
 
 
 def test_examples_are_drawn_and_doubt_is_said(page):
+    page.click(".digits-more")
     page.click("[aria-label^='Example'][data-do*='scribble']")
     found = browser.settled(page, points("scribble"))
     assert (found["accepted"], found["reason"]) == ("false", "not a digit")

@@ -13,7 +13,8 @@ class Pace:
     """``rate`` a second, after ``burst`` that may come at once."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic):
-        self._rate, self._ahead, self._clock, self._next = rate, burst / rate, clock, 0.0
+        self._rate, self._ahead, self._clock = rate, burst / rate, clock
+        self._next = float("-inf")  # when the turn after the last one that was taken comes
 
     def wait(self, amount: float = 1) -> float:
         """Take so many turns; the seconds until they come, 0 for at once."""

@@ -12,12 +12,13 @@ import base64
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from IPython.display import HTML as Output
@@ -30,16 +31,13 @@ from digits.recognizer import Answer, Part, PhotoError, Recognizer, RecognizerEr
 from digits.recognizer.model import available
 from digits.recognizer.photo import LARGEST_FILE
 
-if TYPE_CHECKING:
-    from digits.app.feedback import Store
-
 SHARE = 0.5  # of the time at most is spent in a ticker's work
 TICK = 0.025  # seconds between two answers while ink arrives
 REST = 0.3  # seconds without new ink before what is slow (the map of reasons) is computed
 MOST_VERDICTS = 200  # that are kept of one visit, so that nobody fills the collection alone
 VERSION = metadata.version("digits")
 PROMISE = {"kind": "promise", "text": "Nothing is kept before you agree."}
-AGREED = {"kind": "promise", "text": "Each verdict is kept, as you agreed."}
+AGREED = {"kind": "agreed", "text": "Each verdict is kept, as you agreed."}
 PIECES: dict[str, str] = dict(
     re.findall(
         r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", (STATIC / "page.html").read_text("utf-8"), re.S
@@ -395,18 +393,27 @@ class Feedback:
     def __init__(self, app: App):
         self.told = PROMISE
         self._app, self._agreed, self._count = app, False, 0
-        self._store: Store | None = None
-        self._pending: tuple[str, int | None, Part] | None = None  # with what they are about
+        self._lock = threading.Lock()
+        self._store: Any = None  # a feedback.Store, once it is needed
+        self._kept: dict[bytes, int] = {}  # the numbers of what was kept, by its picture
+        self._pending: list[tuple[str, int | None, Part]] = []
 
     def give(self, verdict: str, label: int | None) -> None:
-        """Right or wrong, about the part that is looked at; asks first who has not agreed yet."""
-        part = self._app.shown.part
-        if part is None or part.prediction.digit is None:
+        """Right or wrong, about the part that is looked at, or "all" that are shown are right.
+
+        Who has not agreed yet is asked first; what is said of the same ink again replaces it.
+        """
+        shown = self._app.shown
+        parts = shown.parts if verdict == "all" else (shown.part,)
+        pending = []
+        for part in parts:
+            if part is not None and part.prediction.digit is not None:
+                is_right = verdict == "all" or label == part.prediction.digit
+                pending.append(("right", None, part) if is_right else (verdict, label, part))
+        if not pending:
             self._tell("No answer yet: draw something first.")
             return
-        if label == part.prediction.digit:  # "it was a 7" of an answer that guessed 7
-            verdict = "right"
-        self._pending = verdict, label, part
+        self._pending = pending
         if self._agreed:
             self._keep()
         else:
@@ -415,53 +422,71 @@ class Feedback:
             self._tell(describe(), "consent")
 
     def answer(self, agreed: bool) -> None:
-        """The visitor agreed, or did not."""
+        """The visitor agreed, or did not, or no more."""
         self._agreed = agreed
-        if not agreed:
-            self._pending = None
-            self._tell("Nothing was kept.")
-        elif self._pending:
+        if agreed and self._pending:
             self._keep()
+        elif not agreed:
+            self._pending = []
+            self._tell("Nothing is kept.")
+            if self._kept:
+                self._work([], "All that you gave was deleted, and nothing is kept.")
 
     def forget(self) -> None:
         """Another answer is shown: what was said of the last one is done with."""
-        self._pending = None
+        self._pending = []
         self.told = AGREED if self._agreed else PROMISE
 
     def _keep(self) -> None:
-        (verdict, label, part), self._pending = self._pending, None
-        self._count += 1
+        pending, self._pending = self._pending, []
+        self._count += len(pending)
         if self._count > MOST_VERDICTS:
             self._tell("That is all that can be kept of one visit. Thank you.")
             return
         self._tell("Keeping it …")
-        prediction, recognizer = part.prediction, self._app.recognizer
-        values = {
-            "verdict": verdict,
-            "label": label,
-            "digit": prediction.digit,
-            "confidence": prediction.confidence,
-            "accepted": not part.reason,
-            "reason": part.reason,
-            "probabilities": prediction.probabilities,
-            "strokes": list(part.strokes) or None,
-            "crop": None if part.strokes else prediction.image,
-            "model": recognizer.name,
-            "model_sha256": recognizer.sha256,
-            "run": recognizer.run,
-            "app_version": VERSION,
-        }
-        done = asyncio.get_running_loop().run_in_executor(None, self._add, values)
-        done.add_done_callback(self._app._guarded(self._kept))
+        recognizer, rows = self._app.recognizer, []
+        for verdict, label, part in pending:
+            prediction = part.prediction
+            rows.append(
+                {
+                    "verdict": verdict,
+                    "label": label,
+                    "digit": prediction.digit,
+                    "confidence": prediction.confidence,
+                    "accepted": not part.reason,
+                    "reason": part.reason,
+                    "probabilities": prediction.probabilities,
+                    "strokes": list(part.strokes) or None,
+                    "crop": None if part.strokes else prediction.image,
+                    "model": recognizer.name,
+                    "model_sha256": recognizer.sha256,
+                    "run": recognizer.run,
+                    "app_version": VERSION,
+                }
+            )
+        keys = [part.prediction.image.tobytes() for *_, part in pending]
+        self._work(list(zip(keys, rows, strict=True)), "Thank you. It is kept.")
 
-    def _add(self, values: dict) -> None:
-        """In a thread of its own: a database that is busy or gone must not stop the drawing."""
+    def _work(self, rows: list[tuple[bytes, dict]], words: str) -> None:
+        done = asyncio.get_running_loop().run_in_executor(None, self._store_all, rows)
+        done.add_done_callback(self._app._guarded(lambda done: self._stored(done, words)))
+
+    def _store_all(self, rows: list[tuple[bytes, dict]]) -> None:
+        """Keep these, or take all back, in a thread: a database that is busy must not stop the
+        drawing.
+        """
         from digits.app.feedback import Store  # SQLAlchemy: 12 MB that many visitors never need
 
-        self._store = self._store or Store.open()
-        self._store.add(**values)
+        with self._lock:
+            self._store = self._store or Store.open()
+            gone = [key for key, _ in rows] if rows else list(self._kept)
+            self._store.remove([self._kept.pop(key) for key in gone if key in self._kept])
+            for key, values in rows:
+                number = self._store.add(**values)
+                if number is not None:  # else this very ink is there already
+                    self._kept[key] = number
 
-    def _kept(self, done: asyncio.Future) -> None:
+    def _stored(self, done: asyncio.Future, words: str) -> None:
         from digits.app.feedback import FeedbackError
 
         try:
@@ -469,7 +494,7 @@ class Feedback:
         except FeedbackError as error:
             self._tell(str(error), "error")
         else:
-            self._tell("Thank you. It is kept.")
+            self._tell(words, "agreed" if self._agreed else "note")
         self._app._show_state()
 
     def _tell(self, text: str, kind: str = "note") -> None:

@@ -47,7 +47,7 @@ class Drawing:
     """
 
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) float each, in the order in which they were drawn
-    brush: float = ink.BRUSH  # pixels; only how ink looks: it is read with an even pen
+    brush: float = 14.0  # pixels; only how ink looks: it is read with an even pen
     tool: str = "pen"
     past: list = field(default_factory=list)  # what can be undone
     future: list = field(default_factory=list)  # what was undone
@@ -227,7 +227,7 @@ OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name: a check for each argume
     "threshold": (_number(0, 1),),
     "model": (_text(64),),
     "why": (_switch,),
-    "verdict": (_choice("right", "wrong"), _choice(None, *range(10))),
+    "verdict": (_choice("right", "wrong", "all"), _choice(None, *range(10))),
     "consent": (_switch,),
     # name, size, offset, Base64
     "file": (_text(200), _whole(0, 1 << 40), _whole(0, 1 << 40), _text(MAX_MESSAGE)),

@@ -881,7 +881,7 @@ class KernelManager(AsyncMappingKernelManager):
             self._last_ready = now
         is_tight = 2 * self.visitors > self.most_visitors
         for kernel_id, visit in list(self._visits.items()):
-            with contextlib.suppress(psutil.Error, AttributeError, LookupError):
+            with contextlib.suppress(psutil.Error, AttributeError, web.HTTPError):
                 process = psutil.Process(self.get_kernel(kernel_id).provisioner.pid)
                 used = int(sum(process.cpu_times()[:2]) // NICE)
                 process.nice(max(min(used, 19), process.nice()))

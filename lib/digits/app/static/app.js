@@ -50,6 +50,7 @@ class App {
     this.overlay.className = "digits-overlay";
     this.overlay.setAttribute("aria-hidden", "true");
     this.pad.append(this.overlay);
+    if (document.body.dataset.voila) this.root.setAttribute("role", "main");
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", "Drawing pad. Draw with a mouse, a finger or a pen; with the keyboard, use the examples.");
     this.resizer = new ResizeObserver(() => this.fit());
@@ -204,7 +205,7 @@ class App {
     const context = this.context, points = stroke.points, rubber = stroke.tool === "eraser";
     const style = getComputedStyle(this.root);
     context.strokeStyle = context.fillStyle = style.getPropertyValue(rubber ? "--digits-paper" : "--digits-pen");
-    context.lineWidth = (rubber ? this.state.eraser : this.state.brush) || 20;
+    context.lineWidth = (rubber ? this.state.eraser : this.state.brush) || 14;
     context.beginPath();
     if (points.length === 1) {
       context.arc(...points[0], context.lineWidth / 2, 0, 2 * Math.PI);
@@ -270,7 +271,11 @@ class App {
     if (fresh.picture) this.picture = given.picture;
     if (fresh.reading) view.answer(this.root, this.found = given.reading);
     if (fresh.kept) this.kept = (given.kept ?? []).map(pairs);
-    if (fresh.reasons) view.reasons(this.root.querySelector(".digits-map-place"), given.reasons);
+    if (fresh.reasons) {
+      view.reasons(this.root.querySelector(".digits-map-place"), given.reasons);
+      const words = this.tells && this.root.querySelector(".digits-map figcaption p:last-child")?.textContent;
+      if (words) { this.say(words); this.tells = false; }
+    }
     view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush);
     const dealt = Math.max(this.state.seq, this.found.seq);
     seq = Math.max(seq, dealt); // the clock was put back since the last load
@@ -316,6 +321,8 @@ class App {
     const title = this.root.querySelector("#digits-feedback-title"), { parts, chosen } = this.found;
     const text = parts.length > 1 ? `Was the ${parts[chosen].text} right?` : "Was it right?";
     if (title && title.textContent !== text) title.textContent = text;
+    const all = this.root.querySelector(".digits-all");
+    if (all) [all.hidden, all.textContent] = [parts.length < 2, `All ${Math.max(parts.length, 2)} right`];
   }
 
   // The keyboard and the eye follow to the question whether feedback may be kept, and back when it is answered.
@@ -375,7 +382,7 @@ class App {
     let gone = silent > HUNG;
     if (config.kernelId) {
       try {
-        const reply = await fetch(`${config.baseUrl}api/kernels/${config.kernelId}`, { cache: "no-store" });
+        const reply = await fetch(`${config.baseUrl}api/kernels/${config.kernelId}`, { cache: "no-store", signal: AbortSignal.timeout(PING) });
         gone ||= !reply.ok;
       } catch { gone = false; }
     } else gone = true;
@@ -418,8 +425,35 @@ class App {
   }
 
   toggle(name) {
-    if (name === "why") this.report("why", !this.state.why);
-    else this.report("tool", this.state.tool === "eraser" ? "pen" : "eraser");
+    if (name === "why") {
+      this.tells = !this.state.why;
+      if (this.state.why) this.say("Reasons hidden");
+      this.report("why", !this.state.why);
+    } else if (name === "tool") {
+      const tool = this.state.tool === "eraser" ? "pen" : "eraser";
+      this.say(tool === "eraser" ? "Eraser" : "Pen");
+      this.report("tool", tool);
+    } else {
+      const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
+      more.setAttribute("aria-expanded", open);
+      more.textContent = open ? "Fewer examples" : "More examples";
+    }
+  }
+
+  // For those who hear the page: said at once, before the answer.
+  say(text) {
+    const line = this.root.querySelector(".digits-live");
+    if (line) line.textContent = text;
+  }
+
+  // In a row of buttons the arrow keys go from one to the next.
+  arrow(event) {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -99, End: 99 }[event.key];
+    const row = event.target.closest?.("[role=toolbar], .digits-gallery, .digits-verdicts, .digits-several");
+    if (!step || !row || event.target.type === "range") return false;
+    const buttons = [...row.querySelectorAll("button")].filter(button => button.offsetParent);
+    buttons[Math.min(Math.max(buttons.indexOf(event.target) + step, 0), buttons.length - 1)]?.focus();
+    return true;
   }
 
   act(operation) {
@@ -436,6 +470,8 @@ class App {
     }
     if (name === "clear") this.clean();
     else if (["undo", "redo"].includes(name)) { this.ink = []; this.kept = null; this.repaint(); }
+    const said = { undo: "Undone", redo: "Redone", clear: "The pad is empty" }[name];
+    if (said) this.say(said);
     this.report(...operation);
   }
 
@@ -468,6 +504,7 @@ class App {
 
   key(event) {
     this.pad.classList.remove("digits-by-pointer");
+    if (this.arrow(event)) return true;
     const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     if (event.altKey || (command && !["z", "y"].includes(key))) return false;
     if (!command && this.root.querySelector(".digits-keys")?.checked === false) return false;
@@ -477,6 +514,7 @@ class App {
     else if ("[]".includes(key)) {
       const brush = this.root.querySelector(".digits-brush");
       brush.value = Number(brush.value) + (key === "[" ? -2 : 2);
+      this.say(`Brush size ${brush.value}`);
       this.set(brush);
     } else return false;
     return true;
@@ -594,9 +632,9 @@ listen(document, "dragleave", event => event.relatedTarget || apps.forEach(app =
 
 let speech;
 function announce(root) {
-  const text = root.querySelector(".digits-answer")?.dataset.say ?? "", line = root.querySelector(".digits-live");
+  const text = root.querySelector(".digits-answer")?.dataset.say || "", line = root.querySelector(".digits-live");
   clearTimeout(speech);
-  speech = setTimeout(() => { if (line && line.textContent !== text) line.textContent = text; }, QUIET);
+  speech = setTimeout(() => { if (line && text && line.textContent !== text) line.textContent = text; }, QUIET);
 }
 
 const observer = new MutationObserver(records => {

@@ -30,7 +30,7 @@ function cut(stroke, rubbed) {
 class Reader {
   // setup: {models: {name: as network.unpacked gives it, with label and meaning}, chosen, facts}
   constructor(root, setup) {
-    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 20, seq: 0, note: "", why: false, inside: false });
+    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 14, seq: 0, note: "", why: false, inside: false });
     this.canvas = root.querySelector(".digits-pad > canvas");
     this.choose(setup.chosen);
     this.limit = this.model.calibration.accept_confidence;

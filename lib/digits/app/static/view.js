@@ -4,7 +4,9 @@ const view = (() => {
 "use strict";
 
 const SIZE = 280; // pixels of the canvas, the unit of boxes
-const LABEL = [50, 18]; // width and height of a box's label in those, on a phone
+const LABEL = [50, 18], BARE = 22; // width and height of a box's label in those, on a phone; width without a percentage
+const MANY = 9; // digits with whose percentages there is room on the pad
+const FIRST = /^(2026|\d|letter-a|heart)$/; // examples that are seen before one asks for more
 const MOST_CANDIDATES = 3; // that are named when the network is not sure; more would help nobody
 const REASONS = { blank: "Nothing to read", unsure: "Not sure", "not a digit": "Not a digit, I think" };
 
@@ -53,7 +55,7 @@ function figure(answer) {
   if (answer.parts.length < 2) return [element("span", { class: answer.text ? trust(answer.parts[0]) : "digits-none" }, answer.text || "?")];
   return answer.parts.map((part, index) => element("button", {
     type: "button", class: `digits-part ${trust(part)}`, "data-do": JSON.stringify(["part", index]),
-    "aria-pressed": String(index === answer.chosen), "aria-label": `Digit ${index + 1}: ${part.text}, ${percent(part.confidence)}`,
+    "aria-pressed": String(index === answer.chosen), "aria-label": `${part.text}, ${percent(part.confidence)}, digit ${index + 1} of ${answer.parts.length}`,
   }, element("span", {}, part.text), element("small", {}, short(part.confidence))));
 }
 
@@ -92,7 +94,7 @@ function answer(root, found) {
   bars(place.querySelector(".digits-bars"), part);
   pixels(place.querySelector(".digits-seen canvas"), part?.image);
   place.querySelector(".digits-what").textContent = found.source === "photo" ? "cut out of your picture" : "your path, drawn again with an even pen";
-  place.querySelector(".digits-took").textContent = found.seconds ? `Read in ${(1000 * found.seconds).toFixed(1)} ms.` : "";
+  place.querySelector(".digits-took").textContent = found.text && found.seconds ? `Read in ${(1000 * found.seconds).toFixed(1)} ms.` : "";
 }
 
 // Boxes around the ink when several digits are read, or the picture {name, src} that was uploaded; brush: how wide the ink is.
@@ -103,14 +105,15 @@ function marks(place, found, picture, brush) {
     return;
   }
   const boxes = [];
+  const many = found.parts.length > MANY, wide = many ? BARE : LABEL[0];
   let before = -SIZE, low = false;
   if (found.parts.length > 1) found.parts.forEach((part, index) => {
     if (!part.box) return;
     const [left, top, right, bottom] = part.box.map((value, k) => value + (k < 2 ? -1 : 1) * brush / 2);
-    low = left - before < LABEL[0] && !low; // a label stands above its box, below where it would cover the one before
+    low = left - before < wide && !low; // a label stands above its box, below where it would cover the one before
     const inside = low ? bottom > SIZE - LABEL[1] : top < LABEL[1];
-    const kinds = ["digits-box", trust(part), low && "digits-low", inside && "digits-inner", left > SIZE - LABEL[0] && "digits-end", index === found.chosen && "digits-chosen"];
-    const box = element("div", { class: kinds.filter(Boolean).join(" ") }, element("span", {}, `${part.text} ${short(part.confidence)}`));
+    const kinds = ["digits-box", trust(part), low && "digits-low", inside && "digits-inner", left > SIZE - wide && "digits-end", index === found.chosen && "digits-chosen"];
+    const box = element("div", { class: kinds.filter(Boolean).join(" ") }, element("span", {}, many ? part.text : `${part.text} ${short(part.confidence)}`));
     const share = value => `${(100 * value / SIZE).toFixed(1)}%`;
     Object.assign(box.style, { left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) });
     boxes.push(box);
@@ -142,9 +145,10 @@ function reasons(place, found) {
 }
 
 // A line for the visitor: {kind: "note" or "error", text}, or nothing.
-const message = line => line?.text ? [element("p", { class: `digits-message digits-${line.kind}`, role: line.kind === "note" ? "status" : "alert" }, line.text)] : [];
+const message = line => line?.text ? [element("p", { class: `digits-message digits-${line.kind === "resend" ? "error" : line.kind}`, role: line.kind === "note" ? "status" : "alert" }, line.text)] : [];
 
-// What became of a verdict: a line, the question whether it may be kept ("consent"), or the promise before it.
+// What became of a verdict: a line, the question whether it may be kept ("consent"), the promise before it, or what holds
+// since it was given ("agreed").
 function told(place, line) {
   if (!place || place.dataset.line === JSON.stringify(line)) return;
   place.dataset.line = JSON.stringify(line);
@@ -152,7 +156,8 @@ function told(place, line) {
   place.replaceChildren(...line.kind === "consent" ? [element("div", { class: "digits-consent", role: "group", tabindex: -1, "aria-labelledby": "digits-consent-text" },
     element("p", { id: "digits-consent-text" }, element("strong", {}, "May this be kept? "), line.text),
     element("div", { class: "digits-verdicts" }, button("agree", "Agree and send", true), button("decline", "Do not keep it", false)))]
-    : line.kind === "promise" ? [element("p", { class: "digits-promise" }, line.text)] : message(line));
+    : line.kind === "agreed" ? [element("p", { class: "digits-promise", role: "status" }, line.text, " ", button("withdraw", "Take back all that I gave", false))]
+      : line.kind === "promise" ? [element("p", { class: "digits-promise" }, line.text)] : message(line));
 }
 
 // Of digits drawn by people: [share answered, share of those right, n], or nothing where it was not measured.
@@ -176,10 +181,11 @@ function set(root, { notice, limit, brushes, examples }) {
   }
   find("wrongs")?.append(...[...Array(10).keys(), null].map(digit => element("button", {
     type: "button", class: "digits-wrong", "data-do": JSON.stringify(["verdict", "wrong", digit]), "data-label": digit ?? "",
-    "aria-label": digit === null ? "Wrong, it was no digit" : `Wrong, it was a ${digit}`,
+    "aria-label": `${digit ?? "no digit"}, wrong answer`,
   }, digit === null ? "no digit" : String(digit))));
   const line = stroke => element("polyline", { points: stroke.filter((_, k) => k % 2 === 0 || k === stroke.length - 1).map(([x, y]) => `${x.toFixed(0)},${y.toFixed(0)}`).join(" ") });
-  find("gallery")?.append(...examples.map(({ name, title, strokes }) => element("button", {
+  const sorted = [...examples].sort((a, b) => FIRST.test(b.name) - FIRST.test(a.name) || (b.name === "2026") - (a.name === "2026"));
+  find("gallery")?.append(...sorted.map(({ name, title, strokes }) => element("button", {
     type: "button", class: "digits-example", "data-do": JSON.stringify(["example", name]), title, "aria-label": `Example: ${title}`,
   }, element("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, "aria-hidden": "true" }, ...strokes.map(line)))));
   if (find("bars")) bars(find("bars"), undefined);
