@@ -19,10 +19,10 @@ import numpy as np
 from digits import data
 from digits.data import augmentation as augment
 from digits.run import comparison
-from digits.training import ablation as experiments
 from digits.training import fit as training
 from digits.training import keras
 from digits.training import networks as models
+from digits.training import study as experiments
 
 GOAL = 0.992
 VALIDATION = {"validation_size": 5_000, "seed": 1}  # as in 01_eda
@@ -101,7 +101,7 @@ def published(x, y, validation, seed: int) -> dict:
         training.TrainingConfig(seed=seed),
         augment.Augmentation(),
         callbacks=[watch],
-        non_digits=experiments.non_digits(x, y, seed),
+        non_digits=experiments.non_digits_for(x, y, seed),
     )
     return watch.result(model)
 

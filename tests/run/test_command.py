@@ -80,7 +80,7 @@ def test_a_data_folder_that_does_not_exist_is_refused(bench):
         "dropout=1.5",
         "learning_rate=0",
         "sparsities=[1.0]",
-        "ablation_changes=['no luck']",
+        "architectures=['no luck']",
     ],
 )
 def test_a_value_that_a_real_notebook_does_not_bear_is_refused(capsys, setting):
@@ -104,15 +104,12 @@ def test_every_profile_fits_the_notebooks_and_every_parameter_says_what_it_takes
 
 @pytest.mark.slow  # TensorFlow is imported
 def test_the_choices_in_the_notebooks_are_those_of_the_library():
-    from digits.training import ablation, fit, networks
+    from digits.training import networks
 
     (second, fourth) = command.find_notebooks(NOTEBOOKS, NO_CHAPTERS)[1::2]
-    names = sorted(networks.NAMES)
-    for parameter in ("networks", "students", "ablation_network"):
-        assert sorted(command.choices(fourth.limits[parameter])) == names
-    assert set(command.choices(second.limits["architecture"])) <= set(names)
-    changes = [*ablation.conditions(fit.TrainingConfig(epochs=1, seed=1))][1:]
-    assert sorted(command.choices(fourth.limits["ablation_changes"])) == sorted(changes)
+    for parameter in ("architectures", "students"):
+        assert sorted(command.choices(fourth.limits[parameter])) == sorted(networks.NAMES)
+    assert set(command.choices(second.limits["architecture"])) <= set(networks.NAMES)
 
 
 def test_a_new_notebook_is_a_chapter_and_the_app_is_none(bench):

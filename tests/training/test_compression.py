@@ -1,4 +1,4 @@
-"""Files answer as the network does, rounding is measured and learnt, what is pruned stays pruned."""
+"""Files answer as the network does, the rule chooses among them, what is pruned stays pruned."""
 
 import gzip
 
@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from digits import evaluation
 from digits.recognizer import Calibration, energy, softmax
-from digits.training import compression, keras, networks, tf
+from digits.training import compression, keras, networks
 from digits.training import fit as training
 from toys import config, keras_logits, new_model, same_weights
 
@@ -160,65 +160,6 @@ def test_what_the_app_would_refuse_and_answer_follows_the_files_own_calibration(
     assert found["thresholds"]["answered"][0] == (energies >= limits.min_energy).mean()
 
 
-# --- Rounding -------------------------------------------------------------------------------------
-
-
-def test_rounding_by_hand_and_its_slope():
-    kernel = tf.Variable([[1.27, 254.0], [0.014, -1.0]])  # steps of 0.01 and 2
-    with tf.GradientTape() as tape:
-        rounded = compression.round_weights(kernel, (0,))
-        total = tf.reduce_sum(rounded)
-    np.testing.assert_allclose(rounded, [[1.27, 254], [0.01, 0]], atol=1e-5)  # half to even
-    np.testing.assert_allclose(tape.gradient(total, kernel), np.ones((2, 2)))
-    values = compression.round_activations(tf.constant([0.0, 0.4, 1.6, 255.0]))
-    np.testing.assert_allclose(values, [0, 0, 2, 255], atol=1e-4)
-    np.testing.assert_allclose(compression.round_activations(tf.zeros(2)), [0, 0])
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["keras_example", *(pytest.param(n, marks=pytest.mark.slow) for n in ("residual", "lenet5"))],
-)
-def test_the_rounded_copy_is_near_the_network_but_not_equal(data, name):
-    net = new_model(name)
-    twin = compression.rounded(net)
-    expected, got = keras_logits(net, data[0]), keras_logits(twin, data[0])
-    assert 0 < np.abs(got - expected).max() < 0.15 * np.ptp(expected)
-    assert same_weights(net, twin)
-
-
-def test_the_rounded_copy_foretells_the_int8_file(model, data, files):
-    x = data[0]
-    twin = keras_logits(compression.rounded(model), x)
-    plain, int8 = (compression.litert_logits(files[kind], x) for kind in ("float32", "int8"))
-    assert np.abs(int8 - twin).mean() < 2 * np.abs(int8 - plain).mean()
-    assert (twin.argmax(1) == int8.argmax(1)).mean() > 0.97
-
-
-@pytest.mark.slow
-def test_finetuning_brings_a_network_back_that_rounding_has_broken(model, data, tmp_path):
-    """Weights of very different size within each channel, which eight bits cannot hold."""
-    x, y = data
-    net = copy_of(model)
-    rng = np.random.default_rng(0)
-    for layer in net.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel = layer.kernel.numpy()
-            kernel[0, 0, 0] = 40 * np.abs(kernel).max() * rng.choice([-1, 1], kernel.shape[-1])
-            layer.kernel.assign(kernel)
-    training.fit(net, x, y, (x, y), config(4))
-    before = copy_of(net)
-    finetuned = compression.quantization_aware_finetune(net, x, y, (x, y), config(4))
-    assert same_weights(net, before)  # a copy learns
-    assert type(finetuned.layers[0]) is keras.layers.Conv2D
-
-    def right(one):
-        path = compression.export_litert(one, tmp_path / "x.tflite", "int8", x[:50])
-        return (compression.litert_logits(path, x).argmax(1) == y.argmax(1)).mean()
-
-    assert right(finetuned) >= max(right(net), 0.9)
-
-
 # --- Pruned weights -------------------------------------------------------------------------------
 
 
@@ -285,60 +226,10 @@ def test_pruning_a_trained_network_keeps_it_right_and_its_file_compresses(
     x, y = data
     net = copy_of(model)
     assert len(compression.prune(net, x, y, (x, y), config(3), sparsity=0.8)) == 3
-    table = compression.sparsity_table(net)
-    assert table["zeros"].sum() == round(0.8 * table["weights"].sum())
-    assert list(table["layer"])[-1] == "logits" and len(table) == 6
+    gone = compression.kernel_weights(net) == 0
+    assert gone.sum() == round(0.8 * len(gone)) and len(compression.prunable(net)) == 6
     assert (net.predict(x, verbose=0).argmax(1) == y.argmax(1)).mean() > 0.9
     dense = compression.file_sizes(files["float32"])
     sparse = compression.file_sizes(compression.export_litert(net, tmp_path / "x.tflite"))
     assert sparse["bytes"] == pytest.approx(dense["bytes"], rel=0.01)  # zeros are stored, too
     assert sparse["gzip_bytes"] < 0.45 * dense["gzip_bytes"]
-
-
-# --- Pruned channels ------------------------------------------------------------------------------
-
-
-def test_without_its_dead_channels_a_network_says_the_same(model, data):
-    x, _ = data
-    net = copy_of(model)
-    rng = np.random.default_rng(0)
-    for convolution, norm in zip(net.layers, net.layers[1:], strict=False):
-        if isinstance(convolution, keras.layers.Conv2D):
-            dead = rng.permutation(convolution.filters)[: convolution.filters // 2]
-            for weight in (convolution.kernel, norm.beta, norm.moving_mean):
-                values = weight.numpy()
-                values[..., dead] = 0
-                weight.assign(values)
-    small = compression.prune_channels(net, 0.5)
-    np.testing.assert_allclose(keras_logits(small, x), keras_logits(net, x), atol=1e-4)
-    assert networks.count_macs(small) < 0.35 * networks.count_macs(net)
-    assert [layer.name for layer in small.layers] == [layer.name for layer in net.layers]
-
-
-def test_the_strongest_channels_stay_with_what_belongs_to_them():
-    net = new_model("separable", width=8)
-    net.get_layer("norm_1").gamma.assign([0, 1, 1, 0, 1, 0, 1, 0])
-    small, kept = compression.prune_channels(net, 0.5), [1, 2, 4, 6]
-    for name, axis in (("convolution_1", 3), ("depthwise_1", 2)):
-        kernel = net.get_layer(name).kernel.numpy().take(kept, axis)
-        np.testing.assert_array_equal(small.get_layer(name).kernel.numpy(), kernel)
-    assert small.predict(np.zeros((1, 28, 28, 1), np.float32), verbose=0).shape == (1, 10)
-
-
-def test_all_channels_kept_is_the_same_network_and_numbers_are_rounded(model):
-    assert same_weights(compression.prune_channels(model, 1.0), model)
-    small = compression.prune_channels(model, 0.3, multiple=8)
-    filters = [one.filters for one in small.layers if isinstance(one, keras.layers.Conv2D)]
-    assert filters == [8, 8, 8, 8, 8]  # 0.3 of 16 and of 32
-    smallest = compression.prune_channels(new_model("keras_example"), 0.01)
-    assert smallest.get_layer("convolution_1").filters == 4
-
-
-def test_networks_that_cannot_be_cut_are_refused(model):
-    with pytest.raises(ValueError, match="residual is no plain chain"):
-        compression.prune_channels(new_model("residual"), 0.5)
-    with pytest.raises(ValueError, match="Subsampling cannot be made narrower"):
-        compression.prune_channels(new_model("lenet5"), 0.5)
-    for share in (0, -1, 1.1):
-        with pytest.raises(ValueError, match="share"):
-            compression.prune_channels(model, share)

@@ -1,10 +1,167 @@
-"""The long studies: where they write, and what they sum up; they train for hours, so not here."""
+"""Comparisons: every condition changes one thing, long studies go on, intervals are those of the textbook."""
+
+import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
-from digits import files
+from digits import data, files
+from digits.data.augmentation import NONE, Augmentation
+from digits.training import fit as training
 from digits.training import study
+from toys import bars
+
+CONFIG = training.TrainingConfig(epochs=1, batch_size=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return bars(120)
+
+
+@pytest.fixture
+def sets(images):
+    x, y = images
+    return {"validation": (x[:50], y[:50].argmax(1)), "pen": (x[50:70], y[50:70].argmax(1))}
+
+
+def test_every_change_changes_one_thing():
+    found = study.conditions(CONFIG)
+    whole = found.pop(study.EVERYTHING)
+    assert found.pop(study.NO_AUGMENTATION).augmentation is None
+    parts = set()
+    for name, one in found.items():
+        different = [key for key in vars(whole) if getattr(one, key) != getattr(whole, key)]
+        assert len(different) == 1, name
+        if different == ["augmentation"]:
+            changed = [
+                part
+                for part, value in vars(one.augmentation).items()
+                if value != getattr(whole.augmentation, part)
+            ]
+            assert len(changed) == 1 and getattr(one.augmentation, changed[0]) == 0
+            parts |= set(changed)
+        if different == ["config"]:
+            changed = [key for key in vars(CONFIG) if vars(one.config)[key] != vars(CONFIG)[key]]
+            assert len(changed) == 1
+    assert parts == set(vars(Augmentation()))
+
+
+def test_the_conditions_reach_the_training(images, sets, monkeypatch):
+    """What arrives at ``fit``: labels, non-digits, augmentation, schedule."""
+    x, y = images
+    seen = {}
+    monkeypatch.setattr(
+        training,
+        "fit",
+        lambda model, x, y, validation, config, mixture, non_digits, title: seen.update(
+            y=y,
+            config=config,
+            mixture=mixture,
+            others=non_digits,
+            title=title,
+            dropout=model.get_layer("dropout_1").rate,
+        ),
+    )
+    monkeypatch.setattr(study, "score", lambda model, sets: {})
+    for name, condition in study.conditions(CONFIG).items():
+        study.train("keras_example", x, y, sets, condition, name)
+        assert (seen["others"] is None) == (name == "no non-digits"), name
+        assert (seen["mixture"] is None) == (name == study.NO_AUGMENTATION)
+        assert (seen["y"].max() < 1) == (name == "labels smoothed by 0.1") and np.allclose(
+            seen["y"].sum(1), 1
+        )
+        assert (seen["dropout"] == 0) == (name == "no dropout") and seen["title"] == name
+    assert len(study.non_digits_for(x, y, 1)) == 12
+
+
+@pytest.mark.slow
+def test_a_training_is_scored_on_every_set_and_repeats(images, sets):
+    condition = study.Condition(CONFIG, None, non_digits=False)
+    (net, row), (_, again) = (study.train("micro", *images, sets, condition) for _ in range(2))
+    wrong = (net.predict(sets["pen"][0], verbose=0).argmax(1) != sets["pen"][1]).sum()
+    assert (row["pen_errors"], row["pen_n"], row["validation_n"]) == (wrong, 20, 50)
+    assert row["parameters"] == net.count_params() and row.pop("seconds") > 0
+    assert row.items() <= again.items()
+
+
+def test_a_study_that_was_interrupted_goes_on(images, sets, tmp_path, monkeypatch):
+    jobs = {name: ("micro", study.Condition(CONFIG)) for name in ("a", "b")}
+    calls = []
+
+    def train(network, x, y, sets, condition, title):
+        calls.append((title, condition.config.seed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return None, {"validation_errors": len(title) + condition.config.seed}
+
+    monkeypatch.setattr(study, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        study.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+    assert len(json.loads((tmp_path / "kept.json").read_text())["runs"]) == 2
+    runs = study.repeat(jobs, [1, 2], *images, sets, tmp_path / "kept.json")
+    assert calls == [("a", 1), ("b", 1), ("a", 2), ("a", 2), ("b", 2)]
+    assert runs["validation_errors"].tolist() == [2, 2, 3, 3]
+
+
+def rows(accuracies):
+    """Runs of made-up accuracies on 1,000 images: {name: one for each seed}."""
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "seed": seed,
+                "validation_accuracy": value,
+                "validation_n": 1000,
+                "validation_errors": round(1000 * (1 - value)),
+            }
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+
+
+def test_effects_are_paired_by_seed_and_their_interval_is_students():
+    base = np.array([0.98, 0.97, 0.99])
+    gains = {"better": np.array([0.004, 0.006, 0.005]), "same": np.array([0.001, -0.001, 0.0])}
+    table = study.effects(
+        rows({study.EVERYTHING: base} | {name: base + gain for name, gain in gains.items()}),
+        "validation",
+    )
+    assert list(table.index) == ["better", "same"] and (table["seeds"] == 3).all()
+    np.testing.assert_allclose(table["points"], [0.5, 0.0], atol=1e-9)
+    spread = np.sqrt(
+        (np.var(100 * gains["better"], ddof=1) + np.var(100 * gains["same"], ddof=1)) / 2
+    )
+    width = stats.t.ppf(0.975, 4) * spread / np.sqrt(3)
+    np.testing.assert_allclose(table["high"] - table["points"], width)
+    assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
+    assert study.verdict(table) == "of 2 changes, 0 cost accuracy and 1 gained (better)"
+
+
+def test_a_single_seed_leaves_what_counting_leaves_open():
+    table = study.effects(rows({study.EVERYTHING: [0.98], "worse": [0.95]}), "validation")
+    assert table.loc["worse", "points"] == pytest.approx(-3)
+    assert table.loc["worse", "high"] + 3 == pytest.approx(100 * 1.96 * np.sqrt(20 + 50) / 1000)
+
+
+def test_the_front_holds_what_nothing_cheaper_matches():
+    table = pd.DataFrame({"cost": [1, 2, 3, 3, 4], "gain": [5, 4, 6, 7, 7]}, index=list("abcde"))
+    assert study.pareto(table, "cost", "gain") == ["a", "d"]
+
+
+def test_pen_digits_are_drawn_as_the_app_draws_them():
+    stem = data.PenDigit((np.array([[250, 100], [250, 400]], np.float32),), 1, 7)
+    images, labels = study.pen_images([stem, stem])
+    assert images.shape == (2, 28, 28, 1) and images.dtype == np.float32 and list(labels) == [1, 1]
+    ys, xs = np.nonzero(images[0, ..., 0] > 0.3)
+    assert np.ptp(ys) + 1 in (19, 20, 21) and np.ptp(xs) < 6 and 13 <= xs.mean() <= 15
+
+
+def test_nothing_is_augmented_by_none():
+    assert not any(vars(NONE).values())
 
 
 @pytest.mark.parametrize("name", ["ablation", "architectures", "search", "seeds", "students"])

@@ -38,7 +38,24 @@ class Augmentation:
         """Half as much of everything but the styles, which are all or nothing."""
         return replace(self.scaled(0.5), styles=self.styles)
 
+    def amounts(self) -> dict[str, str]:
+        """How much of each, in words."""
+        return {
+            name.replace("_", " "): UNITS[name].format(value) for name, value in vars(self).items()
+        }
 
+
+UNITS = {
+    "rotation": "{:g}°, two standard deviations",
+    "scale": "± {:.0%}, each axis on its own",
+    "shear": "a slant of {:g} (tangent), two standard deviations",
+    "shift": "± {:g} pixels",
+    "elastic": "bent by {:g} pixels, root mean square",
+    "stroke_width": "{:.0%} of one pixel thicker or thinner",
+    "contrast": "ink up to {:.0%} paler",
+    "noise": "{:.0%} of full ink, every third image",
+    "styles": "{:.0%} of the digits that have one, on average",
+}
 NONE = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,41 @@ _CAPTION = (
     "font-size:0.92em;color:#4b5563;max-width:46rem;margin:0.35rem auto 0;"
     "text-align:left;caption-side:bottom"
 )
+
+
+def _kilo(size: float) -> str:
+    return f"{size / 1000:,.0f}"
+
+
+# Columns that several tables have: heading and format.
+COLUMNS: dict[str, tuple[str, str | Callable]] = {
+    "parameters": ("parameters", "{:,}"),
+    "macs": ("MACs", "{:,}"),
+    "seconds": ("seconds", "{:.0f}"),
+    "passes": ("passes", "{:.0f}"),
+    "bytes": ("kB", _kilo),
+    "gzip_bytes": ("kB, gzip", _kilo),
+    "latency_ms_median": ("ms", "{:.3f}"),
+    "latency_ms_p95": ("ms, p95", "{:.3f}"),
+    "refused": ("refused", "{:.1%}"),
+    "trials": ("trials", "{:.0f}"),
+    "stopped": ("stopped early", "{:.0f}"),
+    "learning_rate": ("learning rate", "{:.2g}"),
+    "batch_size": ("batch size", "{:.0f}"),
+    "weight_decay": ("weight decay", "{:.2g}"),
+    "dropout": ("dropout", "{:.2f}"),
+    "width": ("width", "{:.0f}"),
+    "augmentation": ("augmentation", "{:.2f}"),
+}
+for _set, _name in {
+    "validation": "validation",
+    "pen": "pen",
+    "test": "test",
+    "pen_test": "pen test",
+}.items():
+    COLUMNS[f"{_set}_errors"] = (f"{_name} errors", "{:.0f}")
+    COLUMNS |= {f"{_set}_{key}": (f"{_name} {key}", "{:.2%}") for key in ("accuracy", "mean")}
+    COLUMNS[f"{_set}_std"] = (f"{_name} ±", "{:.2%}")
 
 
 def plain(value: Any) -> Any:
@@ -167,17 +202,27 @@ class Run:
         (self.figures / f"{self.notebook}-{name}.png").write_bytes(png)
 
     def table(
-        self, frame: pd.DataFrame, name: str, caption: str, formats: dict | None = None
+        self,
+        frame: pd.DataFrame,
+        name: str,
+        caption: str,
+        columns: Sequence[str] | Mapping[str, str | Callable] = (),
     ) -> None:
         """Show ``frame`` with the number that belongs to ``name``, and a caption.
 
-        formats: a column's format string or function. An index without a name is not shown.
+        columns: those of ``COLUMNS`` to show, with their headings and formats; or formats by
+        heading, and all are shown. An index without a name is not shown.
         """
         label = self._label("Table", name)
-        shown = frame
+        shown, formats = frame, columns
+        if not isinstance(columns, Mapping):
+            known = {column: COLUMNS[column] for column in columns}
+            shown = frame[list(known)] if known else frame
+            shown = shown.rename(columns={column: one[0] for column, one in known.items()})
+            formats = dict(known.values())
         if frame.index.name and frame.columns.name is None:  # else pandas gives it a row of its own
-            shown = frame.rename_axis(index=None, columns=frame.index.name)
-        styler = shown.style.format(formats or {}, na_rep="–")
+            shown = shown.rename_axis(index=None, columns=frame.index.name)
+        styler = shown.style.format(formats, na_rep="–")
         styler.set_table_attributes('class="digits-table"')
         styler.set_caption(f"<strong>{label}.</strong> {html.escape(caption)}")
         styler.set_table_styles([{"selector": "caption", "props": _CAPTION}])

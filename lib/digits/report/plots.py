@@ -1,4 +1,4 @@
-"""Figures: one family of colours and type, the digit tile, the data, training and evaluation."""
+"""Figures: one family of colours and type; digits, data, training, evaluation, optimization."""
 
 import base64
 import io
@@ -13,9 +13,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from PIL import Image
 
 from digits.data import TABLET
@@ -31,6 +32,21 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.001 rather than a powe
 WIDTH = 8.0  # inches: the width of a full figure; the report shows it at 800 CSS pixels
 MOST = 40  # images behind one cell of a confusion matrix that shows them
 TEMPLATE = Path(__file__).parent / "template"
+TITLES = {
+    "compact": "our compact net",
+    "compact_small": "compact, half as wide",
+    "compact_large": "compact, wider",
+    "keras_example": "Keras example",
+    "lenet5": "LeNet-5",
+    "vgg": "VGG-style net",
+    "residual": "residual net",
+    "separable": "separable net",
+    "tiny": "tiny net",
+    "micro": "micro net",
+    "dynamic_int8": "dynamic int8",
+    "int8": "full int8",
+}
+SETS = {"validation": "validation images", "pen": "pen digits"}
 _FRAME: dict[str, Any] = {"visible": True, "color": "#d1d5db", "linewidth": 0.6}
 
 
@@ -493,3 +509,176 @@ def _live(kind: str, **values: Any) -> str:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     environment.filters["percent"] = percent
     return environment.get_template("live.html.j2").render(kind=kind, **values)
+
+
+# --- Networks, recipes, files, searches ----------------------------------------------------------
+
+
+def title(name: str) -> str:
+    """What tables and figures call a network or a file: "tiny net, int8" for "tiny_int8"."""
+    plain = name.removesuffix("_int8")
+    if name in TITLES or plain not in TITLES:
+        return TITLES.get(name, name)
+    return f"{TITLES[plain]}, int8"
+
+
+def _rates(rows: pd.DataFrame, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Error rates in percent and the ends of their 95% intervals, each (n,).
+
+    No error among n images has its place at half an error: a logarithmic axis has no zero.
+    """
+    n = rows[f"{kind}_n"].to_numpy()
+    rates = np.maximum(100 * rows[f"{kind}_errors"].to_numpy() / n, 50 / n)
+    high, low = 100 * (1 - np.array(rows[f"{kind}_interval"].to_list()).T)
+    return rates, np.maximum(low, 25 / n), high
+
+
+def _error_axis(ax: Axes, label: str = "error rate (%), upwards is better") -> None:
+    """Logarithmic, since 0.4% and 0.8% differ as much as 4% and 8%; turned, so that up is good."""
+    ax.set(yscale="log", ylabel=label)
+    ax.invert_yaxis()
+    _readable(ax.yaxis)
+
+
+def _readable(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis as plain numbers, so few that they do not touch."""
+    axis.set(major_locator=LogLocator(subs=subs), major_formatter=PLAIN)
+    axis.set_minor_formatter(NullFormatter())
+
+
+# --- Networks and recipes -------------------------------------------------------------------------
+
+
+def errors_against_macs(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:
+    """One panel a set: each network with its 95% interval, and a line along the Pareto front.
+
+    table: index the network's name, columns of ``study.train``; fronts: by the set's name, the
+    networks that no other beats, from cheap to dear.
+    """
+    figure, axes = plt.subplots(1, len(fronts), figsize=(WIDTH, 4.2), squeeze=False)
+    cost = table["macs"] / 1e6
+    for ax, (kind, front) in zip(axes[0], fronts.items(), strict=True):
+        rates, low, high = _rates(table, kind)
+        for i, name in enumerate(table.index):
+            one, color = slice(i, i + 1), PALETTE[i % 10]
+            look: dict[str, Any] = {"fmt": MARKERS[i % 10], "color": color, "label": title(name)}
+            interval(ax, cost[one], rates[one], low[one], high[one], markersize=7, **look)
+        best = _rates(table.loc[front], kind)[0]
+        ax.step(cost[front], best, where="post", color=MUTED, linewidth=1, zorder=0)
+        _error_axis(ax)
+        ax.set(xscale="log", xlabel="MACs for one image (millions)", title=SETS[kind])
+        _readable(ax.xaxis, (1, 3))
+    for ax in axes[0, 1:]:
+        ax.set_ylabel("")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """What each change of the recipe does, one panel a set: a dot and its 95% interval in points.
+
+    tables: ``study.effects`` by the set's name. An interval that does not hold zero is coloured:
+    green where the change helps, orange where it harms.
+    """
+    names = next(iter(tables.values())).index
+    size = (WIDTH, 0.9 + 0.26 * len(names))
+    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+    for ax, (kind, table) in zip(axes[0], tables.items(), strict=True):
+        places = np.arange(len(table))[::-1]
+        colors = np.select([table["low"] > 0, table["high"] < 0], [GOOD, BAD], MUTED)
+        ax.hlines(places, table["low"], table["high"], colors=colors, linewidth=1.8)
+        ax.scatter(table["points"], places, c=colors, s=25, zorder=2)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_yticks(places, names)
+        ax.set(
+            title=SETS[kind], xlabel="change in accuracy (points)", ylim=(-0.6, len(names) - 0.4)
+        )
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def sparsity(ax: Axes, table: pd.DataFrame, limit: int) -> Axes:
+    """Validation error rate against the share of weights that are zero, with 95% intervals.
+
+    table: index the share, the network as it was at 0; limit: the most errors allowed.
+    """
+    shares = 100 * table.index.to_numpy()
+    interval(ax, shares, *_rates(table, "validation"), fmt="o-", color=ACCENT)
+    allowed = 100 * max(limit, 0.5) / table["validation_n"].iloc[0]
+    ax.axhline(allowed, color=MUTED, linestyle="--", linewidth=1)
+    beside = {"xytext": (8, -10), "textcoords": "offset points"}
+    ax.annotate("allowed", (0, allowed), color=MUTED, fontsize=8.5, **beside)
+    ax.set(xlabel="weights that are zero (%)")
+    _error_axis(ax)
+    return ax
+
+
+def trade_offs(table: pd.DataFrame, limit: float) -> Figure:
+    """Validation error rate against bytes and latency (``compress.measure_files``) of each file.
+
+    A colour is a network, a marker the kind of numbers in the file; thin lines are 95% intervals. A
+    hollow marker shows the size after gzip where that saves a third or more; limit: the lowest
+    accuracy allowed.
+    """
+    of_reference = ("float32", "float16", "dynamic_int8", "int8")
+    network = ["" if name in of_reference else name.removesuffix("_int8") for name in table.index]
+    networks = list(dict.fromkeys(network))
+    marker = {"float16": "s", "dynamic_int8": "D"}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
+    rates, low, high = _rates(table, "validation")
+    for i, (name, row) in enumerate(table.iterrows()):
+        color = PALETTE[networks.index(network[i]) % 10]
+        look = {"color": color, "markersize": 8, "linestyle": "none", "alpha": 0.85}
+        look["marker"] = marker.get(name, "^" if name.endswith("int8") else "o")
+        for ax, x in ((left, row["bytes"] / 1000), (right, row["latency_ms_median"])):
+            ax.vlines(x, low[i], high[i], color=color, linewidth=0.6, alpha=0.5)
+            ax.plot(x, rates[i], label=title(name), **look)
+        sizes = np.array([row["gzip_bytes"], row["bytes"]]) / 1000
+        if sizes[0] < sizes[1] * 2 / 3:
+            left.plot(sizes, [rates[i]] * 2, ":", color=color)
+            left.plot(sizes[0], rates[i], **look | {"fillstyle": "none"})
+    allowed = max(100 * (1 - limit), 50 / table["validation_n"].iloc[0])
+    for ax in (left, right):
+        ax.axhline(allowed, color=MUTED, linewidth=1, linestyle="--")
+        ax.set_xscale("log")
+        _readable(ax.xaxis)
+    _error_axis(left, "validation error rate (%), upwards is better")
+    left.set(xlabel="file size (kB)")
+    right.set(xlabel="one image, one thread: median (ms)")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+# --- Searches; ``trials`` is their ``search.table`` -----------------------------------------------
+
+
+def searches(ax: Axes, found: Mapping[str, pd.DataFrame], reference: float) -> Axes:
+    """The best accuracy so far of each search against what was spent, and one to beat."""
+    for i, (name, trials) in enumerate(found.items()):
+        spent = trials["cost"].fillna(0).cumsum() / 1e12
+        ax.step(spent, trials["best"], where="post", color=PALETTE[i], label=name)
+        done = trials["state"] == "complete"
+        ax.plot(spent[done], trials.loc[done, "accuracy"], ".", color=PALETTE[i], alpha=0.4)
+    ax.axhline(reference, color="black", linewidth=1, linestyle="--")
+    ax.set(xlabel="cost (10¹² multiply-accumulates)", ylabel="validation accuracy")
+    ax.set_ylim(min(0.95, reference - 0.02), None)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right")
+    return ax
+
+
+def importances(ax: Axes, shares: pd.Series) -> Axes:
+    """``search.importances`` as bars, the largest on top; a sentence where they cannot be told."""
+    if shares.empty:
+        ax.text(0.5, 0.5, "too few different trials to tell", ha="center", va="center", color=MUTED)
+        ax.set_axis_off()
+        return ax
+    rows = shares[::-1].rename(lambda name: name.replace("_", " "))
+    bars = ax.barh(rows.index, rows, 0.65, color=ACCENT)
+    ax.bar_label(bars, fmt="%.2f", padding=4)
+    ax.set(xlabel="share of the spread of the accuracy that it explains")
+    ax.grid(axis="y", visible=False)
+    return ax

@@ -1,10 +1,11 @@
-"""Networks, fitting, compression, search and ablation, in Keras and TensorFlow.
+"""Networks, fitting, compression, search and studies, in Keras and TensorFlow.
 
 Importing it loads both, once and quietly, which costs seconds and hundreds of megabytes.
 """
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
 
@@ -28,5 +29,6 @@ with quiet_stderr():
 
     tf.config.get_visible_devices()  # the look for a graphics card is the last loud part
 tf.get_logger().setLevel("ERROR")  # its advice on retracing is not meant for many small networks
+logging.getLogger("absl").setLevel(logging.ERROR)  # HDF5 is old, and many tools still read it
 
 __all__ = ["keras", "tf"]

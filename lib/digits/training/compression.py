@@ -1,4 +1,4 @@
-"""Fewer bytes, less time: LiteRT files, eight bits in place of 32, pruned weights and channels."""
+"""Fewer bytes, less time: LiteRT files, eight bits in place of 32, pruned weights."""
 
 import contextlib
 import gzip
@@ -51,7 +51,7 @@ def export_litert(
         raise ValueError(
             "int8 needs representative training images: they set the range of every activation."
         )
-    if model.layers[-1].name != "logits":
+    if model.layers[-1].name == "probabilities":
         model = logits_model(model)
     image = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
     one_image = keras.Model(image, model(image), name="digits")  # fixed names keep bytes equal
@@ -175,101 +175,6 @@ def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
     return str(good.sort_values(["bytes", "validation_errors"], kind="stable").index[0])
 
 
-# --- Eight bits: learning with the rounding in view -----------------------------------------------
-
-
-def _straight(values: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
-    """``rounded`` forward, ``values`` backward (Bengio et al. 2013): rounding has no slope."""
-    return values + tf.stop_gradient(rounded - values)
-
-
-def round_weights(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """A kernel as int8 holds it: 255 steps about zero, of their own for each channel."""
-    step = tf.maximum(tf.reduce_max(tf.abs(kernel), axes, keepdims=True) / 127, 1e-12)
-    return _straight(kernel, tf.round(kernel / step) * step)
-
-
-def round_activations(values: tf.Tensor) -> tf.Tensor:
-    """Activations as int8 holds them: 256 steps from the batch's least, or 0, to its greatest."""
-    low = tf.minimum(tf.reduce_min(values), 0.0)
-    step = tf.maximum((tf.reduce_max(values) - low) / 255, 1e-12)
-    return _straight(values, tf.round((values - low) / step) * step + low)
-
-
-class _RoundedConv2D(keras.layers.Conv2D):
-    """Batch normalisation behind it scales channels, each of which has its own step."""
-
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return super().convolution_op(inputs, round_weights(kernel, (0, 1, 2)))
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        outputs = super().call(inputs)
-        linear = self.activation is keras.activations.linear  # then the layer behind it rounds
-        return outputs if linear else round_activations(outputs)
-
-
-class _RoundedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        kernel = round_weights(self.kernel, (0, 1, 3))
-        strides = (1, *self.strides, 1)
-        outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, self.padding.upper())
-        return outputs + self.bias if self.use_bias else outputs
-
-
-class _RoundedDense(keras.layers.Dense):
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        outputs = tf.matmul(inputs, round_weights(self.kernel, (0,)))
-        return round_activations(self.activation(outputs + self.bias if self.use_bias else outputs))
-
-
-class _RoundedActivation(keras.layers.Activation):
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return round_activations(super().call(x))
-
-
-_ROUNDED = {
-    keras.layers.Conv2D: _RoundedConv2D,
-    keras.layers.DepthwiseConv2D: _RoundedDepthwiseConv2D,
-    keras.layers.Dense: _RoundedDense,
-    keras.layers.Activation: _RoundedActivation,
-}
-
-
-def rounded(model: keras.Model) -> keras.Model:
-    """A copy of ``model`` that computes as its int8 file will; the softmax stays as it is."""
-
-    def copy(layer: keras.Layer) -> keras.Layer:
-        kind: Any = type(layer)
-        if layer.name != "probabilities":
-            kind = _ROUNDED.get(kind, kind)
-        return kind.from_config(layer.get_config())
-
-    twin = keras.models.clone_model(model, clone_function=copy)
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def quantization_aware_finetune(
-    model: keras.Model,
-    x: np.ndarray,
-    y: np.ndarray,
-    validation_data: tuple[np.ndarray, np.ndarray],
-    config: TrainingConfig,
-    augmentation: Augmentation | None = None,
-    **options: Any,
-) -> keras.Model:
-    """A copy of ``model`` that learnt on with everything rounded (Jacob et al. 2018).
-
-    Arguments and options of ``fit``. Export the copy as "int8": its weights now lie where rounding
-    harms little. Its validation accuracy while learning is that of the rounded network.
-    """
-    twin = rounded(model)
-    fit(twin, x, y, validation_data, config, augmentation, **options)
-    finetuned = keras.models.clone_model(model)
-    finetuned.set_weights(twin.get_weights())
-    return finetuned
-
-
 # --- Pruned weights: smaller when compressed ------------------------------------------------------
 
 
@@ -280,14 +185,6 @@ def prunable(model: keras.Model) -> list[keras.Layer]:
         for layer in model.layers
         if isinstance(getattr(layer, "kernel", None), keras.Variable)
     ]
-
-
-def sparsity_table(model: keras.Model) -> pd.DataFrame:
-    """One row a prunable layer: ``layer``, ``weights`` in its kernel, ``zeros``, ``sparsity``."""
-    kernels = {layer.name: layer.kernel.numpy() for layer in prunable(model)}
-    rows = [(name, kernel.size, int((kernel == 0).sum())) for name, kernel in kernels.items()]
-    table = pd.DataFrame(rows, columns=["layer", "weights", "zeros"])
-    return table.assign(sparsity=table["zeros"] / table["weights"])
 
 
 def kernel_weights(model: keras.Model) -> np.ndarray:
@@ -363,56 +260,3 @@ def prune(
     """
     callback = Prune(sparsity, steps=max(len(x) // config.batch_size * 3 // 4, 1))
     return fit(model, x, y, validation_data, config, augmentation, callbacks=[callback], **options)
-
-
-# --- Pruned channels: faster ----------------------------------------------------------------------
-
-
-def prune_channels(model: keras.Model, share: float, multiple: int = 4) -> keras.Model:
-    """A new, smaller network that keeps the strongest ``share`` of every convolution's channels.
-
-    A channel's strength is the sum of its weights' sizes (Li et al. 2017), times what the batch
-    normalisation behind it makes of them. Their numbers are rounded to a ``multiple``: processors
-    compute four or eight at a time. The network has to learn on before it is of use. ValueError for
-    anything but a ``Sequential`` of convolutions, batch normalisations, pooling and dense layers.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is above 0 and at most 1, not {share!r}")
-    if not isinstance(model, keras.Sequential):
-        raise ValueError(
-            f"{model.name} is no plain chain of layers: where its paths join, channels cannot go "
-            "one by one."
-        )
-    kept = np.arange(model.input_shape[-1])  # the channels of the layer before
-    new: list[keras.Layer] = []
-    weights: list[np.ndarray] = []
-    for layer, following in zip(model.layers, [*model.layers[1:], None], strict=True):
-        values, changes = layer.get_weights(), {}
-        if isinstance(layer, layers.DepthwiseConv2D):
-            values = [values[0][:, :, kept], *(value[kept] for value in values[1:])]
-        elif isinstance(layer, layers.Conv2D):
-            count = min(max(round(share * layer.filters / multiple), 1) * multiple, layer.filters)
-            strength = np.abs(values[0]).sum((0, 1, 2))
-            if isinstance(following, layers.BatchNormalization):
-                deviation = np.sqrt(following.moving_variance.numpy() + following.epsilon)
-                strength = strength * np.abs(following.gamma.numpy()) / deviation
-            best = np.sort(np.argsort(-strength, kind="stable")[:count])
-            values = [values[0][:, :, kept][..., best], *(value[best] for value in values[1:])]
-            kept, changes = best, {"filters": count}
-        elif isinstance(layer, layers.BatchNormalization):
-            values = [value[kept] for value in values]
-        elif isinstance(layer, layers.Flatten):
-            places = np.arange(np.prod(layer.input.shape[1:-1]))
-            kept = (layer.input.shape[-1] * places[:, None] + kept).ravel()
-        elif isinstance(layer, layers.Dense):
-            values = [values[0][kept], *values[1:]]
-            kept = np.arange(layer.units)
-        elif values:
-            kind = type(layer).__name__
-            raise ValueError(f"{layer.name}: a {kind} cannot be made narrower here.")
-        new.append(type(layer).from_config(layer.get_config() | changes))
-        weights += values
-    image = keras.Input(model.input_shape[1:], name="image")
-    smaller = keras.Sequential([image, *new], name=model.name)
-    smaller.set_weights(weights)
-    return smaller

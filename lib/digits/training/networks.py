@@ -1,7 +1,6 @@
 """Name to Keras model. Each network is a list that reads from top to bottom."""
 
 import json
-import logging
 import math
 import re
 import zipfile
@@ -353,17 +352,6 @@ def save(model: keras.Model, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # its date is the first of 1980
-
-
-def save_hdf5(model: keras.Model, path: Path) -> None:
-    """Save ``model`` in the older HDF5, which many tools still read, without Keras's warning."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        model.save(path)
-    finally:
-        log.setLevel(level)
 
 
 def load(path: Path) -> keras.Model:

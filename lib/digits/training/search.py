@@ -89,14 +89,16 @@ class Plan:
     def grid(self) -> dict[str, list]:
         """The values that a grid combines: evenly spaced where ``suggest`` draws evenly."""
         least, most, step = self.width
-        return {
-            "learning_rate": np.geomspace(*self.learning_rate, self.grid_points).tolist(),
+        n = self.grid_points
+        values = {
+            "learning_rate": np.geomspace(*self.learning_rate, n).tolist(),
             "batch_size": list(self.batch_size),
-            "weight_decay": np.geomspace(*self.weight_decay, self.grid_points).tolist(),
-            "dropout": np.linspace(*self.dropout, self.grid_points).tolist(),
-            "augmentation": np.linspace(*self.augmentation, self.grid_points).tolist(),
+            "weight_decay": np.geomspace(*self.weight_decay, n).tolist(),
+            "dropout": np.linspace(*self.dropout, n).tolist(),
+            "augmentation": np.linspace(*self.augmentation, n).tolist(),
             "width": list(range(least, most + 1, step)),
         }
+        return {name: list(dict.fromkeys(some)) for name, some in values.items()}
 
     @property
     def name(self) -> str:
@@ -334,13 +336,6 @@ def best(trials: pd.DataFrame) -> pd.Series:
     return trials.loc[trials["accuracy"].idxmax()]
 
 
-def tied_with_best(trials: pd.DataFrame) -> int:
-    """How many trials lie within the 95% interval of the best one's accuracy, itself included."""
-    top = best(trials)
-    low, _ = evaluation.wilson_interval(int(top["n"] - top["errors"]), int(top["n"]))
-    return int((trials["accuracy"] >= low).sum())
-
-
 def importances(study: optuna.Study) -> pd.Series:
     """The share of the spread of the accuracies that each setting explains (fANOVA, Hutter et al.
     2014), largest first; empty when fewer than two trials ended, or all equally accurate."""
@@ -350,27 +345,6 @@ def importances(study: optuna.Study) -> pd.Series:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return pd.Series(shares, dtype=float)
-
-
-def best_of(accuracies: Sequence[float], k: int) -> dict[str, float]:
-    """The best of ``k`` of these independent trials: ``expected``, and ``low`` to ``high`` (95%).
-
-    Exact: of all choices of k, the share C(i, k) / C(n, k) has none better than the i-th worst.
-    """
-    ranked = np.sort(np.asarray(accuracies, float))
-    n = len(ranked)
-    reached = np.array([math.comb(i, k) / math.comb(n, k) for i in range(n + 1)])
-    low, high = (ranked[np.searchsorted(reached[1:], share - 1e-12)] for share in (0.025, 0.975))
-    return {"expected": float(ranked @ np.diff(reached)), "low": float(low), "high": float(high)}
-
-
-def random_at_cost(trials: pd.DataFrame, cost: float) -> dict[str, Any]:
-    """``best_of`` as many trials of a random study as ``cost`` pays for, and how many that is;
-    ``capped``: it would pay for more than there are."""
-    scored = trials.dropna(subset="accuracy")
-    affordable = max(int(cost / scored["cost"].mean() + 0.5), 1)
-    k = min(affordable, len(scored))
-    return {"trials": k, "capped": affordable > len(scored), **best_of(scored["accuracy"], k)}
 
 
 def work(run_name: str, study_name: str, trials: int | None) -> None:
