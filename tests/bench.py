@@ -14,13 +14,13 @@ import nbformat
 import pytest
 
 from digits import files, report
-from digits.run import command, comparison, pipeline
+from digits.run import command, comparison
 
 # What takes a second to find out and is the same for every run in this process.
 CODE, PACKAGES = {"commit": "c" * 40, "dirty": False, "diff_sha256": None}, comparison.packages()
 RUNNER = (
-    "import sys; from pathlib import Path; from digits.run import command, pipeline; "
-    "pipeline.MIN_FREE = 0; sys.exit(command.main(sys.argv[2:], Path(sys.argv[1])))"
+    "import sys; from pathlib import Path; from digits.run import command; "
+    "sys.exit(command.main(sys.argv[2:], Path(sys.argv[1])))"
 )
 
 # Two notebooks that do what the real ones do, without the libraries that take seconds to load.
@@ -133,7 +133,6 @@ class Bench:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(files, "OUTPUTS", self.outputs)
             patch.setattr(files, "REFERENCE", self.outputs / "reference")
-            patch.setattr(pipeline, "MIN_FREE", 0)
             patch.setattr(comparison, "code", lambda: CODE)
             ran = {f"notebooks/{p.name}": files.sha256(p) for p in self.notebooks.glob("*.ipynb")}
             patch.setattr(comparison, "code_files", lambda: self.code_files | ran)

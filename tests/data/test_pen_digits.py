@@ -119,10 +119,9 @@ def test_missing_and_unknown():
         ("plain", lambda content: content[:-16], "not the published"),
         ("plain", lambda content: content.replace(b"300", b"301"), "not the published"),
         ("Z", lambda content: content[:60], "truncated|not the published"),
-        ("Z", lambda content: bytes(5_000_000), "far too large"),
         ("zip", lambda content: content[:-40], "truncated, damaged or without"),
     ],
-    ids=["cut", "changed", "cut.Z", "huge.Z", "cut.zip"],
+    ids=["cut", "changed", "cut.Z", "cut.zip"],
 )
 def test_damage(given, pen, form, damage, match):
     path = write_pen(given, pen, form)

@@ -11,7 +11,7 @@ import pytest
 
 from bench import Bench, play
 from digits import files
-from digits.files import PROJECT, RunError, sha256, write_json
+from digits.files import PROJECT, sha256, write_json
 from digits.run import comparison, pipeline
 from digits.run.comparison import Evidence, Outcome
 
@@ -25,12 +25,6 @@ def bench(tmp_path) -> Bench:
     for arguments in (["--run", "good"], ["--publish", "good"]):
         assert bench.play(*arguments).returncode == 0
     return bench
-
-
-@pytest.fixture
-def same_data(monkeypatch):
-    """Data as the bench's notebooks claim to have it."""
-    monkeypatch.setattr(comparison, "check_data", lambda record: None)
 
 
 # ./run_all.sh --check
@@ -132,7 +126,7 @@ def test_a_damaged_reference_is_told_before_anything_runs(bench, name, content, 
 # ./run_all.sh --check RUN.JSON
 
 
-def test_a_run_is_repeated_from_its_record_alone(bench, tmp_path, same_data):
+def test_a_run_is_repeated_from_its_record_alone(bench, tmp_path):
     assert bench.play("--set", "02.seed=5", "--set", "01.size=7").returncode == 0
     theirs = (bench.outputs / "latest/run.json").rename(tmp_path / "theirs.json")
     process = bench.play("--check", str(theirs))
@@ -146,9 +140,7 @@ def test_a_run_is_repeated_from_its_record_alone(bench, tmp_path, same_data):
     assert process.returncode == 3 and "| Test errors | 40 | 41 | ± 5 |" in process.stdout
 
 
-def test_a_parameter_that_the_record_does_not_know_keeps_its_default_and_is_told(
-    bench, tmp_path, same_data
-):
+def test_a_parameter_that_the_record_does_not_know_keeps_its_default_and_is_told(bench, tmp_path):
     record = bench.record("reference")
     del record["parameters"]["01_eda"]["rate"]
     write_json(tmp_path / "run.json", record)
@@ -180,28 +172,6 @@ def test_a_damaged_or_foreign_record_is_refused(bench, tmp_path, change, complai
     process = bench.play("--check", str(path))
     assert process.returncode == 2 and complaint in process.stderr
     assert not [path for path in bench.outputs.glob("check*") if path.is_dir()]
-
-
-@pytest.mark.slow
-def test_the_data_of_a_record_are_looked_for_in_earnest():
-    from digits import data
-
-    hashes = data.load("digits").hashes
-    comparison.check_data({"dataset": {"name": "digits", "hashes": hashes}})
-    other = hashes | {"x_test": "ab" * 32}
-    with pytest.raises(RunError, match="not those of that run .x_test differ"):
-        comparison.check_data({"dataset": {"name": "digits", "hashes": other}})
-
-
-def test_other_data_end_a_repetition_before_it_begins(bench):
-    def never(*_):
-        raise AssertionError("it ran")
-
-    record = bench.record("reference")
-    record["dataset"] = {"name": "digits", "requested": "digits", "hashes": {"x_train": "ab" * 32}}
-    write_json(bench.home / "run.json", record)
-    process = bench.play("--check", str(bench.home), execute=never)
-    assert process.returncode == 2 and "not those of that run" in process.stderr
 
 
 # What is compared

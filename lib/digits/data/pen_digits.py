@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.data.mnist import LARGEST, DamagedFile, DataError, obtain, read_bytes
+from digits.data.mnist import DamagedFile, DataError, obtain, read_bytes
 from digits.files import download_cache, write_text
 
 TABLET = 500  # both axes of the tablet run from 0 to here
@@ -21,9 +21,6 @@ ARCHIVE = "pen+based+recognition+of+handwritten+digits.zip"  # as UCI offers bot
 _UCI = "https://archive.ics.uci.edu"
 _OLD = f"{_UCI}/ml/machine-learning-databases/pendigits/pendigits-orig"
 MIRRORS = ((f"{_UCI}/static/public/81/{ARCHIVE}",), (f"{_OLD}.tra.Z", f"{_OLD}.tes.Z"))
-LARGEST_PACKED = (
-    4 * 1024**2
-)  # bytes of a .Z file, whose unpacking knows no limit; ours have 1 million
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,10 @@ def _read(folder: Path, split: str) -> str | None:
     try:
         if path == archive:
             with zipfile.ZipFile(archive) as opened, opened.open(packed.name) as file:
-                data = file.read(LARGEST)
+                data = file.read()
         else:
             data = read_bytes(path)
         if path != plain:
-            if len(data) > LARGEST_PACKED:
-                raise ValueError("far too large")
             data = unlzw(data)
     except DamagedFile:
         raise

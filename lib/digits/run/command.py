@@ -43,8 +43,6 @@ def main(
             return 0  # run_all.sh has made the environment
         if options.publish:
             return pipeline.publish(options.publish, request.profile)
-        if isinstance(options.check, str):
-            comparison.check_data(request.reference.record)
         status = pipeline.run(request, execute)
         if status == 0 and request.reference:
             status = comparison.report(request.reference, files.OUTPUTS / request.name)

@@ -24,9 +24,8 @@ from digits.files import RunError, read_json, sha256, sha256_json, write_text
 # Where it comes from: code, packages, machine and variables. No person, no host, no absolute path.
 
 CODE = ("lib", "notebooks", "pyproject.toml", "requirements.lock", "run_all.sh")
-MADE = re.compile(
-    r"(^|/)(\.|__pycache__/)|\.egg-info/"
-)  # by Python and setuptools, and hidden files
+# What Python and setuptools make, and hidden files.
+MADE = re.compile(r"(^|/)(\.|__pycache__/)|\.egg-info/")
 # The vector instructions by which libraries choose their code, and so how they round.
 INSTRUCTIONS = (
     "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 "
@@ -101,30 +100,24 @@ def packages() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """System, processor, usable cores, graphics cards and memory; None for what is not told."""
+    import psutil
+
     cpu = _text("/proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)$", cpu, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpu, re.MULTILINE)
-    processor = name[1] if name else platform.processor() or None
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        processor = told.stdout.strip() or processor
+    has = [one for one in INSTRUCTIONS.split() if one in flags[1].split()] if flags else None
     cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if os.name != "nt" else None
+    limited = hasattr(os, "sched_getaffinity")
     return {
         "system": platform.system(),
         "release": platform.release(),
         "architecture": platform.machine(),
         "libc": " ".join(platform.libc_ver()).strip() or None,
-        "processor": processor,
-        "instructions": [one for one in INSTRUCTIONS.split() if one in flags[1].split()]
-        if flags
-        else None,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "processor": name[1] if name else platform.processor() or None,
+        "instructions": has,
+        "cores": len(os.sched_getaffinity(0)) if limited else os.cpu_count(),
         "gpus": re.findall(r"^Model:\s*(.+)$", "\n".join(map(_text, cards)), re.MULTILINE),
-        "memory_gib": round(pages / 2**30, 1) if pages else None,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }
 
 
@@ -380,19 +373,6 @@ def sentences(causes: dict[str, list[str]]) -> list[str]:
         + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         for kind, found in causes.items()
     ]
-
-
-def check_data(record: dict) -> None:
-    """RunError when the recorded data cannot be had here."""
-    from digits import data
-
-    try:
-        found = data.load(record["dataset"]["name"]).hashes
-    except data.DataError as error:
-        raise RunError(f"--check: the data of that run cannot be had here. {error}") from None
-    if other := changes(record["dataset"].get("hashes") or {}, found):
-        names = ", ".join(name for name, *_ in other)
-        raise RunError(f"--check: the data here are not those of that run ({names} differ).")
 
 
 def report(reference: Evidence, folder: Path) -> int:

@@ -3,8 +3,6 @@
 Importing this takes seconds; the runner does it when its first line is on the screen.
 """
 
-import platform
-import re
 import signal
 import sys
 import tempfile
@@ -101,20 +99,11 @@ def cause_of_death(status: int | None) -> str:
     if not status or status > 0:
         return f"The kernel ended by itself (exit status {status})."
     name = signal.Signals(-status).name
-    if name == "SIGKILL":
-        return "The kernel died of SIGKILL: killed from outside, or out of memory."
-    if name != "SIGILL":
-        return f"The kernel died of {name}."
-    return (
-        "The kernel died of SIGILL: this processor lacks an instruction that a library needs."
-        + (" It has no AVX, which TensorFlow needs." if lacks_avx() else "")
-    )
-
-
-def lacks_avx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """True on an x86-64 Linux whose processor has no AVX."""
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else "avx"
-    return platform.machine() in ("x86_64", "AMD64") and not re.search(r"\bavx\b", flags)
+    hints = {
+        "SIGKILL": ": killed from outside, or out of memory",
+        "SIGILL": ": this processor lacks an instruction; TensorFlow needs AVX",
+    }
+    return f"The kernel died of {name}{hints.get(name, '')}."
 
 
 def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
