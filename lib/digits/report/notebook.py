@@ -158,7 +158,7 @@ class Run:
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> None:
-        """Record what was to be reached, set before the first training, and what was.
+        """Record what was to be reached, and what was.
 
         Parameters
         ----------
