@@ -534,9 +534,3 @@ def robustness(
             named = {"corruption": corruption.name, "severity": severity}
             rows.append({**named, **score, "low": low, "high": high})
     return _table(rows)
-
-
-def worst_severities(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The row of each corruption where a ``robustness`` table has its lowest accuracy."""
-    lowest = table.groupby("corruption", sort=False)["accuracy"].idxmin()
-    return table.loc[lowest].reset_index(drop=True)

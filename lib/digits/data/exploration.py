@@ -4,7 +4,6 @@ Everywhere: ``images`` is (n, 28, 28[, 1]) float in [0, 1], ink light on dark; `
 with integers 0 to 9.
 """
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import cv2
@@ -135,13 +134,6 @@ def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(quantiles).T.rename_axis("digit")
 
 
-def spans(summary: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """``shape_summary`` for people: "median (low to high)", a column a quantity."""
-    span = "{0[median]:.1f} ({0[low]:.1f} to {0[high]:.1f})".format
-    columns = {title: summary[name].apply(span, axis=1) for name, title in titles.items()}
-    return pd.DataFrame(columns)
-
-
 def deslant(images: np.ndarray) -> np.ndarray:
     """Each image sheared about its centre of mass until its slant is 0; a blank one stays blank."""
     pictures = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
@@ -245,13 +237,6 @@ def scores(
         method: {name: evaluation.accuracy_summary(labels[name], splits[name]) for name in splits}
         for method, splits in guesses.items()
     }
-
-
-def stroke_counts(strokes: Sequence[Sequence[np.ndarray]], labels: np.ndarray) -> pd.DataFrame:
-    """Share of each digit (rows) that was drawn with one stroke, two, and so on (columns)."""
-    counts = pd.Series([len(drawing) for drawing in strokes], name="strokes")
-    table = pd.crosstab(pd.Series(labels, name="digit"), counts, normalize="index")
-    return table.reindex(DIGITS, fill_value=0.0).rename_axis("digit")
 
 
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:

@@ -121,22 +121,6 @@ def tile_rows(rows: Mapping[str, Sequence], columns: Sequence[str] = ()) -> Figu
 # --- The data -------------------------------------------------------------------------------------
 
 
-def class_shares(ax: Axes, counts: pd.DataFrame) -> Axes:
-    """Share of each digit in each split; ``counts``: a row a digit, a column a split."""
-    shares = 100 * counts / counts.sum()
-    shares = shares.rename(
-        columns={name: f"{name} (n = {counts[name].sum():,})" for name in counts}
-    )
-    long = shares.rename_axis("digit").melt(ignore_index=False, value_name="share").reset_index()
-    split = long.columns[1]
-    ax.axhline(10, color=MUTED, linewidth=1, linestyle=":")
-    look = {"dodge": 0.4, "linestyle": "none", "markers": list(MARKERS[: shares.shape[1]])}
-    sns.pointplot(long, x="digit", y="share", hue=split, ax=ax, markersize=5, **look)
-    ax.set(xlabel="digit", ylabel="share of the split (%)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=shares.shape[1])
-    return ax
-
-
 def placement(mean: np.ndarray, centres: np.ndarray) -> Figure:
     """The mean of all images with its 20 x 20 box, and every centre of mass, (n, 2)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
@@ -181,27 +165,6 @@ def embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str = "")
         ax.text(*middle, str(digit), color=color, ha="center", va="center", **numeral)
     ax.set(xticks=[], yticks=[], title=title)
     ax.spines[:].set(**_FRAME)
-    return ax
-
-
-def nearest_distances(ax: Axes, distances: Mapping[str, np.ndarray]) -> Axes:
-    """Cumulative share of images against the distance to their nearest training image."""
-    for (name, values), style in zip(distances.items(), ("-", "--", ":"), strict=False):
-        ax.ecdf(values, linestyle=style, linewidth=2, label=f"{name} (n = {len(values):,})")
-    ax.set(xlabel="Euclidean distance to the nearest training image (pixels in [0, 1])")
-    ax.set(ylabel="share of images", xlim=(0, None), ylim=(0, 1))
-    ax.legend(loc="upper left")
-    return ax
-
-
-def stroke_counts(ax: Axes, shares: pd.DataFrame) -> Axes:
-    """How many strokes each digit was drawn with: a row for each digit, a column for each count."""
-    named = shares.rename(columns=lambda count: f"{count} stroke{'s' if count > 1 else ''}")
-    colors = [PALETTE[i] for i in (0, 5, 1, 3)]
-    (100 * named).plot.bar(stacked=True, ax=ax, width=0.7, color=colors, rot=0, ec="white")
-    ax.set(xlabel="digit", ylabel="share of the drawings (%)", ylim=(0, 100))
-    ax.grid(axis="x", visible=False)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=shares.shape[1])
     return ax
 
 
