@@ -228,53 +228,42 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
     return float(-np.log(np.maximum(true, _TINY)).mean())
 
 
-def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance to the one-hot label (Brier 1950): 0 perfect, 2 worst."""
-    return float(np.square(probabilities - np.eye(10)[labels]).sum(axis=1).mean())
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> "pd.DataFrame":
+    """Confidence against accuracy in bins of equal width (Guo et al. 2017, section 2), none empty.
 
-
-def reliability_bins(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
-) -> "pd.DataFrame":
-    """Confidence against accuracy, bin by bin; empty bins are left out.
-
-    ``binning``: "width" cuts [0, 1] evenly (Guo et al. 2017, section 2), "mass" puts equally many
-    samples into each bin. Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``,
-    ``accuracy`` with its 95% interval in ``accuracy low`` and ``accuracy high``.
+    Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``, ``accuracy`` with its
+    95% interval in ``accuracy low`` and ``accuracy high``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    edges = np.linspace(0, 1, bins + 1)
     rows = []
-    for (low, high), chosen in _bin_members(confidence, bins, binning):
+    for chosen in _bin_members(confidence, bins):
         n, right = len(chosen), int(correct[chosen].sum())
+        place = max(np.searchsorted(edges, confidence[chosen[0]]) - 1, 0)
         interval = wilson_interval(right, n)
-        rows.append((low, high, n, confidence[chosen].mean(), right / n, *interval))
+        mean = confidence[chosen].mean()
+        rows.append((edges[place], edges[place + 1], n, mean, right / n, *interval))
     measured = ["confidence", "accuracy", "accuracy low", "accuracy high"]
     return _table(rows, columns=["low", "high", "n", *measured])
 
 
-def _bin_members(confidence: np.ndarray, bins: int, binning: str) -> list[tuple]:
-    """The edges and the sample indices of each bin that is not empty."""
-    if binning == "mass":
-        parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
-        return [((confidence[p[0]], confidence[p[-1]]), p) for p in parts if len(p)]
-    if binning != "width":
-        raise ValueError(f"binning is 'width' or 'mass', not {binning!r}")
-    edges = np.linspace(0, 1, bins + 1)
-    above = np.searchsorted(edges, confidence, side="left")  # (low, high], as in the paper
+def _bin_members(confidence: np.ndarray, bins: int) -> list[np.ndarray]:
+    """The sample indices of each bin, (low, high], that is not empty."""
+    above = np.searchsorted(np.linspace(0, 1, bins + 1), confidence)
     place = np.clip(above - 1, 0, bins - 1)
-    return [((edges[i], edges[i + 1]), np.flatnonzero(place == i)) for i in np.unique(place)]
+    return [np.flatnonzero(place == i) for i in np.unique(place)]
 
 
 def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 15, binning: str = "width"
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
 ) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, equation 3).
 
     In [0, 1]; a perfectly calibrated model has a small positive value too, see
-    ``calibration_error_by_chance``. ``binning`` as for ``reliability_bins``.
+    ``calibration_error_by_chance``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    members = [chosen for _, chosen in _bin_members(confidence, bins, binning)]
+    members = _bin_members(confidence, bins)
     gaps = [abs(confidence[chosen].sum() - correct[chosen].sum()) for chosen in members]
     return float(sum(gaps) / len(confidence))
 
@@ -289,46 +278,26 @@ def calibration_error_by_chance(
     """
     rng = np.random.default_rng(seed)
     drawn = rng.random((resamples, len(confidence))) < confidence
-    members = [chosen for _, chosen in _bin_members(confidence, bins, "width")]
+    members = _bin_members(confidence, bins)
     gaps = [abs(confidence[chosen].sum() - drawn[:, chosen].sum(axis=1)) for chosen in members]
     return float(np.quantile(np.sum(gaps, axis=0) / len(confidence), 0.95))
 
 
 def calibration_summary(predictions: Predictions, seed: int) -> dict:
-    """Every measure of trust: calibration error beside its chance level, likelihood, Brier score.
+    """Calibration error (``ece``) beside its chance level, and likelihood (``nll``).
 
-    ``ece`` (15 bins of equal width; of equal size: ``ece_mass``) has no bootstrap interval, since
-    every resampling adds to a mean of absolute gaps; ``chance`` is ``calibration_error_by_chance``.
+    ``ece`` has no bootstrap interval: every resampling adds to a mean of absolute gaps.
     """
     confidence, correct = predictions.confidence, predictions.correct
     scored = predictions.probabilities, predictions.labels
     return {
         "ece": expected_calibration_error(confidence, correct),
         "chance": calibration_error_by_chance(confidence, seed),
-        "ece_mass": expected_calibration_error(confidence, correct, binning="mass"),
         "nll": negative_log_likelihood(*scored),
         "nll_interval": bootstrap_interval(negative_log_likelihood, *scored, seed=seed),
-        "brier": brier_score(*scored),
         "confidence": float(confidence.mean()),
         "n": len(correct),
     }
-
-
-def calibration_table(summaries: Mapping[str, dict]) -> "pd.DataFrame":
-    """``calibration_summary`` of several versions, a row each, for ``CALIBRATION_FORMATS``."""
-    titles = {"ece": "ECE", "chance": "by chance", "ece_mass": "ECE, equal bins", "nll": "NLL"}
-    rows = []
-    for name, one in summaries.items():
-        row = {"version": name} | {title: one[key] for key, title in titles.items()}
-        row["95% interval of NLL"] = "{:.4f} to {:.4f}".format(*one["nll_interval"])
-        rows.append(row | {"Brier": one["brier"]})
-    return _table(rows)
-
-
-CALIBRATION_FORMATS = {
-    **dict.fromkeys(["ECE", "by chance", "ECE, equal bins"], "{:.2%}"),
-    **dict.fromkeys(["NLL", "Brier"], "{:.4f}"),
-}
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -371,18 +340,6 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame"
         "wrong": wrong[last],
     }
     return _table(columns)
-
-
-def area_under_risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean risk over all coverages (AURC): 0 is perfect."""
-    curve = risk_coverage(confidence, correct)
-    return float(np.average(curve["risk"], weights=np.diff(curve["coverage"], prepend=0)))
-
-
-def coverage_at_risk(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
-    """The largest share that can be answered with at most ``risk`` of the answers wrong."""
-    curve = risk_coverage(confidence, correct)
-    return float(curve["coverage"].where(curve["risk"] <= risk, 0.0).max())
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
