@@ -100,17 +100,12 @@ class Run:
     @property
     def data(self) -> Path:
         """The four ``.npy`` files."""
-        return self._folder("data")
+        return self.path / "data"
 
     @property
     def models(self) -> Path:
         """Saved models and the calibration that belongs to them."""
-        return self._folder("models")
-
-    @property
-    def figures(self) -> Path:
-        """Every figure of the report as PNG."""
-        return self._folder("figures")
+        return self.path / "models"
 
     @property
     def metrics(self) -> dict:
@@ -202,7 +197,7 @@ class Run:
             raise ValueError(f"the figure {name!r} has no alternative text")
         label, png = self._label("Figure", name), figure_png(figure)
         display(_Element(figure_html(png, label, caption, alt, live), f"{label}. {caption}"))
-        (self.figures / f"{self.notebook}-{name}.png").write_bytes(png)
+        (self.path / "figures" / f"{self.notebook}-{name}.png").write_bytes(png)
 
     def table(
         self,
@@ -249,11 +244,6 @@ class Run:
 
         self._update(change)
 
-    def _folder(self, name: str) -> Path:
-        folder = self.path / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def _label(self, kind: str, name: str) -> str:
         """'Figure 3.2': the chapter is the notebook's number."""
         names = self._names.setdefault(kind, [])
@@ -271,7 +261,8 @@ def open_run(name: str, notebook: str) -> Run:
         raise RunError(f"The published run {name!r} is read-only; choose another run_name.")
     die_with_runner()
     path = files.OUTPUTS / name
-    path.mkdir(parents=True, exist_ok=True)
+    for folder in ("data", "figures", "models"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
     return Run(path, notebook)
 
 
@@ -352,7 +343,7 @@ def slider(
     step: float,
     start: float,
     alt: str,
-) -> ipywidgets.VBox | None:
+) -> ipywidgets.interactive | None:
     """A slider over the figure that follows it; meant as a cell's last expression.
 
     Under the runner this is None and nothing is drawn: a report shows what stands beside it.
@@ -364,23 +355,13 @@ def slider(
     """
     if runner():
         return None
-    handle = ipywidgets.FloatSlider(
-        min=low,
-        max=high,
-        step=step,
-        value=min(max(start, low), high),
-        description=name,
-        continuous_update=False,  # drawn when the handle rests: a figure takes longer than a move
-        style={"description_width": "initial"},
-        layout=ipywidgets.Layout(width="min(46rem, 100%)"),
-    )
-    picture = ipywidgets.HTML()
 
-    def follow(_change: object = None) -> None:
-        figure, sentence = draw(handle.value)
-        label = f"{name} {handle.value:g}"
-        picture.value = figure_html(figure_png(figure), label, sentence, alt)
+    def show(value: float) -> None:
+        figure, sentence = draw(value)
+        display(HTML(figure_html(figure_png(figure), f"{name} {value:g}", sentence, alt)))
 
-    handle.observe(follow, "value")
-    follow()
-    return ipywidgets.VBox([handle, picture])
+    wide, label = ipywidgets.Layout(width="min(46rem, 100%)"), {"description_width": "initial"}
+    start = min(max(start, low), high)
+    handle = ipywidgets.FloatSlider(start, min=low, max=high, step=step, layout=wide, style=label)
+    handle.description, handle.continuous_update = name, False  # drawn when the handle rests
+    return ipywidgets.interactive(show, value=handle)
