@@ -11,99 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from digits.training import keras, tf
+from digits.training import keras
 
 layers = keras.layers
 INPUT_SHAPE, CLASSES = (28, 28, 1), 10
-Shape = tuple[int | None, ...]  # None: any number of images
-
-
-# --- The layers of LeNet-5 that no library has any more -------------------------------------------
-# LeCun, Bottou, Bengio and Haffner (1998), "Gradient-based learning applied to document
-# recognition", Proceedings of the IEEE 86(11), section II.B.
-
-# Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
-_SOURCES = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345"
-TABLE = [[int(source) for source in sources] for sources in _SOURCES.split()]
-F6_UNITS = 84
-RUBBISH = 42.0  # the "rubbish" class lies as far from a code as half of another digit's code
-
-
-@keras.saving.register_keras_serializable("digits")
-def squash(x: tf.Tensor) -> tf.Tensor:
-    """1.7159 tanh(2x/3), equation 6: one at one, and nowhere saturated in between."""
-    return 1.7159 * tf.tanh(x * (2 / 3))
-
-
-def _uniform(fan_in: int) -> keras.initializers.Initializer:
-    """Weights drawn evenly from ±2.4/fan_in, as in the paper's appendix A."""
-    return keras.initializers.RandomUniform(-2.4 / fan_in, 2.4 / fan_in)
-
-
-@keras.saving.register_keras_serializable("digits")
-class Subsampling(keras.layers.Layer):
-    """S2 and S4: the sum of 2 × 2 neighbours, times a coefficient, plus a bias, both one a map."""
-
-    def build(self, shape: Shape) -> None:
-        self.coefficient = self.add_weight(
-            name="coefficient", shape=(shape[-1],), initializer=keras.initializers.Constant(0.25)
-        )
-        self.bias = self.add_weight(name="bias", shape=(shape[-1],), initializer="zeros")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return 4 * self.coefficient * tf.nn.avg_pool2d(x, 2, 2, "VALID") + self.bias
-
-
-@keras.saving.register_keras_serializable("digits")
-class TableConvolution(keras.layers.Layer):
-    """C3: sixteen 5 × 5 convolutions, each of the maps that ``TABLE`` names; 1,516 weights.
-
-    Computed as one convolution with zeros where nothing is connected, and counted so in
-    ``count_macs``: a zero costs a multiplication like any number.
-    """
-
-    def build(self, shape: Shape) -> None:
-        pairs = [(source, target) for target, sources in enumerate(TABLE) for source in sources]
-        self.place = np.full((6, len(TABLE)), len(pairs))  # of each window; the last is all zeros
-        self.place[tuple(np.transpose(pairs))] = np.arange(len(pairs))
-        self.windows = self.add_weight(
-            name="windows", shape=(len(pairs), 25), initializer=_uniform(25 * 4)
-        )
-        self.bias = self.add_weight(name="bias", shape=(len(TABLE),), initializer="zeros")
-
-    @property
-    def dense_kernel(self) -> tf.Tensor:
-        """(5, 5, 6, 16), zero where nothing is connected."""
-        windows = tf.gather(tf.concat([self.windows, tf.zeros((1, 25))], 0), self.place)
-        return tf.reshape(tf.transpose(windows, (2, 0, 1)), (5, 5, 6, len(TABLE)))
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(x, self.dense_kernel, 1, "VALID") + self.bias
-
-
-@keras.saving.register_keras_serializable("digits")
-class RadialBasis(keras.layers.Layer):
-    """The output: how much nearer F6 (b, 84) is to a digit's code than ``RUBBISH``, (b, 10).
-
-    A code is a fixed row of plus and minus ones. The paper drew them by hand and notes that they
-    "could have been chosen at random"; so are these. Minus the squared distance is a logit, and the
-    constant ``j`` of equation 9, its loss, is our background class (``fit.background_loss``).
-    """
-
-    def build(self, shape: Shape) -> None:
-        codes = np.random.default_rng(1998).choice([-1.0, 1.0], (shape[-1], 10)).astype(np.float32)
-        self.codes = self.add_weight(
-            name="codes", shape=codes.shape, initializer=keras.initializers.Zeros(), trainable=False
-        )
-        self.codes.assign(codes)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """|x - code|² written out: codes of ±1 have the squared length 84."""
-        squares = tf.reduce_sum(x * x, -1, keepdims=True)
-        return RUBBISH - F6_UNITS - squares + 2 * tf.matmul(x, self.codes)
 
 
 # --- The networks ---------------------------------------------------------------------------------
@@ -145,27 +58,16 @@ def _keras_example(dropout: float = 0.5) -> list:
 
 
 def _lenet5() -> list:
-    """LeNet-5 as published: 60,000 trainable weights, and the codes of its output.
-
-    Different here: random codes instead of hand-drawn ones, and how it is trained.
-    """
+    """LeNet-5 (LeCun et al. 1998, section II.B), with plain pooling and a softmax at its end."""
     return [
         layers.ZeroPadding2D(2),  # to 32 x 32: strokes at the edge come to the middle of a window
-        layers.Rescaling(1.275, -0.1),  # paper -0.1, ink 1.175: on average nearly zero
-        layers.Conv2D(6, 5, kernel_initializer=_uniform(25)),
-        layers.Activation(squash),
-        Subsampling(),
-        layers.Activation(squash),
-        TableConvolution(),
-        layers.Activation(squash),
-        Subsampling(),
-        layers.Activation(squash),
-        layers.Conv2D(120, 5, kernel_initializer=_uniform(400)),
-        layers.Activation(squash),
+        layers.Conv2D(6, 5, activation="tanh"),
+        layers.AveragePooling2D(2),
+        layers.Conv2D(16, 5, activation="tanh"),
+        layers.AveragePooling2D(2),
+        layers.Conv2D(120, 5, activation="tanh"),
         layers.Flatten(),
-        layers.Dense(F6_UNITS, kernel_initializer=_uniform(120)),
-        layers.Activation(squash),
-        RadialBasis(),
+        layers.Dense(84, activation="tanh"),
     ]
 
 
@@ -272,8 +174,8 @@ _LAYER_NAMES = {
     "BatchNormalization": "norm",
     "Activation": "relu",
     "MaxPooling2D": "pooling",
+    "AveragePooling2D": "pooling",
     "GlobalAveragePooling2D": "pooling",
-    "TableConvolution": "table_convolution",
     "ZeroPadding2D": "padding",
 }
 
@@ -286,14 +188,11 @@ def build(name: str, **options: Any) -> keras.Model:
     """
     if name not in _BODIES:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
-    body = _BODIES[name](**options)
-    if not isinstance(body[-1], RadialBasis):  # which gives logits itself
-        body.append(layers.Dense(CLASSES))
+    body = [*_BODIES[name](**options), layers.Dense(CLASSES)]
     counts: Counter = Counter()  # Keras counts through a whole session: other names in every run
     for layer in _unforked(body):
         kind = type(layer).__name__
         kind = _LAYER_NAMES.get(kind, kind.lower())
-        kind = "squash" if getattr(layer, "activation", None) is squash else kind
         counts[kind] += 1
         layer.name = f"{kind}_{counts[kind]}"
     body[-1].name = "logits"
@@ -371,12 +270,6 @@ def _macs(layer: keras.Layer) -> int:
         window = layer.kernel.shape[:2]
     elif isinstance(layer, layers.Conv2D | layers.Dense):
         window = layer.kernel.shape[:-1]
-    elif isinstance(layer, TableConvolution):
-        window = (5, 5, 6)
-    elif isinstance(layer, RadialBasis):
-        window = (F6_UNITS,)
-    elif isinstance(layer, Subsampling):
-        window = (1,)
     else:
         return 0
     return math.prod(window) * math.prod(layer.output.shape[1:])
