@@ -300,8 +300,10 @@ def test_the_workflow_calls_scripts_that_are_there_and_publishes_the_published_r
         for word in re.findall(r"[\w./-]+/[\w.-]+\.\w+", command)
         if "site/" not in word
     ]
-    assert sorted(files) == ["outputs/reference/report.html", "tests/run.sh"] and all(
-        (PROJECT / f).is_file() for f in files
-    )
+    assert sorted(files) == [
+        "outputs/reference/draw.html",
+        "outputs/reference/report.html",
+        "tests/run.sh",
+    ] and all((PROJECT / f).is_file() for f in files)
     python = re.search(r'python-version: "([\d.]+)"', text)[1]
     assert SpecifierSet(PYPROJECT["requires-python"]).contains(f"{python}.9")

@@ -9,7 +9,7 @@ from digits import files
 from digits.app import STATIC
 from digits.data import TABLET, PenDigit
 from digits.recognizer import Recognizer, ink, segmentation
-from digits.report import draw
+from digits.report import html
 
 SCRIPTS = ("ink", "network", "segmentation", "occlusion")
 BATCH = 500  # drawings that go to the browser at a time
@@ -49,7 +49,7 @@ def load(page: Page, recognizer: Recognizer) -> None:
     """Put the scripts and the recognizer's network into an empty page."""
     for name in SCRIPTS:
         page.add_script_tag(content=(STATIC / f"{name}.js").read_text(encoding="utf-8"))
-    stored = draw.network(files.REFERENCE / "models" / f"{recognizer.name}.tflite")
+    stored = html.stored_network(files.REFERENCE / "models" / f"{recognizer.name}.tflite")
     stored["calibration"] = vars(recognizer.calibration)
     page.evaluate("async stored => { window.model = await network.unpacked(stored); }", stored)
 

@@ -13,7 +13,7 @@ import twins
 from digits import data, files
 from digits.files import read_json
 from digits.recognizer import Recognizer, ink, occlusion
-from digits.report import draw
+from digits.report.html import reader, stored_network
 
 pytestmark = pytest.mark.browser
 ALL = bool(os.environ.get("DIGITS_TWINS"))  # set: everything, which takes half an hour
@@ -92,8 +92,8 @@ def test_smaller_networks_keep_their_digits_in_16_bits(chromium, name):
 
 @pytest.mark.parametrize("name", ["int8", "dynamic_int8"])
 def test_files_in_8_bits_are_not_for_the_page(name):
-    with pytest.raises(ValueError, match=f"{name}.tflite"):
-        draw.network(files.REFERENCE / "models" / f"{name}.tflite")
+    with pytest.raises(KeyError):
+        stored_network(files.REFERENCE / "models" / f"{name}.tflite")
 
 
 def check_answers(scripts, recognizer, drawings):
@@ -138,8 +138,8 @@ def address(tmp_path_factory):
     """The page of the published run, as a file."""
     record, metrics = (read_json(files.REFERENCE / f"{name}.json") for name in ("run", "metrics"))
     path = tmp_path_factory.mktemp("page") / "draw.html"
-    path.write_text(draw.page(files.REFERENCE, record, metrics), encoding="utf-8")
-    alone = draw.page(files.REFERENCE, record, metrics, most=1)
+    path.write_text(reader(files.REFERENCE, record, metrics), encoding="utf-8")
+    alone = reader(files.REFERENCE, record, metrics, most=1)
     assert len(alone.encode()) <= 600_000
     return path.as_uri()
 

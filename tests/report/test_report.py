@@ -422,3 +422,28 @@ def test_paper_gets_the_pictures_instead_of_the_exhibits(exhibition, page):
     assert not still.first.is_visible() and page.locator(".digits-exhibit").first.is_visible()
     page.emulate_media(media="print")
     assert still.first.is_visible() and page.locator(".digits-exhibit:visible").count() == 0
+
+
+@pytest.mark.browser
+def test_the_first_picture_becomes_a_pad_that_reads(executed, record, metrics, page, tmp_path):
+    reader = report.reader(paths.REFERENCE, record, metrics, most=1)
+    html = report.build(executed, record, metrics, reader)
+    assert Page(html).loads == []
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    page.context.set_offline(True)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.locator("iframe").count() == 0 and page.locator("figure.app img").is_visible()
+    page.get_by_role("button", name="Draw here").click()
+    frame = page.frame_locator("figure.app iframe")
+    frame.locator(".digits-app[data-ready=true]").wait_for()
+    pad = frame.locator(".digits-pad").bounding_box()
+    page.mouse.move(pad["x"] + 100, pad["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 100, pad["y"] + 160, steps=5)
+    page.mouse.up()
+    frame.locator(".digits-answer[data-text='1'][data-accepted=true]").wait_for(state="attached")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.emulate_media(media="print")
+    assert page.locator("figure.app img").is_visible()
+    assert not page.locator("iframe").is_visible()

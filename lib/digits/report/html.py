@@ -1,31 +1,48 @@
-"""The executed notebooks as one self-contained HTML file, and the READMEs' tables of numbers.
+"""A run as HTML files that need nothing else, and the READMEs' tables of numbers.
+
+The report is the executed notebooks. The reader is the drawing app's page (``app/static``), with
+``local.js`` in its kernel's place.
 
 ``python -m digits.report.html RUN FILE`` builds the report of the finished run in a folder anew;
-when the file is a README.md, its tables are renewed from that run's numbers instead.
+of a README.md it renews the tables from that run's numbers, draw.html becomes the run's reader.
 """
 
 import argparse
 import base64
+import hashlib
+import json
 import re
+import zlib
+from dataclasses import asdict
 from datetime import timedelta
 from html import escape
 from pathlib import Path
 
 import nbformat
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from bs4 import BeautifulSoup, Tag
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from nbconvert import HTMLExporter
 
 from digits.files import NOTEBOOKS, read_json, write_text
+from digits.recognizer import Calibration, ink
+from digits.recognizer.model import calibration_path
 from digits.report.notebook import aims, headlines
 
 TEMPLATE = Path(__file__).parent / "template"
 FRONT = NOTEBOOKS / "front.md.j2"
 APP_PICTURE = NOTEBOOKS / "images" / "app.png"
+STATIC = Path(__file__).parents[1] / "app" / "static"  # the room itself is not entered
+EXAMPLES = Path(ink.__file__).with_name("examples.json")
+SHARES = "answered", "right"
+SCRIPTS = ("ink", "network", "segmentation", "occlusion", "view", "local", "app")
+KINDS = {"CONV_2D": "convolution", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "dense"}
+KINDS |= {"MAX_POOL_2D": "pooling", "DEQUANTIZE": "", "RESHAPE": ""}  # LiteRT's names and ours
 _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
-def build(executed: list[Path], record: dict, metrics: dict) -> str:
+def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") -> str:
     """The report of a run.
 
     Parameters
@@ -33,6 +50,7 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
     executed : the executed notebooks in order, one chapter each
     record : the contents of ``run.json``
     metrics : the contents of ``metrics.json``
+    alive : the page that its first picture becomes, see ``reader``; "" for none
     """
     mnist = record["dataset"].get("name", "mnist") == "mnist"
     models = {
@@ -50,6 +68,7 @@ def build(executed: list[Path], record: dict, metrics: dict) -> str:
         "aims": aims(metrics),
         "front": front(FRONT, metrics) if mnist else {},  # its sentences are about MNIST
         "app": base64.b64encode(APP_PICTURE.read_bytes()).decode(),
+        "reader": json.dumps(alive).replace("<", r"\u003c") if alive else "",
     }
     exporter = HTMLExporter(
         template_name=TEMPLATE.name,
@@ -169,18 +188,118 @@ def renewed(text: str, metrics: dict, record: dict) -> str:
     return _BLOCK.sub(table, text)
 
 
+def reader(run: Path, record: dict, metrics: dict, most: int | None = None) -> str:
+    """The reader of the run in a folder, with at most so many models; "" when it has none."""
+    models = dict(list(stored_models(run, metrics).items())[:most])
+    if not models:
+        return ""
+    chosen = next(iter(models))
+    sha256, commit = models[chosen].pop("sha256"), (record.get("code") or {}).get("commit") or "?"
+    facts = {"Run": run.name.removesuffix(".building"), "Commit": commit[:12]}
+    facts |= {"Model": f"{chosen}, SHA-256 {sha256[:12]}"}
+    setup = {"chosen": chosen, "facts": list(facts.items()), "brushes": [8, 40]}
+    mnist = record["dataset"].get("name", "mnist") == "mnist"
+    setup["notice"] = "" if mnist else "This network did not learn from MNIST. It errs more."
+    setup["examples"] = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    texts = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
+    script = "".join(texts[f"{name}.js"] for name in SCRIPTS) + "local.start();\n"
+    environment = Environment(loader=FileSystemLoader(TEMPLATE))
+    environment.filters |= {"sha256": _sha256, "compact": _compact}
+    return environment.get_template("draw.html.j2").render(
+        pieces=dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", texts["page.html"], re.S)),
+        style=texts["app.css"],
+        script=script,
+        setup=setup,
+        models=models,
+        app=max(NOTEBOOKS.glob("*.ipynb")).name,
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def stored_models(run: Path, metrics: dict) -> dict[str, dict]:
+    """What the reader reads with: a run's network and, from its smaller ones, those that fit."""
+    found: dict[str, dict] = {}
+    paths = {path.stem: path for path in sorted((run / "models").glob("*.tflite"))}
+    first = next((name for name in ("float16", "float32") if name in paths), None)
+    for name in sorted(paths, key=lambda name: name != first) if first else ():
+        try:
+            model = stored_network(paths[name])
+        except KeyError:
+            continue
+        if name != first and model["count"] > found.get(first, model)["count"] / 2:
+            continue
+        calibration = asdict(Calibration.read(calibration_path(paths[name])))
+        label = f"{name} · {model['count']:,} weights"
+        found[name] = model | {"calibration": calibration, "label": label, "meaning": None}
+    for pen in (part.get("pen") or {} for part in metrics.values()):
+        if found and "thresholds" in pen:  # measured with float32, the same network
+            rounded = {name: np.round(pen["thresholds"][name], 4).tolist() for name in SHARES}
+            found[first]["meaning"] = rounded | {"n": pen["n"]}
+    return found
+
+
+def stored_network(path: Path) -> dict:
+    """A LiteRT file as ``network.js`` takes it: layers, and weights in 16 bits.
+
+    KeyError for what that script cannot compute: weights in 8 bits, other operators.
+    """
+    content = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
+    graph, halves, layers, weights = model.subgraphs[0], {}, [], []
+
+    def store(index: int) -> int:
+        tensor = graph.tensors[halves.get(index, index)]
+        data = bytes(model.buffers[tensor.buffer].data)
+        weights.append(np.frombuffer(data, {0: "<f4", 1: "<f2"}[tensor.type]).astype("<f2"))
+        return weights[-1].size
+
+    for step in graph.operators:
+        kind = KINDS[names[model.operatorCodes[step.opcodeIndex].builtinCode]]
+        if not kind:
+            halves[step.outputs[0]] = step.inputs[0]
+            continue
+        options, layer = step.builtinOptions, {"kind": kind}
+        side, result = (graph.tensors[one[0]].shape[1] for one in (step.inputs, step.outputs))
+        if kind in ("convolution", "pooling"):
+            layer["stride"] = int(options.strideW)
+        if kind != "pooling":
+            shape = graph.tensors[step.inputs[1]].shape
+            layer |= {"filters": int(shape[0]), "size": int(shape[1])}
+            layer |= {"kernel": store(step.inputs[1]), "bias": store(step.inputs[2])}
+        # Only a convolution has ReLU; it and pooling leave no border out, "depthwise" sees all.
+        sides = {"dense": result, "depthwise": layer.get("size") == side}
+        fits = result == sides.get(kind, -(-side // layer.get("stride", 1)))
+        if not fits or options.fusedActivationFunction != (kind == "convolution"):
+            raise KeyError(f"{path.name} has a layer {kind!r} that the page does not know.")
+        layers.append(layer)
+    # Low bytes first, then the high ones, which are much alike.
+    packed = zlib.compress(np.concatenate(weights).view("u1").reshape(-1, 2).T.tobytes(), 9)
+    stored = {"layers": layers, "weights": base64.b64encode(packed).decode()}
+    return stored | {"count": sum(map(len, weights)), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Build a finished run's report anew, or renew the tables of a README.md."""
+    """Build a finished run's report or its reader anew, or renew the tables of a README.md."""
     parser = argparse.ArgumentParser(prog="python -m digits.report.html", description=main.__doc__)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("file", type=Path, help="the report to write, or the README.md to renew")
+    parser.add_argument("file", type=Path, help="the report, the draw.html or the README.md")
     options = parser.parse_args(arguments)
     record, metrics = (read_json(options.run / name) for name in ("run.json", "metrics.json"))
     if options.file.suffix == ".md":
         made = renewed(options.file.read_text(encoding="utf-8"), metrics, record)
+    elif options.file.name == "draw.html":
+        made = reader(options.run, record, metrics)
     else:
         executed = sorted((options.run / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-        made = build(executed, record, metrics)
+        made = build(executed, record, metrics, reader(options.run, record, metrics, most=1))
     write_text(options.file, made)
 
 

@@ -26,7 +26,7 @@ from digits.run import comparison
 from digits.run.comparison import Evidence, tidy
 
 SUFFIXES = (".building", ".failed", ".previous")
-NOT_A_STAGE = ("run.json", "metrics.json", "report.html")  # no single notebook's
+NOT_A_STAGE = ("run.json", "metrics.json", "report.html", "draw.html")  # no single notebook's
 STAND_IN = (
     "THIS RUN DID NOT USE MNIST: it could not be had, so scikit-learn's small bundled digits",
     "stood in for it. Its numbers say nothing about MNIST. Set DIGITS_DATA to a folder with",
@@ -231,8 +231,12 @@ def finish(place: Place, record: dict, request: Request) -> None:
         "headlines": comparison.headlines(metrics),
     }
     executed = [place.building / "notebooks" / one.path.name for one in request.notebooks]
-    report = html.build(executed, record, metrics)
+    reader = html.reader(place.building, record, metrics, most=1)
+    report = html.build(executed, record, metrics, reader)
     (place.building / "report.html").write_text(report, encoding="utf-8")
+    if reader:
+        page = html.reader(place.building, record, metrics)
+        (place.building / "draw.html").write_text(page, encoding="utf-8")
     written = listing(place.building)
     written.pop("run.json", None)
     models = {

@@ -41,7 +41,7 @@ function convolution(x, { stride, size, filters, kernel, bias }) {
 }
 
 // Of each size x size pixels the largest.
-function pooling(x, { size }) {
+function pooling(x, { stride: size }) {
   const side = Math.ceil(x.side / size), c = x.channels, before = border(x.side, size, size);
   const values = new Float32Array(side * side * c).fill(-Infinity);
   for (let y = 0; y < x.side; y++) for (let z = 0; z < x.side; z++) {

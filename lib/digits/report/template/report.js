@@ -30,6 +30,25 @@
     figure.querySelector("img").after(enlarge);
   });
 
+  const picture = document.querySelector("figure.app"), draw = picture?.querySelector(".draw");
+  if (draw) { // the picture becomes the reader that it shows; until then that costs nothing
+    const begin = () => {
+      const reader = document.createElement("iframe");
+      reader.title = "Draw a digit or a number";
+      reader.addEventListener("load", () => {
+        const page = reader.contentDocument, fit = () => { reader.style.height = `${page.documentElement.offsetHeight}px`; };
+        new ResizeObserver(fit).observe(page.documentElement);
+        fit();
+      });
+      reader.srcdoc = JSON.parse(document.getElementById("reader").textContent);
+      draw.replaceWith(reader);
+      picture.classList.add("alive");
+    };
+    draw.hidden = false;
+    draw.addEventListener("click", begin);
+    picture.querySelector("img").addEventListener("click", () => draw.isConnected && begin());
+  }
+
   const links = new Map([...document.querySelectorAll(".contents a")].map((link) => [link.hash.slice(1), link]));
   const headings = [...document.querySelectorAll("main h1[id], main h2[id]")].filter((heading) => links.has(heading.id));
   let current = null;
