@@ -262,7 +262,7 @@ def test_nothing_is_hard_to_use(chromium, address, scheme):
             if script := os.environ.get("DIGITS_AXE"):
                 page.evaluate(Path(script).read_text(encoding="utf-8"))
                 found = page.evaluate("axe.run()")["violations"]
-                assert [one["id"] for one in found] == []
+                assert [[one["id"], one["nodes"][0]["html"]] for one in found] == []
 
 
 def test_the_page_needs_nothing_but_itself(address):

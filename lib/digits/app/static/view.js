@@ -55,8 +55,9 @@ function figure(answer) {
   if (answer.parts.length < 2) return [element("span", { class: answer.text ? trust(answer.parts[0]) : "digits-none" }, answer.text || "?")];
   return answer.parts.map((part, index) => element("button", {
     type: "button", class: `digits-part ${trust(part)}`, "data-do": JSON.stringify(["part", index]),
-    "aria-pressed": String(index === answer.chosen), "aria-label": `${part.text}, ${percent(part.confidence)}, digit ${index + 1} of ${answer.parts.length}`,
-  }, element("span", {}, part.text), element("small", {}, short(part.confidence))));
+    "aria-pressed": String(index === answer.chosen),
+  }, element("span", {}, part.text), element("small", {}, short(part.confidence)),
+  element("span", { class: "digits-hidden" }, `, digit ${index + 1} of ${answer.parts.length}`)));
 }
 
 function bars(list, part) {
