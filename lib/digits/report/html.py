@@ -53,17 +53,10 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
     alive : the page that its first picture becomes, see ``reader``; "" for none
     """
     mnist = record["dataset"].get("name", "mnist") == "mnist"
-    models = {
-        name.removeprefix("models/"): entry
-        for stage in record["stages"]
-        for name, entry in stage.get("files", {}).items()
-        if name.startswith("models/")
-    }
     page = {
         "record": record,
         "mnist": mnist,
         "duration": str(timedelta(seconds=round(record["seconds"]))),
-        "models": models,
         "headlines": headlines(metrics),
         "aims": aims(metrics),
         "front": front(FRONT, metrics) if mnist else {},  # its sentences are about MNIST
@@ -78,6 +71,7 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
     html, _ = exporter.from_notebook_node(merge(executed), {"page": page})
     soup = BeautifulSoup(html, "html.parser")
     scroll_tables(soup)
+    gather_code(soup)
     link_chapters(soup)
     number_headings(soup)
     return str(soup)
@@ -128,6 +122,23 @@ def scroll_tables(soup: BeautifulSoup) -> None:
     box = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs=box))
+
+
+def gather_code(soup: BeautifulSoup) -> None:
+    """Fold the code of a section into one place, at its first cell."""
+    first: Tag | None = None
+    for one in soup.select("section.chapter h1, section.chapter h2, details.code"):
+        if one.name != "details":
+            first = None
+        elif first is None or not one.summary.get_text().startswith("Code"):
+            first = one if one.summary.get_text().startswith("Code") else first
+        else:
+            count, more = first.select_one(".lines"), one.select_one(".lines")
+            lines = sum(int(each.get_text().split()[0]) for each in (count, more))
+            count.string = f"{lines} lines"
+            one.summary.extract()
+            first.extend(list(one.children))
+            one.decompose()
 
 
 def link_chapters(soup: BeautifulSoup) -> None:

@@ -627,7 +627,8 @@ def searches(ax: Axes, found: Mapping[str, pd.DataFrame], reference: float) -> A
         ax.plot(spent[done], trials.loc[done, "accuracy"], ".", color=PALETTE[i], alpha=0.4)
     ax.axhline(reference, color="black", linewidth=1, linestyle="--")
     ax.set(xlabel="cost (10¹² multiply-accumulates)", ylabel="validation accuracy")
-    ax.set_ylim(min(0.95, reference - 0.02), None)
+    top = max([reference, *(trials["best"].max() for trials in found.values())])
+    ax.set_ylim(reference - 0.02, top + 0.003)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower right")
     return ax
