@@ -140,7 +140,12 @@ class Bench:
             patch.setenv("HOME", str(self.home))
             patch.delenv("DIGITS_DATA", raising=False)
             if not real_report:
-                patch.setattr(report, "html", SimpleNamespace(build=lambda *_: ""), raising=False)
+                patch.setattr(
+                    report,
+                    "html",
+                    SimpleNamespace(build=lambda *_: "", reader=lambda *_, **__: ""),
+                    raising=False,
+                )
             for name, value in variables.items():
                 patch.setenv(name, value)
             try:

@@ -299,7 +299,7 @@ def test_a_run_that_ends_before_its_first_notebook_leaves_nothing(
     def end(*_):
         raise error
 
-    monkeypatch.setattr(pipeline, "expected_seconds", end)
+    monkeypatch.setattr(pipeline, "stage_files", end)
     assert bench.play().returncode == status and folders(bench) == set()
 
 
@@ -405,18 +405,7 @@ def test_a_copy_cut_short_does_not_replace_the_failed_run(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.failed"]
 
 
-# Expected times, publishing
-
-
-def test_expected_times_come_from_the_latest_run_of_the_same_kind(tmp_path):
-    runs = (("a", "2024", "quick", 1), ("b", "2025", "quick", 2), ("c", "2026", "full", 3))
-    for name, ended, profile, seconds in runs:
-        (tmp_path / name).mkdir()
-        record = {"status": "finished", "profile": profile, "dataset": {"requested": "auto"}}
-        stages = {"ended": ended, "stages": [{"notebook": "01_eda", "seconds": seconds}]}
-        write_json(tmp_path / name / "run.json", record | stages)
-    assert pipeline.expected_seconds(tmp_path, "quick", "auto") == {"01_eda": 2}
-    assert pipeline.expected_seconds(tmp_path, "standard", "auto") == {}
+# Publishing
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from digits import files
 from digits.report import plots as draw
 from digits.training import networks, search
 from digits.training.search import StudyError
+from digits.training.study import main
 from searcher import PLAN, easy
 
 PRUNING = replace(PLAN, sampler="tpe", prune=True)
@@ -358,7 +359,7 @@ def outputs(tmp_path, images, monkeypatch):
 
 
 def command(folder: Path, plan: search.Plan, **options) -> subprocess.Popen:
-    arguments = ["-m", "digits.training.search", "--run", "tiny", "--study", plan.name]
+    arguments = ["-m", "digits.training.study", "worker", plan.name, "--run", "tiny"]
     environment = {**os.environ, "DIGITS_OUTPUTS": str(folder)}
     return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, **options)
 
@@ -386,7 +387,7 @@ def test_the_command_says_what_is_wrong(outputs, capsys):
     folder, plan, _ = outputs
 
     def said(study: str, run: str) -> str:
-        assert search.main(["--study", study, "--run", run]) == 2
+        assert main(["worker", study, "--run", run]) == 2
         return capsys.readouterr().err
 
     assert "no study 'unknown'. Known: ['random-" in said("unknown", "tiny")

@@ -231,20 +231,6 @@ def group_errors(ax: Axes, table: pd.DataFrame, label: str) -> Axes:
 # --- Training -------------------------------------------------------------------------------------
 
 
-def cost_by_layer(ax: Axes, table: pd.DataFrame, column: str) -> Axes:
-    """Bars of one column of the layer table, from top to bottom; only layers that multiply."""
-    shown = table[table["macs"] > 0][::-1]
-    colors = {"Conv2D": ACCENT, "Dense": BAD, "MaxPooling2D": GOOD, "AveragePooling2D": GOOD}
-    ax.barh(
-        shown["layer"], shown[column] / 1000, 0.7, color=shown["kind"].map(colors).fillna(MUTED)
-    )
-    ax.set_xlabel(f"{column.replace('macs', 'MACs')} (thousands)")
-    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.grid(False, axis="y")
-    return ax
-
-
 def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
     """Training and validation curve of ``column`` of a history, the epoch that was kept marked."""
     best, epochs = kept_epoch(history), history["epoch"]

@@ -170,16 +170,12 @@ def changed(request: Request, notebook: Notebook) -> dict[str, Any]:
 def run_stages(place: Place, record: dict, request: Request, execute: Execute | None) -> None:
     """Run the notebooks one by one; ``run.json`` is written before and after each."""
     begin = time.monotonic()
-    expected = expected_seconds(place.outputs, request.profile, record["dataset"]["requested"])
     (place.building / "notebooks").mkdir(exist_ok=True)
     before = stage_files(place)
     for index, notebook in enumerate(request.notebooks[request.first :], start=request.first + 1):
-        forecast = expected.get(notebook.name)
-        say(
-            f"\n{bold(f'[{index}/{len(request.notebooks)}] {notebook.name}')}  {notebook.title}  "
-            f"(elapsed {timedelta(seconds=round(time.monotonic() - begin))}"
-            + (f", expected {timedelta(seconds=round(forecast))})" if forecast else ")")
-        )
+        elapsed = timedelta(seconds=round(time.monotonic() - begin))
+        head = bold(f"[{index}/{len(request.notebooks)}] {notebook.name}")
+        say(f"\n{head}  {notebook.title}  (elapsed {elapsed})")
         stage: dict[str, Any] = {
             "notebook": notebook.name,
             "title": notebook.title,
@@ -566,19 +562,4 @@ def notice(dataset: dict) -> None:
     """Say loudly when the data was not MNIST."""
     if dataset.get("name", "mnist") != "mnist":
         lines = CHOSEN if dataset["requested"] == "digits" else STAND_IN
-        width = max(map(len, lines))
-        frame = "*" * (width + 4)
-        say("\n" + bold("\n".join([frame, *(f"* {one:<{width}} *" for one in lines), frame])))
-
-
-def expected_seconds(outputs: Path, profile: str, dataset: str | None) -> dict[str, float]:
-    """Seconds for each notebook in the latest finished run of this profile and data set."""
-    records = [read_run(path.parent) for path in outputs.glob("*/run.json")]
-    alike = [
-        record
-        for record in records
-        if (record.get("status"), record.get("profile")) == ("finished", profile)
-        and record.get("dataset", {}).get("requested") == dataset
-    ]
-    latest = max(alike, key=lambda record: record.get("ended") or "", default={})
-    return {one["notebook"]: one.get("seconds", 0) for one in latest.get("stages", [])}
+        say("\n" + bold("\n".join(f"*** {one}" for one in lines)))

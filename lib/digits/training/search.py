@@ -1,22 +1,17 @@
 """A search for settings that train well: a study of Optuna that goes on where it was stopped.
 
-    python -m digits.training.search --run NAME --study NAME
-
-adds a worker to a study that a notebook began, on this computer or, when ``DIGITS_STUDY_URL`` names
-a PostgreSQL, on any other that has the same images.
+``python -m digits.training.study worker NAME`` adds a worker to a study that a notebook began, on
+this computer or, when ``DIGITS_STUDY_URL`` names a PostgreSQL, on any other with the same images.
 """
 
-import argparse
 import hashlib
 import json
 import math
 import os
-import signal
-import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from digits import data, evaluation, files
 from digits.data.augmentation import Augmentation
-from digits.files import RunError, check_name
+from digits.files import check_name
 from digits.training import fit, keras, networks
 
 SETTINGS = ("learning_rate", "batch_size", "weight_decay", "dropout", "width", "augmentation")
@@ -365,29 +360,3 @@ def work(run_name: str, study_name: str, trials: int | None) -> None:
     study = open_study(storage(folder), plan)
     run(study, plan, training_score(plan, x, y, validation), trials or kept["trials"])
     print(f"The study {study_name} has {len(finished(study))} finished trials.")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 (a wrong request) or 130 (stopped)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m digits.training.search",
-        description="Be one more worker of a study. When it is killed, its trial is run again.",
-    )
-    parser.add_argument("--study", metavar="NAME", required=True, help="as the notebook says it")
-    parser.add_argument("--run", metavar="NAME", default="latest", help="the folder below outputs/")
-    parser.add_argument("--trials", type=int, help="default: as many as the notebook asked for")
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-    try:
-        work(options.run, options.study, options.trials)
-    except (StudyError, RunError, data.DataError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped. The trial that was running will be run again.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
