@@ -192,6 +192,8 @@ def test_a_number_gets_boxes_and_each_digit_can_be_looked_at(page):
     browser.draw_at_once(page, DRAWN["2026"])
     assert browser.settled(page, points("2026"))["text"] == "2026"
     assert page.locator(".digits-box").count() == 4
+    maps = "it => it.getContext('2d').getImageData(0, 0, 299, 29).data.some((value, k) => k % 4 < 3 && value > 200)"
+    browser.until(lambda: page.locator(".digits-inside canvas").first.evaluate(maps), 10, "maps")
     page.click(".digits-part >> nth=1")
     page.wait_for_selector(".digits-part:nth-child(2)[aria-pressed=true]")
     assert browser.answer(page)["digit"] == "0"
@@ -254,6 +256,7 @@ def test_nothing_is_hard_to_use(chromium, address, scheme):
     }
     with opened(chromium, address, **settings) as page:
         for name in (None, "2026", "scribble"):
+            assert page.locator(".digits-inside[open]").count() == 0  # on a phone
             if name:
                 browser.clear(page)
                 browser.draw_at_once(page, DRAWN[name])

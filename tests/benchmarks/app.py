@@ -49,7 +49,7 @@ INK = """async ([path, rate]) => {
     return frames;
 }"""
 
-ANSWERS = """async ([path, strokes, rate]) => {
+ANSWERS = """async ([strokes, rate]) => {
     const pad = document.querySelector(".digits-pad canvas"), box = pad.getBoundingClientRect();
     const times = [], seen = [];
     const points = () => Number(document.querySelector(".digits-answer").dataset.points);
@@ -64,7 +64,7 @@ ANSWERS = """async ([path, strokes, rate]) => {
             clientY: box.top + y * box.height / 280}));
     };
     let next = performance.now();
-    for (let stroke = 0; stroke < strokes; stroke++) {
+    for (const path of strokes) {
         for (let k = 0; k < path.length; k++) {
             next += 1000 / rate;
             await new Promise(done => setTimeout(done, Math.max(next - performance.now(), 0)));
@@ -85,7 +85,7 @@ def drawing(chromium, server: browser.Server, strokes: int) -> dict:
     path = [[float(x), float(y)] for x, y in PATH]
     frames = page.evaluate(INK, [path, RATE])
     browser.clear(page)
-    answers = page.evaluate(ANSWERS, [path, strokes, RATE])
+    answers = page.evaluate(ANSWERS, [[path] * strokes, RATE])
     page.close()
     return {
         "pointer_to_ink_frames": {

@@ -10,7 +10,11 @@ const MOST_KNOWN = 500; // answers that are remembered: of a drawing that grows 
 const REST = 300; // milliseconds without new ink before the map of reasons is made
 const COLOUR = "#15181c"; // of the ink; the style sheet inverts it in the dark
 
-const soon = work => new Promise(done => setTimeout(() => done(work?.()), 0));
+const soon = () => new Promise(done => { // the page has its turn; a timer would wait for four milliseconds
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => { port1.close(); done(); };
+  port2.postMessage(null);
+});
 const pairs = values => Array.from({ length: values.length / 2 }, (_, k) => [values[2 * k], values[2 * k + 1]]);
 const bytes = image => btoa(String.fromCharCode(...image.map(value => 255 * value)));
 
@@ -27,11 +31,28 @@ function cut(stroke, rubbed) {
     .map(piece => piece.filter(({ own }, k) => own || k === 0 || k === piece.length - 1).map(({ point }) => point));
 }
 
+// The maps of a layer, one for each filter, in two rows; bright where it found what it looks for.
+function drawMaps(canvas, { side, channels, values }) {
+  const columns = Math.ceil(channels / 2), context = canvas.getContext("2d"), most = Math.max(...values, 1e-9);
+  Object.assign(canvas, { width: columns * (side + 1) - 1, height: 2 * side + 1 });
+  const image = context.createImageData(canvas.width, canvas.height);
+  for (let y = 0, k = 0; y < side; y++) for (let x = 0; x < side; x++) for (let c = 0; c < channels; c++, k++) {
+    const row = y + Math.floor(c / columns) * (side + 1), column = x + (c % columns) * (side + 1), light = 255 * values[k] / most;
+    image.data.set([light, light, light, 255], 4 * (row * canvas.width + column));
+  }
+  context.putImageData(image, 0, 0);
+}
+
 class Reader {
   // setup: {models: {name: as network.unpacked gives it, with label and meaning}, chosen, facts}
   constructor(root, setup) {
-    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 14, seq: 0, note: "", why: false, inside: false });
+    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 14, seq: 0, note: "", why: false });
     this.canvas = root.querySelector(".digits-pad > canvas");
+    this.inside = root.querySelector(".digits-inside");
+    if (this.inside) {
+      this.inside.open = matchMedia("(min-width: 861px)").matches; // a phone has no time and no room for it
+      this.inside.addEventListener("toggle", () => this.look());
+    }
     this.choose(setup.chosen);
     this.limit = this.model.calibration.accept_confidence;
     this.answer();
@@ -41,7 +62,7 @@ class Reader {
   receive({ seq, ops }) {
     this.seq = seq;
     for (const [name, ...values] of ops) this[`do_${name}`]?.(...values);
-    if (!this.due) this.due = soon(() => { this.due = null; this.answer(); });
+    if (!this.due) this.due = soon().then(() => { this.due = null; this.answer(); });
   }
 
   do_down(x, y, tool) {
@@ -98,8 +119,6 @@ class Reader {
 
   do_why(wanted) { this.why = wanted; }
 
-  do_inside(wanted) { this.inside = wanted; }
-
   // --- The ink and its history: strokes are never changed in place ------------------------------------------------------
 
   remember() {
@@ -151,7 +170,7 @@ class Reader {
     this.name = name;
     this.model = this.setup.models[name];
     this.known = new Map();
-    this.read = null;
+    this.read = this.seen = null;
   }
 
   predict(strokes) {
@@ -178,7 +197,15 @@ class Reader {
     this.say();
     clearTimeout(this.rest);
     this.rest = setTimeout(() => this.explain(), REST);
-    view.layers?.(this.root.querySelector(".digits-layers"), this.inside && this.part ? network.activations(this.model, this.part.image) : null);
+    soon().then(() => this.look());
+  }
+
+  // What the first layers make of the digit that is looked at.
+  look() {
+    if (!this.inside?.open || this.seen === this.part?.image) return;
+    this.seen = this.part?.image;
+    const maps = network.activations(this.model, this.seen ?? new Float32Array(784)).slice(1);
+    this.inside.querySelectorAll("canvas").forEach((canvas, k) => drawMaps(canvas, maps[k]));
   }
 
   get part() { return this.parts[this.chosen]?.prediction; }
@@ -187,7 +214,7 @@ class Reader {
     const { meaning } = this.setup.models[this.name], at = Math.min(Math.round(100 * this.limit), 99);
     this.put("state", {
       seq: this.seq, ink: this.strokes.length > 0, photo: false, brush: this.brush, eraser: this.eraser, tool: this.tool,
-      undo: this.past.length > 0, redo: this.future.length > 0, threshold: this.limit, why: this.why, inside: this.inside,
+      undo: this.past.length > 0, redo: this.future.length > 0, threshold: this.limit, why: this.why,
       model: this.name, models: Object.entries(this.setup.models).map(([name, { label }]) => [name, label]),
       meaning: meaning && [meaning.answered[at], meaning.right[at], meaning.n], facts: this.setup.facts,
       note: { kind: this.note ? "error" : "note", text: this.note }, told: { kind: "note", text: "" } });
