@@ -102,30 +102,13 @@ class Store:
         crop: np.ndarray | None = None,
         **about: object,
     ) -> int | None:
-        """Store one verdict on one answer; its number, once it is committed.
+        """Store one verdict, "right" or "wrong"; its number, once it is committed.
 
-        Parameters
-        ----------
-        verdict, label
-            "right" or "wrong"; what it was, 0 to 9, None when it was no digit or is the answer.
-        digit, probabilities
-            The answer, and (10,) calibrated probabilities.
-        strokes, crop
-            The ink: (n, 2) arrays of canvas pixels, or a (28, 28) picture in [0, 1].
-        about
-            The table's other columns: confidence, accepted, reason, model, model_sha256, run,
-            app_version.
-
-        Returns
-        -------
-        int or None
-            None when this ink is kept with this label already: an example, drawn by many.
-
-        Raises
-        ------
-        FeedbackError
-            When the verdict contradicts the label, there is too much ink or none, or the database
-            does not take it: then nothing was stored.
+        None when this ink is kept with this label already: an example, drawn by many. ``label`` is
+        what it was, None when it was no digit or is the answer; the ink is (n, 2) ``strokes`` or a
+        (28, 28) ``crop``; ``about`` has the table's other columns. FeedbackError when nothing was
+        stored: the verdict contradicts the label, there is too much ink or none, or the database
+        does not take it.
         """
         labels = {"right": (None, digit), "wrong": (None, *{*range(10)} - {digit})}
         if label not in labels.get(verdict, ()):
@@ -248,26 +231,22 @@ def _in_words(what: str) -> Iterator[None]:
     except (SQLAlchemyError, OSError, ImportError, ValueError, LookupError, TypeError) as error:
         cause = getattr(error, "orig", None) or error
         text = str(cause).lower()
-        known = (words for sign, words in _SIGNS.items() if sign in text)
+        known = (words for sign, words in _SIGNS.items() if re.search(sign, text))
         raise FeedbackError(f"{what}: {next(known, type(cause).__name__)}.") from error
 
 
-_SIGNS = {  # of an error's text: what it means
+_SIGNS = {  # patterns of an error's text: what it means
     "not a database": "the file is damaged or is no database; it was left as it is",
     "malformed": "the file is damaged; it was left as it is",
-    "readonly": "it is read-only",
-    "read-only": "it is read-only",
+    "read-?only": "it is read-only",
     "unable to open": "the file cannot be opened or made",
     "locked": "others kept it busy for too long",
-    "disk is full": "the disk is full",
-    "no space": "the disk is full",
+    "disk is full|no space": "the disk is full",
     "permission": "permission is missing",
     "authentication": "the server does not let this app in",
     "no module": "its driver is not installed",
-    "timeout": "the server takes too long",
-    "timed out": "the server takes too long",
-    "refused": "the server does not answer",
-    "connection": "the server does not answer",
+    "timeout|timed out": "the server takes too long",
+    "refused|connection": "the server does not answer",
 }
 
 
@@ -286,9 +265,8 @@ def _stroke_json(strokes: Sequence[np.ndarray]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """What visitors said about answers."""
     parser = argparse.ArgumentParser(prog="python -m digits.app.feedback", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    export = commands.add_parser("export", help="write labelled ink as .npz for training")
-    export.add_argument("file", type=Path)
+    parser.add_argument("command", choices=["export"], help="write labelled ink for training")
+    parser.add_argument("file", type=Path, help="as .npz")
     options = parser.parse_args(arguments)
     try:
         print(f"{Store.open().export_npz(options.file):,} labelled pictures in {options.file}.")

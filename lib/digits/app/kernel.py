@@ -1,14 +1,10 @@
 """The kernel as Voila starts it for the app: it hears only what the page says, and says little.
 
-Every widget lets whoever has its number change it, and anybody can have new ones made. The app's
-page does neither: it asks for the state of all widgets, or of one after the other when that takes
-more than four seconds to come, and then reports what the pen does. What is logged goes to the
-server's log: ipykernel would send it to the visitor's browser.
-
-ipykernel is made for cells, a few a minute. For each of a pen's sixty messages a second it would
-announce that it is busy and flush both output streams, which wakes another thread and waits for it,
-twice: longer than reading the digit takes. In JupyterLab, whose user owns the kernel, all works
-without this module, only slower.
+Every widget lets whoever has its number change it, and anybody can have new ones made. The page
+asks for the states of all widgets, or of one after the other on a slow line, and reports what the
+pen does; nothing else is heard, and the log goes to the server's, not to the browser. ipykernel
+would announce and flush for each of sixty messages a second, which takes longer than reading the
+digit. In JupyterLab, whose user owns the kernel, all works without this module, only slower.
 """
 
 import io

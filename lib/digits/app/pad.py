@@ -297,13 +297,8 @@ class _Surface(Canvas):
 class Pad:
     """An ipycanvas that shows a ``Drawing`` and hands on what the page's script reports.
 
-    Parameters
-    ----------
-    receive
-        Called with the number and the operations of each message, or with None and the
-        MessageError that it caused.
-    ready
-        Called when a page shows the canvas; before that there is nobody to draw for.
+    ``receive`` gets the number and the operations of each message, or None and the MessageError
+    that it caused; ``ready`` is called when a page shows the canvas.
     """
 
     def __init__(self, receive: Callable, ready: Callable):

@@ -1,11 +1,9 @@
 """What Voila needs to serve the app to strangers: named by ``voila.json``, imported by Voila first.
 
 Here stands which requests are answered and with which headers, what passes between a page and its
-kernel and how fast, and who gets a kernel. The page's script asks for the widgets' states and then
-reports events; nothing else passes to the kernel: no code, no widget's state, no new widget, no
-shutdown. Nothing but answers and widgets passes to the page: no output stream, which would show
-what the kernel logs. nginx and systemd (``deployment/``) limit what is better limited outside: how
-often an address may come, and the memory of a process.
+kernel and how fast, and who gets a kernel. Only requests for widgets' states and events pass to a
+kernel: no code, no new widget, no shutdown; only answers and widgets pass to a page: nothing that a
+kernel logs. What nginx and systemd limit better is in ``deployment/``.
 """
 
 import asyncio
@@ -665,11 +663,11 @@ class HealthHandler(web.RequestHandler):
     would be started again, and throw everybody out.
     """
 
-    def initialize(self, manager: Any, full_is_well: bool) -> None:
-        self._manager, self._full_is_well = manager, full_is_well
+    def initialize(self, full_is_well: bool) -> None:
+        self._full_is_well = full_is_well
 
     async def get(self) -> None:
-        state = self._manager.state()
+        state = self.settings["kernel_manager"].state()
         state["model"] = await asyncio.to_thread(has_model, int(time.monotonic() // 60))
         room = self._full_is_well or state["visitors"] < state["most_visitors"]
         good = room and state["kernels_start"] and state["model"]
@@ -681,15 +679,13 @@ class HealthHandler(web.RequestHandler):
 class MetricsHandler(web.RequestHandler):
     """``/metrics``: for Prometheus, from networks that may read it."""
 
-    def initialize(self, settings: Settings) -> None:
-        self._server = settings
-
     def get(self) -> None:
+        settings = self.settings["kernel_manager"].settings
         peer = self.request.connection.context.address[0]
         # an undeclared proxy on this computer would make every stranger look local
         forwarded = {"X-Forwarded-For", "Forwarded"} & set(self.request.headers)
-        hidden = forwarded and not is_within(peer, self._server.proxies)
-        if hidden or not is_within(self.request.remote_ip, self._server.metrics_from):
+        hidden = forwarded and not is_within(peer, settings.proxies)
+        if hidden or not is_within(self.request.remote_ip, settings.metrics_from):
             self.send_error(403)
             return
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
@@ -699,7 +695,7 @@ class MetricsHandler(web.RequestHandler):
 # --- All of it ------------------------------------------------------------------------------------
 
 
-def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> list:
+def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
     """The server's routes: of Voila's ``handlers`` those that the page uses, with little room."""
     options = {handler: given[0] for _, handler, *given in handlers if given}
     extensions = "|".join(map(re.escape, voila.voila_configuration.extension_allowlist))
@@ -708,9 +704,9 @@ def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> li
     labs = rf"voila/labextensions/((?:{extensions})/static/{script})"
     # A load balancer asks for these by number, not by name.
     watched = [
-        (r"healthz", HealthHandler, {"manager": manager, "full_is_well": False}),
-        (r"livez", HealthHandler, {"manager": manager, "full_is_well": True}),
-        (r"metrics", MetricsHandler, {"settings": settings}),
+        (r"healthz", HealthHandler, {"full_is_well": False}),
+        (r"livez", HealthHandler, {"full_is_well": True}),
+        (r"metrics", MetricsHandler),
     ]
     served = [
         (r"", PageHandler, options[TornadoVoilaHandler]),
@@ -726,7 +722,7 @@ def routes(voila: Voila, manager: Any, settings: Settings, handlers: list) -> li
         for group in (watched, served)
     )
     # Any other name can be made to lead here, too (DNS rebinding).
-    names = "|".join(map(re.escape, settings.hosts))
+    names = "|".join(map(re.escape, hosts))
     foreign = Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421})
     return [*watched, foreign, *served, (r".*", NothingHandler)]
 
@@ -747,7 +743,7 @@ def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
         voila.app.listen = listen
         # In place of a line for each request that was refused, with which anybody can fill a log.
         voila.app.settings["log_function"] = lambda one: manager.heard_from(one.request.remote_ip)
-        return routes(voila, manager, settings, all_handlers())
+        return routes(voila, settings.hosts, all_handlers())
 
     voila.init_handlers = init_handlers
     with contextlib.suppress(ImportError, OSError, ValueError):
