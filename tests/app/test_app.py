@@ -27,17 +27,6 @@ HEAVY = ("tensorflow", "sklearn", "scipy", "matplotlib", "pandas", "cv2", "sqlal
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    database = tmp_path_factory.mktemp("feedback") / "feedback.sqlite3"
-    with browser.voila(
-        DIGITS_FEEDBACK_URL=f"sqlite:///{database}",
-        DIGITS_MAX_VISITORS="60",
-    ) as running:
-        running.database = database
-        yield running
-
-
-@pytest.fixture(scope="module")
 def visit(chromium, server):
     """Opens the app for another visitor; keywords are those of a browser context."""
     contexts = []
@@ -985,6 +974,67 @@ def test_everything_has_a_name_and_the_answer_is_read_out(page):
     assert line.count() == 1 and len(page.evaluate("said")) == 1
 
 
+def test_what_is_done_is_said_and_found_without_a_mouse(page):
+    """Buttons of a row by arrow keys; names that begin with what is seen; one main part, and a way past the pad."""
+    said = "document.querySelector('.digits-live').textContent"
+
+    def press(key: str, words: str) -> None:
+        page.keyboard.press(key)
+        browser.wait(page, f"{said} === '{words}'", seconds=5)
+
+    draw(page, SEVEN)
+    press("z", "Undone")
+    browser.settled(page, 0)
+    press("y", "Redone")
+    browser.settled(page, points(SEVEN))
+    press("e", "Eraser")
+    press("e", "Pen")
+    press("]", "Brush size 16")
+    press("[", "Brush size 14")
+    page.keyboard.press("w")
+    browser.wait(page, f"{said}.startsWith('Most for it')", seconds=10)
+    press("w", "Reasons hidden")
+    press("c", "The pad is empty")
+    page.focus(".digits-undo")
+    for key, name in (("ArrowRight", "redo"), ("End", "clear"), ("ArrowLeft", "eraser")):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.className") == f"digits-{name}"
+    browser.draw_at_once(page, EXAMPLE["58"])
+    browser.settled(page, points(EXAMPLE["58"]))
+    odd = page.evaluate("""() => [...document.querySelectorAll(".digits-app :is(button, label)")].filter(one => {
+        const seen = one.innerText?.trim().split("\\n")[0], name = one.getAttribute("aria-label");
+        return seen && name && !name.startsWith(seen);
+    }).map(one => one.outerHTML)""")
+    assert not odd
+    assert page.locator("main, [role=main]").count() == 1
+    assert page.get_by_role("region", name="Answer", exact=True).count() == 1
+    page.focus(".digits-skip")
+    page.keyboard.press("Enter")
+    browser.wait(page, "document.activeElement.id === 'digits-answer'")
+
+
+def test_it_prints_on_one_page_and_shows_what_is_chosen_in_few_colours(page):
+    browser.draw_at_once(page, EXAMPLE["58"])
+    browser.settled(page, points(EXAMPLE["58"]))
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) == 1
+    page.emulate_media(forced_colors="active")
+    colours = page.locator(".digits-part").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).backgroundColor)"
+    )
+    page.emulate_media(forced_colors="none")
+    assert len(colours) == 2 and colours[0] != colours[1]
+
+
+def test_labels_of_a_long_number_keep_apart(page):
+    strokes = [[(15 + 26 * k, y) for y in range(60, 200, 6)] for k in range(10)]
+    browser.draw_at_once(page, strokes)
+    browser.settled(page, points(strokes))
+    boxes = page.locator(".digits-box span").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect()).map(({left, right}) => [left, right])"
+    )
+    assert len(boxes) == 10 and all(a[1] <= b[0] for a, b in zip(boxes, boxes[1:], strict=False))
+
+
 PLACES = """() => Object.fromEntries([
     ".digits-pad", ".digits-tools", ".digits-result", ".digits-bars", ".digits-seen", ".digits-right",
     ".digits-wrong", ".digits-why", ".digits-threshold", ".digits-gallery", ".digits-upload", ".digits-model"].map(name => {
@@ -1076,6 +1126,7 @@ def test_less_motion_is_granted(visit, motion):
         new MutationObserver(() => seen.push(Number(document.querySelector(".digits-answer").dataset.points)))
             .observe(document.querySelector(".digits-result"), {childList: true, subtree: true});
     }""")
+    page.click(".digits-more")
     page.click("[data-do*='\"2-loop\"']")
     browser.settled(page, total)
     under_way = page.evaluate(
@@ -1105,6 +1156,7 @@ def test_what_starts_below_the_pad_brings_it_into_view(visit, motion):
         Element.prototype.scrollIntoView = new Proxy(Element.prototype.scrollIntoView, {
             apply(call, element, [how]) { window.moves.push(how.behavior); return Reflect.apply(call, element, [how]); }});
     }""")
+    page.locator(".digits-more").tap()
     page.locator("[data-do*='\"5-hooked\"']").scroll_into_view_if_needed()
     assert not in_view(page)
     page.locator("[data-do*='\"5-hooked\"']").tap()

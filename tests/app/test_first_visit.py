@@ -11,12 +11,13 @@ import uuid
 import psutil
 import pytest
 import websocket
-from test_attacks import GROWTH, Visitor, Web
+from test_attacks import GROWTH, Visitor
 from test_server import frame
 
 import browser
 from digits.app import kernel
 from digits.app.server import packed as compressed
+from digits.app.server import read_frame
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
 
@@ -25,16 +26,6 @@ FILES = (
     "/voila/static/9684.voila.js",
     "/voila/templates/digits/static/loading.js",
 )
-
-
-@pytest.fixture(scope="module")
-def server():
-    with browser.voila(DIGITS_PROXIES="127.0.0.1", DIGITS_MAX_VISITORS="30") as running:
-        running.port = int(running.url.rsplit(":")[-1].strip("/"))
-        browser.until(
-            lambda: json.loads(Web(running.port).ask("/healthz")[2])["pool_ready"], 90, "a kernel"
-        )
-        yield running
 
 
 @pytest.fixture
@@ -83,9 +74,7 @@ def test_states_that_come_when_the_time_for_them_is_over_are_shown(page, server)
 
 
 def test_a_widget_that_there_is_may_be_asked_for_its_state_and_no_other(server, visitor):
-    assert server.read_frame(
-        frame("comm_msg", {"comm_id": "c", "data": {"method": "request_state"}})
-    )
+    assert read_frame(frame("comm_msg", {"comm_id": "c", "data": {"method": "request_state"}}))
     control, asked = uuid.uuid4().hex, {}
     visitor.send(
         "comm_open",

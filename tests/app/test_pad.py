@@ -252,7 +252,7 @@ def test_strokes_can_be_put_on_the_pad_and_taken_back_in_one_step(recognizer):
 
 def test_the_page_is_told_the_ink_when_the_pen_rests(recognizer):
     app = run_app(recognizer, stroke(ONE), wait=0.6)
-    assert told(app, "kept") == [ONE.ravel().tolist()]
+    assert told(app, "kept") == {"seq": 1, "strokes": [ONE.ravel().tolist()]}
 
 
 def test_unknown_models_and_parts_change_nothing(recognizer):

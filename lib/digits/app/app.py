@@ -190,7 +190,7 @@ class App:
             found = occlusion.occlusion_map(self.recognizer.model, image, digit)
         self._reasons.value = data("reasons", reasons(found)) if self._wants_why else ""
         strokes = [np.round(one, 1).ravel().tolist() for one in self.pad.drawing.strokes]
-        self._ink.value = data("kept", strokes)
+        self._ink.value = data("kept", {"seq": self._seq, "strokes": strokes})
 
     # --- What arrives from the page ---------------------------------------------------------------
 

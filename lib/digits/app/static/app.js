@@ -43,7 +43,8 @@ class App {
     this.state = {};
     this.seen = {}; // the elements that the data below was read from
     this.found = { parts: [] }; // the answer
-    this.kept = []; // strokes that the kernel has, null while nobody knows
+    this.kept = []; // strokes that the kernel has told of, null while nobody knows
+    this.since = []; // and those that came after
     this.lastSent = this.lastAction = this.heard = 0;
     this.asked = this.asker = null; // the question about feedback, and what had the focus before
     this.overlay = document.createElement("canvas");
@@ -117,7 +118,7 @@ class App {
     this.root.classList.remove("digits-has-photo");
     this.note("");
     this.segment(this.stroke, 0);
-    if (this.stroke.tool === "eraser") this.kept = null;
+    if (this.stroke.tool === "eraser") this.kept = null; else this.since.push(this.stroke);
     this.report("down", x, y, tool);
   }
 
@@ -160,6 +161,7 @@ class App {
     if (last?.[0] === "put") remember = this.queue.pop()[1] || remember;
     this.report("put", remember, ...strokes.map(flat));
     this.ink = strokes.map(points => ({ tool: "pen", points, last: this.queue.length ? seq + 1 : seq }));
+    this.since = [...this.ink];
     this.repaint();
   }
 
@@ -270,7 +272,6 @@ class App {
     }
     if (fresh.picture) this.picture = given.picture;
     if (fresh.reading) view.answer(this.root, this.found = given.reading);
-    if (fresh.kept) this.kept = (given.kept ?? []).map(pairs);
     if (fresh.reasons) {
       view.reasons(this.root.querySelector(".digits-map-place"), given.reasons);
       const words = this.tells && this.root.querySelector(".digits-map figcaption p:last-child")?.textContent;
@@ -282,7 +283,12 @@ class App {
     if (this.sent.some(message => message.seq <= dealt)) this.heard = performance.now();
     this.sent = this.sent.filter(message => message.seq > dealt);
     if (!this.sent.length) this.answered();
-    if (fresh.kept) this.keep();
+    if (fresh.kept) {
+      const { seq: told, strokes } = given.kept ?? { seq: 0, strokes: [] };
+      this.kept = strokes.map(pairs);
+      this.since = this.since.filter(stroke => stroke.last > told);
+      this.keep();
+    }
     const drawn = this.ink.filter(stroke => stroke.last <= dealt);
     if (drawn.length) setTimeout(() => {
       this.ink = this.ink.filter(stroke => !drawn.includes(stroke));
@@ -309,10 +315,10 @@ class App {
   }
 
   // The ink as far as it is known here: what the kernel told, and what was drawn since; null when some was rubbed out.
-  mine() { return this.kept && [...this.kept, ...this.ink.filter(stroke => stroke.tool === "pen").map(stroke => stroke.points)]; }
+  mine() { return this.kept && [...this.kept, ...this.since.map(stroke => stroke.points)]; }
 
   keep() {
-    const strokes = this.mine();
+    const strokes = this.root.dataset.ready && this.mine(); // before, what the last page kept is still to be put back
     try { if (strokes) sessionStorage[KEPT] = JSON.stringify(strokes.map(flat)); } catch { /* nothing can be kept here */ }
   }
 
@@ -479,6 +485,7 @@ class App {
   clean() {
     this.ink = [];
     this.kept = [];
+    this.since = [];
     this.repaint();
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
   }

@@ -221,7 +221,7 @@ class Reader {
   }
 
   async explain() {
-    this.put("kept", this.strokes.map(stroke => stroke.flat())); // which app.js keeps over a reload
+    this.put("kept", { seq: this.seq, strokes: this.strokes.map(stroke => stroke.flat()) }); // which app.js keeps over a reload
     const part = this.part, model = this.model;
     if (!this.why || !part) { this.put("reasons", this.why ? null : undefined); return; }
     const effect = await occlusion.effects(model, part.image, part.digit, async () => { await soon(); return this.why && this.part === part && this.model === model; });
