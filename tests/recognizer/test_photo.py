@@ -6,15 +6,19 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import papers
 from digits.recognizer import ink, photo
 from digits.recognizer.model import Recognizer
 
 DRAWN = {example.name: example for example in ink.examples()}
+NAMES = {"0": "0-slashed", "1": "1-flag", "7": "7-crossed"}  # of the drawn examples
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -194,6 +198,35 @@ def test_uneven_light_rules_and_specks(recognizer):
         Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), "JPEG", quality=50
     )
     assert text(recognizer, content, ask=True) == "1749"
+
+
+NUMBER = {
+    "half_dry": "2026", "pencil": "58", "boxes": "5", "grid": "1749", "tight": "58", "paint": "58",
+    "specks": "58", "coloured": "2026", "dithered": "58", "deep": "58", "thin": "58", "ruled": "58",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NUMBER)
+def test_every_kind_of_picture(recognizer, kind):
+    """As markers, pencils, forms, puzzles, scanners and Paint make them."""
+    text = NUMBER[kind]
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in text]
+    content = papers.KINDS[kind](strokes, np.random.default_rng(2))
+    assert recognizer.read_photo(content).text == text
+
+
+@pytest.mark.parametrize("degrees", [0, 25, 90, 180, 270])
+def test_turned_pages_are_read_and_the_turn_is_told(recognizer, degrees):
+    picture = page("1749").resize((560, 560)).rotate(-degrees, expand=True, fillcolor=235)
+    answer = recognizer.read_photo(encoded(picture))
+    assert answer.text == "1749" and ("Turned" in answer.note) == (degrees > 0)
+
+
+def test_what_may_be_incomplete_is_withheld_with_the_reason(recognizer):
+    """A digit that the picture's edge cuts, however clear what is left of it."""
+    picture = page("58").crop((90, 0, 280, 280))
+    answer = recognizer.read_photo(encoded(picture))
+    assert answer.doubtful and not answer.accepted and "edge" in answer.note + answer.reason
 
 
 def test_two_lines_are_read_from_top_to_bottom(recognizer):

@@ -306,7 +306,7 @@ class App:
         self._photo = name or "picture"
         source = "data:image/png;base64," + base64.b64encode(answer.preview).decode()
         self._picture.value = data("picture", {"name": self._photo, "src": source})
-        self._say("")
+        self._say(answer.note)
         self._answer_is(answer)
         self._show_state()
 

@@ -270,7 +270,7 @@ class Recognizer:
         read = [self.predict(image) for image in found.images]
         parts = [Part(one, one.reason, box) for one, box in zip(read, found.boxes, strict=True)]
         seconds = time.perf_counter() - started
-        return Answer(tuple(parts), seconds=seconds, preview=found.preview_png)
+        return Answer(tuple(parts), 0, 0, seconds, found.preview_png, found.note, found.doubtful)
 
 
 def available(run: str) -> list[str]:

@@ -60,6 +60,8 @@ class Answer:
     points: int = 0  # of the pen, that it is based on
     seconds: float = 0.0  # from ink to answer
     preview: bytes = b""  # of a photo: a PNG with numbered boxes
+    note: str = ""  # of a photo: what was done to it, and what is doubtful
+    doubtful: bool = False  # of a photo: the row may be another one, however clear its digits are
 
     @property
     def text(self) -> str:
@@ -71,7 +73,8 @@ class Answer:
         """Why it is withheld, "blank", "unsure" or "not a digit"; "" when all are accepted."""
         if not self.text:
             return "blank"
-        return next((part.reason for part in self.parts if part.reason), "")
+        doubt = "unsure" if self.doubtful else ""
+        return next((part.reason for part in self.parts if part.reason), doubt)
 
     @property
     def accepted(self) -> bool:
