@@ -157,7 +157,10 @@ def _turned(picture: Image.Image, found: _Found, judge: _Judge) -> tuple[Image.I
     best, chosen = judge.score(found.digits) + TURN_GAIN, (picture, found, note)
     for degrees in (90, 270, 180):
         other = picture.rotate(degrees, expand=True)
-        turned = _read(other, judge)
+        try:
+            turned = _read(other, judge)
+        except PhotoError:  # that way up it is full of pieces
+            continue
         score = judge.score(turned.digits)
         if len(turned.digits) >= FEWEST_TURNED and score > best:
             best, chosen = score, (other, turned, f"Turned by {degrees} degrees to the left.")
