@@ -1,7 +1,10 @@
 """The reader in the browser: its twins answer as Python does, and its page needs nothing but itself."""
 
 import os
+import threading
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +150,7 @@ def address(tmp_path_factory):
 @contextmanager
 def opened(chromium, address, **settings):
     """The page in a window without a network, and what its console says."""
-    context = chromium.new_context(offline=True, **settings)
+    context = chromium.new_context(**{"offline": True} | settings)
     page, said = context.new_page(), []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -266,6 +269,20 @@ def test_nothing_is_hard_to_use(chromium, address, scheme):
                 page.evaluate(Path(script).read_text(encoding="utf-8"))
                 found = page.evaluate("axe.run()")["violations"]
                 assert [[one["id"], one["nodes"][0]["html"]] for one in found] == []
+
+
+def test_any_static_server_will_do(chromium, address):
+    """And 640 pixels, a window of 1280 at 200%, are enough."""
+    path = Path(address.removeprefix("file://"))
+    handler = partial(SimpleHTTPRequestHandler, directory=path.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{path.name}"
+        with opened(chromium, url, offline=False, viewport={"width": 640, "height": 400}) as page:
+            browser.draw_at_once(page, DRAWN["58"])
+            assert browser.settled(page, points("58"))["text"] == "58"
+            assert page.evaluate("document.documentElement.scrollWidth") <= 640
+        server.shutdown()
 
 
 def test_the_page_needs_nothing_but_itself(address):

@@ -61,7 +61,7 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
         "aims": aims(metrics),
         "front": front(FRONT, metrics) if mnist else {},  # its sentences are about MNIST
         "app": base64.b64encode(APP_PICTURE.read_bytes()).decode(),
-        "reader": json.dumps(alive).replace("<", r"\u003c") if alive else "",
+        "reader": alive,
     }
     exporter = HTMLExporter(
         template_name=TEMPLATE.name,
@@ -215,7 +215,8 @@ def reader(run: Path, record: dict, metrics: dict, most: int | None = None) -> s
     texts = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
     script = "".join(texts[f"{name}.js"] for name in SCRIPTS) + "local.start();\n"
     environment = Environment(loader=FileSystemLoader(TEMPLATE))
-    environment.filters |= {"sha256": _sha256, "compact": _compact}
+    environment.filters["sha256"] = _sha256
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment.get_template("draw.html.j2").render(
         pieces=dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", texts["page.html"], re.S)),
         style=texts["app.css"],
@@ -228,10 +229,6 @@ def reader(run: Path, record: dict, metrics: dict, most: int | None = None) -> s
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def stored_models(run: Path, metrics: dict) -> dict[str, dict]:

@@ -31,13 +31,13 @@ function cut(stroke, rubbed) {
     .map(piece => piece.filter(({ own }, k) => own || k === 0 || k === piece.length - 1).map(({ point }) => point));
 }
 
-// The maps of a layer, one for each filter, in two rows; bright where it found what it looks for.
+// The maps of a layer, one for each filter; bright where it found what it looks for.
 function drawMaps(canvas, { side, channels, values }) {
-  const columns = Math.ceil(channels / 2), context = canvas.getContext("2d"), most = Math.max(...values, 1e-9);
-  Object.assign(canvas, { width: columns * (side + 1) - 1, height: 2 * side + 1 });
+  const columns = Math.min(channels, 20), rows = Math.ceil(channels / columns), context = canvas.getContext("2d"), most = Math.max(...values, 1e-9);
+  Object.assign(canvas, { width: columns * (side + 1) - 1, height: rows * (side + 1) - 1 });
   const image = context.createImageData(canvas.width, canvas.height);
   for (let y = 0, k = 0; y < side; y++) for (let x = 0; x < side; x++) for (let c = 0; c < channels; c++, k++) {
-    const row = y + Math.floor(c / columns) * (side + 1), column = x + (c % columns) * (side + 1), light = 255 * values[k] / most;
+    const row = y + Math.floor(c / columns) * (side + 1), column = x + (c % columns) * (side + 1), light = 255 * Math.sqrt(values[k] / most);
     image.data.set([light, light, light, 255], 4 * (row * canvas.width + column));
   }
   context.putImageData(image, 0, 0);
