@@ -17,6 +17,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -261,7 +262,8 @@ def stored_network(path: Path) -> dict:
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-    graph, halves, layers, weights = model.subgraphs[0], {}, [], []
+    graph, layers, weights = model.subgraphs[0], [], []
+    halves: dict[int, int] = {}  # tensors in 32 bits: where they are stored in 16
 
     def store(index: int) -> int:
         tensor = graph.tensors[halves.get(index, index)]
@@ -274,7 +276,7 @@ def stored_network(path: Path) -> dict:
         if not kind:
             halves[step.outputs[0]] = step.inputs[0]
             continue
-        options, layer = step.builtinOptions, {"kind": kind}
+        options, layer = step.builtinOptions, dict[str, Any](kind=kind)
         side, result = (graph.tensors[one[0]].shape[1] for one in (step.inputs, step.outputs))
         if kind in ("convolution", "pooling"):
             layer["stride"] = int(options.strideW)
@@ -283,7 +285,7 @@ def stored_network(path: Path) -> dict:
             layer |= {"filters": int(shape[0]), "size": int(shape[1])}
             layer |= {"kernel": store(step.inputs[1]), "bias": store(step.inputs[2])}
         # Only a convolution has ReLU; it and pooling leave no border out, "depthwise" sees all.
-        sides = {"dense": result, "depthwise": layer.get("size") == side}
+        sides = {"dense": result, "depthwise": int(layer.get("size") == side)}
         fits = result == sides.get(kind, -(-side // layer.get("stride", 1)))
         if not fits or options.fusedActivationFunction != (kind == "convolution"):
             raise KeyError(f"{path.name} has a layer {kind!r} that the page does not know.")
