@@ -378,7 +378,7 @@ def test_ink_is_where_the_pointer_was_on_any_screen(visit, scale):
     browser.until(lambda: has_ink(page), 5, "the kernel's ink")
     for x, y, area, _ in (own, page.locator(".digits-pad > canvas").first.evaluate(line)):
         assert (x, y) == (pytest.approx(140, abs=1), pytest.approx(200, abs=1))
-        assert area == pytest.approx(80 * 20 + np.pi * 10**2, rel=0.05)
+        assert area == pytest.approx(80 * 14 + np.pi * 7**2, rel=0.05)
     assert own[3] == pytest.approx(
         scale * page.locator(".digits-overlay").bounding_box()["width"], abs=2
     )
