@@ -24,6 +24,7 @@ CONTRACT = [
     "run.json",
     "metrics.json",
     "report.html",
+    "draw.html",
     *(f"notebooks/{name}.ipynb" for name in NAMES),
     *(f"data/{name}.npy" for name in ("X_train", "y_train", "X_test", "y_test")),
     *(

@@ -7,6 +7,7 @@ const SIZE = ink.CANVAS;
 const MOST_POINTS = 5000, MOST_STROKES = 200; // of a drawing
 const MOST_STEPS = 100; // that can be undone
 const MOST_KNOWN = 500; // answers that are remembered: of a drawing that grows only the last digit changes
+const GLANCE = 100; // milliseconds between two looks inside: the answer comes first
 const REST = 300; // milliseconds without new ink before the map of reasons is made
 const COLOUR = "#15181c"; // of the ink; the style sheet inverts it in the dark
 
@@ -197,15 +198,16 @@ class Reader {
     this.say();
     clearTimeout(this.rest);
     this.rest = setTimeout(() => this.explain(), REST);
-    soon().then(() => this.look());
+    this.looking ??= setTimeout(() => { this.looking = null; this.look(); }, GLANCE);
   }
 
   // What the first layers make of the digit that is looked at.
   look() {
     if (!this.inside?.open || this.seen === this.part?.image) return;
     this.seen = this.part?.image;
-    const maps = network.activations(this.model, this.seen ?? new Float32Array(784)).slice(1);
-    this.inside.querySelectorAll("canvas").forEach((canvas, k) => drawMaps(canvas, maps[k]));
+    const canvases = [...this.inside.querySelectorAll("canvas")], layers = this.model.layers.slice(0, canvases.length);
+    const [, ...maps] = network.activations({ layers }, this.seen ?? new Float32Array(784));
+    canvases.forEach((canvas, k) => drawMaps(canvas, maps[k]));
   }
 
   get part() { return this.parts[this.chosen]?.prediction; }
