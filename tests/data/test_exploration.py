@@ -81,7 +81,6 @@ def test_shape_summary_holds_the_quantiles_of_each_digit():
     summary = eda.shape_summary(table)
     assert list(summary.index) == ["3", "7", "all"]
     assert summary.loc["7", "ink"].to_dict() == {"median": 50, "low": 5, "high": 95}
-    assert eda.spans(summary, {"ink": "ink (%)"}).loc["all", "ink (%)"] == "50.0 (5.0 to 95.0)"
 
 
 def test_exact_copies_are_found_and_near_ones_are_not(blobs):
@@ -150,14 +149,6 @@ def test_counts_and_averages_per_digit(blobs):
     assert eda.first_of_each(labels, 2).tolist()[:4] == [0, 10, 1, 11]
 
 
-def test_stroke_counts_are_shares_of_each_digit():
-    one, two = (np.zeros((3, 2)),), (np.zeros((3, 2)), np.ones((1, 2)))
-    shares = eda.stroke_counts([one, two, one, two, two], np.array([1, 1, 4, 4, 4]))
-    assert (
-        shares.loc[1, 2] == 0.5 and shares.loc[4, 1] == pytest.approx(1 / 3) and len(shares) == 10
-    )
-
-
 def test_examples_belong_to_their_confusion():
     labels, read = np.array([1, 1, 9, 9, 1]), np.array([1, 7, 4, 9, 7])
     pairs = evaluation.confused_pairs(evaluation.confusion(labels, read))
@@ -177,13 +168,8 @@ def test_every_figure_can_be_drawn(blobs):
         plots.shapes(table, {"ink": "ink (%)", "slant": "slant (degrees)"}),
     ]
     for ax in (
-        plots.class_shares(
-            plt.subplots()[1], eda.class_counts({"training": labels, "test": labels})
-        ),
         plots.embedding(plt.subplots()[1], images.reshape(300, -1)[:, :2], labels),
-        plots.nearest_distances(plt.subplots()[1], {"test": table["ink"].to_numpy()}),
         plots.baselines(plt.subplots()[1], scores),
-        plots.stroke_counts(plt.subplots()[1], pd.DataFrame({1: [0.5], 2: [0.5]}, index=[4])),
     ):
         figures.append(ax.figure)
     for figure in figures:
