@@ -316,7 +316,7 @@ def measure(
 def _read(picture: Picture, recognizer: Recognizer) -> tuple[str, str, bytes]:
     """What was read, why it is withheld, and the preview."""
     try:
-        answer = recognizer.read_photo(picture.content, "picture")
+        answer = recognizer.read_photo(picture.content)
     except PhotoError as error:
         return "", str(error), b""
     return answer.text, answer.reason, answer.preview

@@ -55,10 +55,10 @@ def text(recognizer, content: bytes, ask: bool = False) -> str:
     )
 
 
-def refusal(content, name: str = "") -> str:
+def refusal(content) -> str:
     """The words that a file is refused with."""
     with pytest.raises(photo.PhotoError) as caught:
-        photo.read_photo(content, name)
+        photo.read_photo(content)
     words = str(caught.value)
     assert 20 < len(words) < 300 and "Error" not in words and "/" not in words
     return words
@@ -271,13 +271,12 @@ def test_no_ink_is_said():
     refusal(encoded(Image.fromarray(noise)))
 
 
-@pytest.mark.parametrize(("content", "name", "word"), [
-    (b"", "", "empty"), (None, "", "empty"), ("text", "", "empty"), (b"hello", "a.png", "PNG"), (b"%PDF-1.7", "", "PDF"),
-    (b"x", "scan.PDF", "PDF"), (b"\0\0\0\x18ftypheic" + bytes(99), "", "HEIC"), (b"x", "IMG_1.HEIC", "HEIC"),
-    (bytes(12_000_001), "", "MB"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "PNG"), (b"GIF89a", "", "GIF"),
+@pytest.mark.parametrize(("content", "word"), [
+    (b"", "empty"), (None, "empty"), ("text", "empty"), (bytes(12_000_001), "MB"), (b"hello", "PNG"), (b"GIF89a", "GIF"),
+    (b"%PDF-1.7", "PDF"), (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "PNG"),
 ])  # fmt: skip
-def test_no_picture_is_refused_in_words(content, name, word):
-    assert word in refusal(content, name)
+def test_no_picture_is_refused_in_words(content, word):
+    assert word in refusal(content)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -342,7 +341,7 @@ def test_polyglots_are_only_their_picture(recognizer):
     evil = b"<script>alert(1)</script>"
     for format, tail in (("GIF", evil), ("JPEG", b"PK\3\4" + evil)):
         content = encoded(page("58"), format, comment=evil) + tail
-        found = photo.read_photo(content, "<img src=x onerror=alert(1)>.png")
+        found = photo.read_photo(content)
         assert len(found.images) == 2 and evil not in found.preview_png
     refusal(b"<html>" + encoded(page("58")))
     refusal(b"PK\3\4" + encoded(page("58")))

@@ -122,7 +122,7 @@ def test_a_photo_is_read_into_parts(recognizer):
 
     number = next(example for example in ink.examples() if example.name == "58")
     Image.fromarray(255 - ink.rasterize(number.strokes)).save(file := io.BytesIO(), "PNG")
-    answer = recognizer.read_photo(file.getvalue(), "58.png")
+    answer = recognizer.read_photo(file.getvalue())
     assert answer.text == "58" and answer.accepted
     assert answer.preview.startswith(b"\x89PNG") and answer.seconds > 0
     assert answer.parts[0].box[2] < answer.parts[1].box[2] <= 800

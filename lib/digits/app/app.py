@@ -300,7 +300,7 @@ class App:
             self._later(0.05, self._read_photo, content, name)  # one is read
 
     def _read_photo(self, content: bytes, name: str) -> None:
-        answer = self.recognizer.read_photo(content, name)
+        answer = self.recognizer.read_photo(content)
         self.pad.drawing.clear()
         self.pad.draw()
         self._photo = name or "picture"

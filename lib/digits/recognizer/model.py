@@ -258,7 +258,7 @@ class Recognizer:
         self._known = known
         return replace(answer, seconds=time.perf_counter() - started)
 
-    def read_photo(self, content: bytes, name: str = "") -> Answer:
+    def read_photo(self, content: bytes) -> Answer:
         """The digits in the bytes of a picture, in reading order; see ``photo.read_photo``.
 
         The boxes are in pixels of ``Answer.preview``. PhotoError says in words what is wrong.
@@ -266,7 +266,7 @@ class Recognizer:
         from digits.recognizer import photo
 
         started = time.perf_counter()
-        found = photo.read_photo(content, name, self)
+        found = photo.read_photo(content, self)
         read = [self.predict(image) for image in found.images]
         parts = [Part(one, one.reason, box) for one, box in zip(read, found.boxes, strict=True)]
         seconds = time.perf_counter() - started

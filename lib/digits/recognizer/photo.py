@@ -22,45 +22,46 @@ if TYPE_CHECKING:
     from digits.recognizer.model import Recognizer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-LIST = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 LARGEST_FILE = 12_000_000  # bytes
-LARGEST_JPEG = 50_000_000  # pixels, known before anything is decoded; a JPEG is decoded reduced,
-LARGEST_OTHER = 25_000_000  # anything else in full
-LONGEST_SIDE = 30_000  # pixels
-NARROWEST = 60  # times as long as wide, at most: a row of forty digits is less
+LARGEST_JPEG, LARGEST_OTHER = 50_000_000, 25_000_000  # pixels; a JPEG is decoded reduced
+LONGEST_SIDE, NARROWEST = 30_000, 60  # pixels; a row of forty digits is less than 60 times as long
 MOST_CHUNKS = 10_000  # of a PNG: Pillow takes 5 microseconds for each
 WORK_SIDE = 1600  # pixels: the longer side of the picture that is searched for ink
 PREVIEW_SIDE, PREVIEW_COLOUR = 800, (213, 94, 0)
 MOST_DIGITS, MOST_PIECES = 40, 200  # with more pieces of connected ink it is no handwriting
 
-# Ink
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
 NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
-# Printed lines
-SMALLEST_RULED = 40  # pixels
-STEEPEST, MOST_LINES = 0.4, 80  # slope; lines of one direction, the longest
-LONG_LINE = 0.5  # of the picture's side
-# Handwriting
-SOLID = 0.3  # of its size: what is half as thick is no stroke but a blot or a shadow
-FARTHEST_SPECK = 0.5  # of a digit's height
-NARROWEST_PAIR = 0.8  # of a digit's height: what is narrower is not two digits that touch
+SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
+STEEPEST, LONG_LINE = 0.4, 0.5  # slope of a printed line; of the picture's longer side
+# Of a digit's height: no pen is as thick; nothing of a digit is as far; what is narrower is not two
+# digits that touch; digits that touch are parted at columns with no more ink
+SOLID, FARTHEST_SPECK, NARROWEST_PAIR, THINNEST = 0.3, 0.5, 0.8, 0.4
 WIDEST_SURE = 1.0  # of a digit's height: what is no wider, and known for sure, is one digit
 MOST_CUTS, CUT_COST = 8, 0.5  # what parting ink in two must gain, in units of the scores below
 # per height beyond one, per height below 0.85, per height of doubtful ink
 TOO_WIDE, TOO_LOW, DOUBT = 2.0, 8.0, 12.0
-THINNEST = 0.4  # of a digit's height: digits that touch are parted at columns with no more ink
 FEWEST_TURNED, MOST_TURNED = 3, 20  # digits: of fewer, nobody can tell how the page lies
 STRAIGHT = 12.0  # degrees
 TURN_GAIN = 0.3  # of the score, that turning the page must bring
 # A digit of 200 pixels: a pen that is off by less is left, and corrected by no more on each side
 PEN_TOLERANCE, MOST_CHANGE = 3.0, 8.0
 
+SMALLER = "Crop it, or save it smaller."
+CROWDED = f"There is too much here, or more than {MOST_DIGITS} digits. Crop it to those you mean."
 LEFT_OUT = "Something as large as a digit was left out: look at the boxes, or crop the picture."
 AT_EDGE = "The picture's edge cuts a digit: part of it may be missing."
-ALONG = "A printed line runs along a digit and may be part of it."
+NO_INK = (
+    "No ink was found in this picture. Write with a dark pen on plain paper, fill most of the "
+    "picture with the digits, and avoid strong shadows."
+)
+NO_PICTURE = (
+    "This is no picture that can be read here. Save it as PNG, JPEG, WebP, BMP, TIFF or GIF; of a "
+    "HEIC photo or a PDF take a screenshot."
+)
 
 
 class PhotoError(Exception):
@@ -85,85 +86,86 @@ class _Piece(NamedTuple):
     ink: np.ndarray  # (bottom - top, right - left) float32 in [0, 1], nothing but this piece's ink
 
 
-class _Found(NamedTuple):
-    """Digits in reading order, and why they may not be all or not be right."""
+_Found = tuple[list[_Piece], str]  # digits in reading order, and why they may not be right
 
-    digits: list[_Piece]
-    doubt: str = ""
+
+class _Opinion(NamedTuple):
+    """Of a recognizer, on ink that may be one whole digit."""
+
+    confidence: float = 1.0
+    doubt: float = 0.0  # how far its energy is below that of clearly drawn digits, 0 to 1
+    sure: bool = True
 
 
 class _Judge:
-    """What a recognizer thinks of ink that may be one whole digit."""
+    """Asks a recognizer about ink, each piece once; without one geometry decides."""
 
-    def __init__(self, recognizer: "Recognizer"):
-        self.recognizer, self._known = recognizer, dict[tuple, np.ndarray]()
+    def __init__(self, recognizer: "Recognizer | None"):
+        self.recognizer, self._known = recognizer, dict[tuple, _Opinion]()
 
-    def logits(self, piece: _Piece) -> np.ndarray:
+    def __call__(self, piece: _Piece) -> _Opinion:
         key = *piece.box, float(piece.ink.sum())
-        if key not in self._known:
-            self._known[key] = self.recognizer.model.logits(_mnist_form(piece)[None])[0]
-        return self._known[key]
-
-    def confidence(self, piece: _Piece) -> float:
-        return float(self.recognizer.calibration.probabilities(self.logits(piece)).max())
-
-    def doubt(self, piece: _Piece) -> float:
-        """How far its energy is below that of digits that were drawn clearly, 0 to 1."""
-        return float(np.clip(1 - energy(self.logits(piece)) / self.recognizer.usual_energy, 0, 1))
-
-    def is_sure(self, piece: _Piece) -> bool:
-        return not self.recognizer.calibration.reason(self.logits(piece))
+        if self.recognizer and key not in self._known:
+            logits = self.recognizer.model.logits(_mnist_form(piece)[None])[0]
+            calibration, usual = self.recognizer.calibration, self.recognizer.usual_energy
+            self._known[key] = _Opinion(
+                float(calibration.probabilities(logits).max()),
+                float(np.clip(1 - energy(logits) / usual, 0, 1)),
+                not calibration.reason(logits),
+            )
+        return self._known.get(key, _Opinion())
 
     def score(self, pieces: list[_Piece]) -> float:
         """How well it knows all of them; -inf for none."""
-        known = [self.confidence(piece) - self.doubt(piece) for piece in pieces]
+        known = [opinion.confidence - opinion.doubt for opinion in map(self, pieces)]
         return float(np.mean(known)) + min(known) if known else -np.inf
 
 
-def read_photo(content: bytes, name: str = "", recognizer: "Recognizer | None" = None) -> Photo:
+def read_photo(content: bytes, recognizer: "Recognizer | None" = None) -> Photo:
     """Find the digits in a picture: one digit, or a row or several rows of them.
 
     content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25
-    million pixels (JPEG 50 million), dark ink on light or light on dark. name: the file's name, for
-    a better message only. recognizer: asked which pieces of ink make a digit, where digits that
-    touch part and how the page lies; without it geometry decides. PhotoError when the file is too
-    large, damaged or no picture, and when there is no ink in it.
+    million pixels (JPEG 50 million), dark ink on light or light on dark. recognizer: asked which
+    pieces of ink make a digit, where digits that touch part and how the page lies; without it
+    geometry decides. PhotoError when the file is too large, damaged or no picture, and when there
+    is no ink in it.
     """
-    picture, note = _decode(content, name), ""
-    judge = _Judge(recognizer) if recognizer else None
-    found = _read(picture, judge)
-    if judge:
-        picture, found, note = _turned(picture, found, judge)
-    if not found.digits:
-        raise PhotoError(
-            "No ink was found in this picture. Write with a dark pen on plain paper, fill most of "
-            "the picture with the digits, and avoid strong shadows."
-        )
-    images = [_mnist_form(piece) for piece in found.digits]
-    shown = _preview(picture, [piece.box for piece in found.digits])
-    return Photo(images, *shown, " ".join(filter(None, (note, found.doubt))), bool(found.doubt))
+    picture, judge = _decode(content), _Judge(recognizer)
+    strength = _ink_strength(picture)
+    printed, certain = _printed(strength > 0.5)
+    found = _find_digits(strength * ~printed, judge)
+    if printed.any() and not certain:  # a stroke, perhaps
+        whole = _find_digits(strength, judge)
+        if judge.score(whole[0]) > judge.score(found[0]):
+            found, printed = whole, np.zeros_like(printed)
+    angle, (digits, doubt) = _turned(strength * ~printed, found, judge)
+    if not digits:
+        raise PhotoError(NO_INK)
+    note = f"Turned by {abs(angle):.0f} degrees." if angle else ""
+    paper = tuple(int(value) for value in np.median(np.asarray(picture), (0, 1)))
+    picture = picture.rotate(angle, Image.Resampling.BICUBIC, True, fillcolor=paper)
+    boxes, preview = _preview(picture, [piece.box for piece in digits])
+    images = [_mnist_form(piece) for piece in digits]
+    return Photo(images, boxes, preview, f"{note} {doubt}".strip(), bool(doubt))
 
 
-def _turned(picture: Image.Image, found: _Found, judge: _Judge) -> tuple[Image.Image, _Found, str]:
-    """The picture and its digits, turned where the page lies askew, on its side or on its head."""
-    note = ""
-    if angle := _skew(found.digits):
-        paper = tuple(int(value) for value in np.median(np.asarray(picture), (0, 1)))
-        picture = picture.rotate(angle, Image.Resampling.BICUBIC, True, fillcolor=paper)
-        found, note = _read(picture, judge), f"Turned by {abs(angle):.0f} degrees."
-    sure = sum(map(judge.is_sure, found.digits))
-    if not FEWEST_TURNED <= len(found.digits) <= MOST_TURNED or sure > 0.75 * len(found.digits):
-        return picture, found, note
-    best, chosen = judge.score(found.digits) + TURN_GAIN, (picture, found, note)
-    for degrees in (90, 270, 180):
-        other = picture.rotate(degrees, expand=True)
-        try:
-            turned = _read(other, judge)
-        except PhotoError:  # that way up it is full of pieces
-            continue
-        score = judge.score(turned.digits)
-        if len(turned.digits) >= FEWEST_TURNED and score > best:
-            best, chosen = score, (other, turned, f"Turned by {degrees} degrees to the left.")
+def _turned(strength: np.ndarray, found: _Found, judge: _Judge) -> tuple[float, _Found]:
+    """By how many degrees to the left the page must be turned, and its digits then."""
+
+    def turn(angle: float) -> _Found:
+        turned = Image.fromarray(strength).rotate(angle, Image.Resampling.BILINEAR, True)
+        return _find_digits(np.asarray(turned), judge)
+
+    if angle := _skew(found[0]):
+        found = turn(angle)
+    unsure = [not judge(piece).sure for piece in found[0]]
+    best, chosen = judge.score(found[0]) + TURN_GAIN, (angle, found)
+    if FEWEST_TURNED <= len(unsure) <= MOST_TURNED and np.mean(unsure) >= 0.25:
+        for more in (90, 270, 180):
+            with contextlib.suppress(PhotoError):  # that way up it is full of pieces
+                found = turn(angle + more)
+                if len(found[0]) >= FEWEST_TURNED and judge.score(found[0]) > best:
+                    best, chosen = judge.score(found[0]), (angle + more, found)
     return chosen
 
 
@@ -174,26 +176,21 @@ def _skew(digits: list[_Piece]) -> float:
     if len(digits) < FEWEST_TURNED:
         return 0.0
     middles = np.array([np.add(piece.box[:2], piece.box[2:]) / 2 for piece in digits], np.float32)
-    _, (wide, tall), angle = cv2.minAreaRect(middles)
-    if wide < tall:
-        wide, tall, angle = tall, wide, angle + 90
-    angle = (angle + 90) % 180 - 90
-    straight = tall < 0.15 * wide and STRAIGHT < abs(angle) < 90 - STRAIGHT
-    return float(angle) if straight else 0.0
+    dx, dy, x, y = cv2.fitLine(middles, cv2.DIST_L2, 0, 0.01, 0.01).ravel()
+    along, across = np.ptp((middles - (x, y)) @ np.array([[dx, -dy], [dy, dx]]), axis=0)
+    angle = float(np.degrees(np.arctan(dy / dx))) if dx else 90.0
+    return angle if across < 0.15 * along and STRAIGHT < abs(angle) < 90 - STRAIGHT else 0.0
 
 
 # The file
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def _decode(content: bytes) -> Image.Image:
     """The upright picture, RGB, its longer side at most WORK_SIDE; PhotoError when it is none."""
-    if not isinstance(content, bytes | bytearray | memoryview) or not len(content):
+    if not content or isinstance(content, str):
         raise PhotoError("The file is empty. Choose another one.")
     if len(content) > LARGEST_FILE:
-        raise PhotoError(
-            f"The file has {len(content) / 1e6:.0f} MB; {LARGEST_FILE // 1_000_000} MB is the "
-            "limit. Crop it, or save it smaller."
-        )
+        raise PhotoError(f"The file has more than {LARGEST_FILE // 1_000_000} MB. {SMALLER}")
     place, chunks = 8, 0
     while content[:4] == b"\x89PNG" and place < len(content):
         place, chunks = place + 12 + int.from_bytes(content[place : place + 4]), chunks + 1
@@ -208,15 +205,12 @@ def _decode(content: bytes, name: str) -> Image.Image:
     except PhotoError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoError(
-            "This picture has far too many pixels. Crop it, or save it smaller."
-        ) from None
+        raise PhotoError(f"This picture has far too many pixels. {SMALLER}") from None
     except Image.UnidentifiedImageError:
-        raise PhotoError(_no_picture(bytes(content[:32]), str(name).lower())) from None
+        raise PhotoError(NO_PICTURE) from None
     except Exception as error:  # decoders fail on damaged files with errors of any kind
         raise PhotoError(
-            "This picture is damaged or incomplete and cannot be opened. Save it again, or choose "
-            "another one."
+            "This picture is damaged or incomplete. Save it again, or choose another one."
         ) from error
 
 
@@ -226,59 +220,43 @@ def _check_size(picture: Image.Image) -> None:
     if short * long > limit or long > LONGEST_SIDE:
         raise PhotoError(
             f"This picture has {picture.width:,} x {picture.height:,} pixels; "
-            f"{limit // 1_000_000} million is the limit. Crop it, or save it smaller."
+            f"{limit // 1_000_000} million is the limit. {SMALLER}"
         )
-    if short < 4:
-        raise PhotoError("This picture is too small to hold a digit.")
-    if long > NARROWEST * short:
-        raise PhotoError("This picture is too narrow to hold a digit.")
-
-
-def _no_picture(start: bytes, name: str) -> str:
-    if start[4:8] == b"ftyp" or name.endswith((".heic", ".heif", ".avif")):
-        return f"HEIC, AVIF and video files cannot be read here. Save the photo as {LIST}."
-    if start.startswith(b"%PDF") or name.endswith(".pdf"):
-        return f"A PDF is no picture. Take a screenshot of it, or save the page as {LIST}."
-    return f"This is no picture that can be read here. Choose a {LIST} file."
+    if short < 4 or long > NARROWEST * short:
+        raise PhotoError("This picture is too small or too narrow to hold a digit.")
 
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The first frame, reduced, turned as EXIF says, without transparency, RGB."""
-    picture.draft(None, (WORK_SIDE, WORK_SIDE))  # JPEG can be decoded smaller
+    size = WORK_SIDE, WORK_SIDE
+    picture.draft(None, size)  # JPEG can be decoded smaller
     picture.load()
-    if picture.mode not in ("RGB", "RGBA", "LA", "CMYK") or "transparency" in picture.info:
-        eight = _in_eight_bits(picture)
-        eight.info, picture = {"exif": picture.info.get("exif")}, eight
+    exif = {"exif": picture.info.get("exif")}
+    if picture.mode[0] in "IF":  # deeper grey, of scanners: perhaps 12 bits in 16
+        if picture.mode in "IF":
+            picture.thumbnail(size)  # four bytes a pixel are worked on below
+        values = np.nan_to_num(np.asarray(picture, np.float32), nan=0, posinf=0, neginf=0).clip(0)
+        picture = Image.fromarray((values * (255 / max(values.max(), 1e-9))).astype(np.uint8))
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+        if min(picture.size) > 100:  # dots of a coarse scan to grey
+            picture = picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 500 + 1))
+    elif picture.mode not in ("L", "CMYK"):
+        picture = picture.convert("RGB")
+    picture.info = exif
     if (factor := int(max(picture.size) / WORK_SIDE / 1.5)) > 1:
         picture = picture.reduce(factor)  # whole pixels first, which is far quicker
-    picture.thumbnail((WORK_SIDE, WORK_SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail(size, Image.Resampling.LANCZOS)
     with contextlib.suppress(Exception):  # a damaged block is no reason to refuse the picture
         picture = ImageOps.exif_transpose(picture)
-    if picture.mode not in ("RGBA", "LA"):
+    if picture.mode != "RGBA":
         return picture.convert("RGB")
-    pixels = np.asarray(picture.convert("RGBA"), np.float32) / 255
-    grey, alpha = pixels[..., :3].mean(2), pixels[..., 3]
-    light = (grey * alpha).sum() > 0.6 * max(alpha.sum(), 1e-9)  # what is painted
-    ground = Image.new("RGBA", picture.size, "black" if light and alpha.min() < 0.5 else "white")
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
-
-
-def _in_eight_bits(picture: Image.Image) -> Image.Image:
-    """L, RGB or RGBA; deeper grey is brought to eight bits, dots of a coarse scan to grey."""
-    if picture.mode == "1" and min(picture.size) > 100:
-        return picture.convert("L").filter(ImageFilter.GaussianBlur(max(picture.size) / 500 + 1))
-    if picture.mode[0] not in "IF":
-        return picture.convert(
-            "RGBA" if picture.has_transparency_data else "L" if picture.mode in "1L" else "RGB"
-        )
-    if picture.mode in "IF":
-        picture.thumbnail((WORK_SIDE, WORK_SIDE))  # four bytes a pixel are worked on below
-    values = np.nan_to_num(np.asarray(picture), nan=0, posinf=0, neginf=0)
-    if picture.mode == "F":
-        values = values / max(float(values.max()), 1e-9) * 255
-    else:
-        values = values >> max(int(values.max()).bit_length() - 8, 0)  # scanners: 12 bits in 16
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    pixels = np.asarray(picture, np.float32)
+    painted = np.average(pixels[..., :3].mean(2), weights=pixels[..., 3] + 1e-9)
+    ground = Image.new("RGBA", picture.size, "black" if painted > 150 else "white")
+    return Image.alpha_composite(ground, picture).convert("RGB")
 
 
 # The ink
@@ -377,237 +355,134 @@ def _evenly_lit(paper: np.ndarray) -> np.ndarray:
 # Printed lines
 
 
-class _Line(NamedTuple):
-    """A long straight line across: y = start + slope x from ``left`` to ``right``."""
-
-    left: float
-    right: float
-    start: float
-    slope: float
-
-    def y(self, x: float) -> float:
-        return self.start + self.slope * x
-
-
 def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The ink of printed lines, rules, boxes and grids, without what crosses them; whether that is
-    certain.
+    """The ink of rules, boxes and grids, without what crosses them; whether that is certain.
 
-    A printed line runs from edge to edge of the picture, or has parallels, or ends at lines that
-    do. One alone may also be the stroke of a large digit.
+    A printed line ends at the picture's edges or at lines across it, where a digit's stroke has a
+    free end, or it is long and has parallels. One alone may be the stroke of a large digit.
     """
     import cv2
 
-    printed = np.zeros_like(mask)
+    printed, near = np.zeros_like(mask), np.zeros(mask.shape, np.uint8)
     if min(mask.shape) < SMALLEST_RULED or not mask.any():
         return printed, True
     thick = int(np.clip(min(mask.shape) / 6, 2, max(12, max(mask.shape) / 100)))
-    ways = (mask, np.ascontiguousarray(mask.T))
-    found = [_straight_lines(way, thick) for way in ways]
-    kept = [
-        [line for line in lines if _is_rule(line, lines, across, way.shape, thick)]
-        for way, lines, across in zip(ways, found, found[::-1], strict=True)
-    ]
-    for way, lines, own, across in zip(ways, found, kept, kept[::-1], strict=True):
-        posts = [line for line in lines if _is_post(line, across, way.shape, thick)]
-        own += [line for line in posts if line not in own]
-    near = printed.astype(np.uint8)  # where lines run
-    for way, lines, seen in zip(ways, kept, (near, near.T), strict=True):
-        for line in lines:
-            rows, columns, _, flat = _traced(way, line, thick)
-            (printed if way is mask else printed.T)[rows[flat], columns[flat]] = True
-            ends = [(x, round(line.y(x))) for x in (0, way.shape[1])]
-            drawn = np.zeros(way.shape, np.uint8)
-            cv2.line(drawn, *ends, 1, 2 * thick + 1)
-            seen |= drawn
+    edge = round(max(0.04 * min(mask.shape), thick + 1))
+    found, certain = [_straight_lines(way, thick) for way in (mask, mask.T)], False
+    for way, own, across, out, seen in zip(
+        (mask, mask.T), found, found[::-1], (printed, printed.T), (near, near.T), strict=True
+    ):
+        stops = np.zeros(np.subtract(way.shape, 2 * edge), np.uint8)
+        stops = np.pad(stops, edge, constant_values=1)
+        _draw(stops, across[:, [1, 0, 3, 2]], thick + 6)
+        x0, y0, x1, y1 = own.T
+        long, slope = x1 - x0 > LONG_LINE * max(mask.shape), (y1 - y0) / np.maximum(x1 - x0, 1)
+        parallels = ((np.abs(slope[:, None] - slope) < 0.05) & long).sum(1)
+        lines = own[(stops[y0, x0] & stops[y1, x1]).astype(bool) | long & (parallels > 2)]
+        if not len(lines):
+            continue
+        drawn = _draw(np.zeros(way.shape, np.uint8), lines, 1)
+        depth = cv2.distanceTransform(np.ascontiguousarray(way, np.uint8), cv2.DIST_L2, 3)
+        pen = min(2 * float(np.quantile(depth[drawn > 0], 0.75)), thick)
+        band = _draw(np.zeros(way.shape, np.uint8), lines, 2 * round(pen) + 3)
+        out |= _flat(way, round(1.5 * pen) + 1) & (band > 0)
+        seen |= band
+        certain |= len(lines) > 1
     n, labels = cv2.connectedComponents((mask & ~printed).astype(np.uint8), connectivity=8)
     crumbs = np.bincount(labels[near > 0], minlength=n) > 0.6 * np.bincount(labels.ravel())
     crumbs[0] = False
-    return printed | crumbs[labels], max(map(len, kept)) > 1
+    return printed | crumbs[labels], certain
 
 
-def _straight_lines(mask: np.ndarray, thick: int) -> list[_Line]:
-    """Thin lines across at least a third of the picture, the longest first."""
+def _straight_lines(mask: np.ndarray, thick: int) -> np.ndarray:
+    """Thin lines across at least a third of the picture, (n, 4) x, y of both ends."""
     import cv2
 
     width = mask.shape[1]
-    high = np.ones((thick + 1, 1), np.uint8)
-    tall = cv2.morphologyEx(
-        mask.astype(np.uint8), cv2.MORPH_OPEN, high, borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
     step = max(round(width / 400), 1)  # few columns show a line as well, and sooner
     found = cv2.HoughLinesP(
-        np.ascontiguousarray((mask & ~tall.astype(bool))[:, ::step]).astype(np.uint8),
+        np.ascontiguousarray(_flat(mask, thick)[:, ::step], np.uint8),
         1,
         np.pi / 360,
         max(round(width / 8 / step), 8),
         minLineLength=width / 3 / step,
         maxLineGap=width / 15 / step,
     )
-    lines: list[_Line] = []
-    segments = (found if found is not None else np.empty((0, 4))).reshape(-1, 4)
-    for x0, y0, x1, y1 in segments[np.argsort(segments[:, 0] - segments[:, 2], kind="stable")]:
-        slope = float(y1 - y0) / max(float(x1 - x0) * step, 1)
-        line = _Line(float(x0) * step, float(x1) * step, float(y0) - slope * x0 * step, slope)
-        same = [
-            other
-            for other in lines
-            if abs(line.start - other.start) + abs(line.y(width) - other.y(width)) < 4 * thick
-        ]
-        if same:
-            left, right = min(same[0].left, line.left), max(same[0].right, line.right)
-            lines[lines.index(same[0])] = same[0]._replace(left=left, right=right)
-        elif abs(slope) <= STEEPEST and len(lines) < MOST_LINES:
-            lines.append(line)
-    return [_fitted(mask, line, thick) for line in lines]
+    found = (np.empty((0, 4), int) if found is None else found.reshape(-1, 4)) * (step, 1, step, 1)
+    columns, near = np.arange(width), cv2.dilate(mask.astype(np.uint8), np.ones((5, 1), np.uint8))
+    lines, known = [], list[np.ndarray]()
+    for x0, y0, x1, y1 in found[np.argsort(found[:, 0] - found[:, 2], kind="stable")][:MOST_LINES]:
+        slope = (y1 - y0) / max(x1 - x0, 1)
+        rows = np.round(y0 + slope * (columns - x0)).astype(int)
+        same = any(np.abs(rows - other)[[0, -1]].sum() < 4 * thick for other in known)
+        if same or abs(slope) > STEEPEST:
+            continue
+        known.append(rows)
+        # As far as its ink goes on: digits may stand in the way
+        inside = (rows >= 0) & (rows < len(mask))
+        inked = columns[inside & (near[rows.clip(0, len(mask) - 1), columns] > 0)]
+        run = max(np.split(inked, np.flatnonzero(np.diff(inked) > width / 30) + 1), key=len)
+        lines.append((run[0], rows[run[0]], run[-1], rows[run[-1]]))
+    return np.array(lines, int).reshape(-1, 4)
 
 
-def _fitted(mask: np.ndarray, line: _Line, thick: int) -> _Line:
-    """The line through the middle of its ink, as far as that goes on."""
-    rows, columns, _, own = _traced(mask, line, thick)
-    counts = own.sum(0) * ((columns[0] >= line.left) & (columns[0] <= line.right))
-    x, y = columns[0, counts > 0], ((rows * own).sum(0) / np.maximum(counts, 1))[counts > 0]
-    if len(x) < 9:
-        return line
-    slope, start = (float(value) for value in np.polyfit(x, y, 1))
-    fitted = line._replace(start=start, slope=slope)
-    inked = np.flatnonzero(_traced(mask, fitted, 2)[2].any(0))
-    gaps = np.flatnonzero(np.diff(inked) > mask.shape[1] / 15)
-    runs = np.split(inked, gaps + 1)
-    longest = max(runs, key=len)
-    if len(longest) < 9:
-        return line
-    return fitted._replace(left=float(longest[0]), right=float(longest[-1]))
+def _flat(mask: np.ndarray, thick: int) -> np.ndarray:
+    """What of the ink is at most as thick from top to bottom."""
+    import cv2
+
+    own, high = np.ascontiguousarray(mask, np.uint8), np.ones((thick + 1, 1), np.uint8)
+    # Beyond the picture there is nothing
+    tall = cv2.morphologyEx(own, cv2.MORPH_OPEN, high, None, None, 1, cv2.BORDER_CONSTANT, 0)
+    return mask & (tall == 0)
 
 
-def _is_rule(line: _Line, lines: list, across: list, shape: tuple[int, int], thick: int) -> bool:
-    """Whether a line runs from edge to edge, or is long and has parallels as long."""
-    height, width = shape
-    near = max(0.04 * min(shape), thick + 1)
-    if line.right - line.left < LONG_LINE * width:
-        return False
-    if all(min(x, line.y(x), width - x, height - line.y(x)) < near for x in line[:2]):
-        return True
-    parallel = [
-        other
-        for other in lines
-        if other.right - other.left > LONG_LINE * max(shape)
-        and abs(other.slope - line.slope) < 0.05
-    ]
-    if line not in parallel:
-        return False
-    return len(parallel) > 2 or (len(parallel) == 2 and _is_post(line, across, shape, thick))
+def _draw(canvas: np.ndarray, lines: np.ndarray, thick: int) -> np.ndarray:
+    import cv2
 
-
-def _is_post(line: _Line, across: list, shape: tuple[int, int], thick: int) -> bool:
-    """Whether a line ends, on both sides, at lines square to it or at the picture's edge."""
-    square = [other for other in across if abs(other.slope + line.slope) < 0.08]
-    return bool(square) and all(
-        any(
-            abs(place - x) <= thick / 2 + 3
-            for place in (0, shape[1], *(o.y(line.y(x)) for o in square))
-        )
-        for x in line[:2]
-    )
-
-
-def _traced(mask: np.ndarray, line: _Line, thick: int) -> tuple[np.ndarray, ...]:
-    """The ink along a line: rows and columns, and where nothing else is there."""
-    columns = np.arange(mask.shape[1])  # beyond its ends, too: it may be faint there
-    rows = np.round(line.y(columns)).astype(int) + np.arange(-thick, thick + 1)[:, None]
-    inside = (rows >= 0) & (rows < len(mask))
-    rows, columns = rows.clip(0, len(mask) - 1), np.broadcast_to(columns, rows.shape)
-    inked = mask[rows, columns] & inside
-    counts = inked.sum(0)
-    usual = float(np.median(counts[counts > 0])) if counts.any() else 1.0
-    return rows, columns, inked, inked & (counts <= 1.5 * usual + 1)
+    return cv2.polylines(canvas, list(lines.reshape(-1, 2, 2).astype(np.int32)), False, 1, thick)
 
 
 # The digits
 
 
-def _read(picture: Image.Image, judge: _Judge | None) -> _Found:
-    """The digits of an upright picture, without its printed lines."""
-    strength = _ink_strength(picture)
-    mask = strength > 0.5
-    printed, certain = _printed(mask)
-    found = _find_digits(strength * ~printed, mask & ~printed, judge)
-    if not printed.any():
-        return found
-    if not certain:  # a stroke, perhaps
-        whole = _find_digits(strength, mask, judge)
-        if not found.digits or (judge and judge.score(whole.digits) > judge.score(found.digits)):
-            return whole
-    along = judge and any(_runs_along(piece, strength, printed, judge) for piece in found.digits)
-    return _Found(found.digits, ALONG if along else found.doubt)
-
-
-def _runs_along(piece: _Piece, strength: np.ndarray, printed: np.ndarray, judge: _Judge) -> bool:
-    """Whether a digit is another one with the printed line that it touches."""
-    left, top, right, bottom = piece.box
-    margin = max(round(0.06 * (bottom - top)), 2)
-    top, bottom = max(top - margin, 0), bottom + margin
-    line = strength[top:bottom, left:right] * printed[top:bottom, left:right]
-    line[3 * margin : -3 * margin] = 0
-    if not line.any():
-        return False
-    both = _join([piece, _Piece((left, top, right, top + len(line)), line)])
-    other = judge.logits(both)
-    return other.argmax() != judge.logits(piece).argmax() and judge.is_sure(both)
-
-
-def _find_digits(strength: np.ndarray, mask: np.ndarray, judge: _Judge | None) -> _Found:
-    """The digits in reading order."""
-    pieces, doubt = _pieces(strength, mask)
-    if len(pieces) > MOST_PIECES:
-        raise PhotoError(
-            "There is too much in this picture besides digits. Crop it to them, or write on plain "
-            "paper."
-        )
+def _find_digits(strength: np.ndarray, judge: _Judge) -> tuple[list[_Piece], str]:
+    """The digits in reading order, and why they may not be all."""
+    pieces, doubt = _pieces(strength)
     digits: list[_Piece] = []
     for line in _lines(np.array([piece.box for piece in pieces])):
         digits += _digits_of([pieces[k] for k in line], judge)
-        _check_count(len(digits))
-    # A picture that was cropped at the ink has it on three or four of its sides
-    ways = [np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]]
-    inked = _join(digits + [_Piece((0, 0, *mask.shape[::-1]), np.zeros(mask.shape, np.float32))])
-    if 0 < sum((inked.ink[way] > 0.5).any() for way in ways) < 3:
-        doubt = doubt or AT_EDGE
-    return _Found(digits, doubt)
+        if len(digits) > MOST_DIGITS:
+            raise PhotoError(CROWDED)
+    return digits, doubt
 
 
-def _check_count(digits: int) -> None:
-    if digits > MOST_DIGITS:
-        raise PhotoError(
-            f"This picture seems to hold more than {MOST_DIGITS} digits. Crop it to the ones you "
-            "mean."
-        )
-
-
-def _pieces(strength: np.ndarray, mask: np.ndarray) -> tuple[list[_Piece], str]:
-    """Connected pieces that can be handwriting, and why they may not be all."""
+def _pieces(strength: np.ndarray) -> tuple[list[_Piece], str]:
+    """Connected pieces that can be handwriting, and why they may not be all or not whole."""
     import cv2
 
+    mask = strength > 0.5
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     size = stats[1:, 2:4].max(1)
     good = np.flatnonzero(size >= max(3, max(mask.shape) / 100)) + 1
-    good = good[np.argsort(-stats[good, 2:4].max(1), kind="stable")][: MOST_PIECES + 1]
-    pens = np.array(
-        [
-            depth[y : y + h, x : x + w][labels[y : y + h, x : x + w] == k].max()
-            for k, (x, y, w, h) in zip(good, stats[good, :4], strict=True)
-        ]
-    )
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    cut = np.bincount(edge, minlength=n)[good]
-    keep, doubt = _is_handwriting(stats[good], pens, cut, mask.shape)
+    if len(good) > MOST_PIECES:
+        good = good[np.argsort(-size[good - 1], kind="stable")][: MOST_PIECES + 1]
+    pens = np.zeros(n, np.float32)  # half of each
+    np.maximum.at(pens, labels[mask], depth[mask])
+    edges = labels[0], labels[-1], labels[:, 0], labels[:, -1]
+    cut = np.bincount(np.concatenate(edges), minlength=n)
+    keep, doubt = _is_handwriting(stats[good], pens[good], cut[good], mask.shape)
+    if keep.sum() > MOST_PIECES:
+        raise PhotoError(CROWDED)
+    good = good[keep]
+    # A picture that was cropped at the ink has it on three or four of its sides
+    if 0 < sum(np.isin(edge, good).any() for edge in edges) < 3:
+        doubt = doubt or AT_EDGE
     pieces = []
-    for k in np.sort(good[keep]):  # with the soft edge that anti-aliasing left around each
-        left, top = (int(value) for value in np.maximum(stats[k, :2] - 2, 0))
-        right, bottom = (
-            int(value) for value in np.minimum(stats[k, :2] + stats[k, 2:4] + 2, mask.shape[::-1])
-        )
+    low = np.maximum(stats[:, :2] - 2, 0)  # with the soft edge that anti-aliasing left around each
+    high = np.minimum(stats[:, :2] + stats[:, 2:4] + 2, mask.shape[::-1])
+    for k in good:
+        (left, top), (right, bottom) = low[k].tolist(), high[k].tolist()
         own = (labels[top:bottom, left:right] == k).astype(np.uint8)
         own = cv2.dilate(own, np.ones((3, 3), np.uint8))
         pieces.append(_Piece((left, top, right, bottom), strength[top:bottom, left:right] * own))
@@ -683,29 +558,30 @@ def _lines(boxes: np.ndarray) -> list[list[int]]:
     return lines
 
 
-def _digits_of(line: list[_Piece], judge: _Judge | None) -> list[_Piece]:
+def _digits_of(line: list[_Piece], judge: _Judge) -> list[_Piece]:
     """The digits of one written line: what touches is parted, what belongs together joined."""
     height = segmentation.row_height(np.array([piece.box for piece in line]))
     wide = [piece.ink.shape[1] >= NARROWEST_PAIR * height for piece in line]
-    _check_count(sum(wide))  # to part one takes up to a tenth of a second
+    if sum(wide) > MOST_DIGITS:  # to part one takes up to a tenth of a second
+        raise PhotoError(CROWDED)
     parted: list[_Piece] = []
     for piece, several in zip(line, wide, strict=True):
         parted += _part(piece, height, judge) if several else [piece]
 
     def evidence(group: list[int]) -> float:
         joined = _join([parted[k] for k in group])
-        return segmentation.confidence_score(judge.confidence(joined)) if judge else 0.0
+        return segmentation.confidence_score(judge(joined).confidence)
 
     _, groups = segmentation.group_boxes(np.array([piece.box for piece in parted], float), evidence)
     return [_join([parted[k] for k in group]) for group in groups]
 
 
-def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
+def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:
     """A piece that may be several digits which touch, parted at thin columns where that makes
     better digits; what is known for sure is left.
     """
     width = piece.ink.shape[1]
-    if judge and width < WIDEST_SURE * height and judge.is_sure(piece):
+    if width < WIDEST_SURE * height and judge(piece).sure:
         return [piece]
     profile = np.convolve((piece.ink > 0.5).sum(0), np.ones(3) / 3, "same")
     margin = max(round(0.2 * height), 1)
@@ -720,7 +596,7 @@ def _part(piece: _Piece, height: float, judge: _Judge | None) -> list[_Piece]:
     def score(part: _Piece) -> float:
         tall, wide = np.array(part.ink.shape) / height
         geometry = TOO_WIDE * max(wide - 1, 0) + TOO_LOW * max(0.85 - tall, 0)
-        return -geometry - (DOUBT * wide * judge.doubt(part) if judge else 0.0)
+        return -geometry - DOUBT * wide * judge(part).doubt
 
     scored = ((i, j, score(parts[i, j]) - CUT_COST * bool(i)) for i, j in spans)
     return [parts[span] for span in segmentation.best_partition(len(columns) - 1, scored)[1]]
@@ -772,34 +648,20 @@ def _mnist_form(piece: _Piece) -> np.ndarray:
 # The preview
 
 
-def _preview(
-    picture: Image.Image, boxes: list[tuple[int, int, int, int]]
-) -> tuple[list[tuple[int, int, int, int]], bytes]:
-    """Boxes in the preview's pixels, and the preview."""
-    scale = min(PREVIEW_SIDE / max(picture.size), 8, 1 if max(picture.size) > 200 else 8)
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
-    preview = picture.resize(
-        size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    )
+def _preview(picture: Image.Image, boxes: list[tuple]) -> tuple[list[tuple], bytes]:
+    """Boxes in the preview's pixels, and the preview with them in it, numbered."""
+    scale = min(PREVIEW_SIDE / max(picture.size), 1 if max(picture.size) > 200 else 8)
+    way = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    preview = ImageOps.scale(picture.convert("RGB"), scale, way)
+    draw, large = ImageDraw.Draw(preview), max(preview.size)
+    pen, font = max(large // 250, 1), ImageFont.load_default(max(large / 24, 12))
     scaled = [tuple(round(value * scale) for value in box) for box in boxes]
-    draw = ImageDraw.Draw(preview)
-    thickness = max(round(max(size) / 250), 1)
-    font = ImageFont.load_default(
-        max(round(max(size) / 24), 12)
-    )  # to be read when the preview is as wide as a phone
     for number, (left, top, right, bottom) in enumerate(scaled, 1):
-        draw.rectangle(
-            (left - 2, top - 2, right + 2, bottom + 2), outline=PREVIEW_COLOUR, width=thickness
-        )
+        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), None, PREVIEW_COLOUR, pen)
         draw.text(
-            (left, max(top - 2, 0)),
-            str(number),
-            fill=PREVIEW_COLOUR,
-            font=font,
-            anchor="lb",
-            stroke_width=thickness,
-            stroke_fill="white",
-        )
+            (left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb",
+            stroke_width=pen, stroke_fill="white",
+        )  # fmt: skip
     buffer = io.BytesIO()
     preview.save(buffer, "PNG", compress_level=1)  # noise hardly shrinks; a fifth of the time
     return scaled, buffer.getvalue()
