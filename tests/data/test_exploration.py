@@ -157,6 +157,7 @@ def test_examples_belong_to_their_confusion():
 
 @pytest.mark.slow
 def test_every_figure_can_be_drawn(blobs):
+    plots.use_style()
     images, labels = blobs
     table = eda.shape_table(images, labels)
     scores = eda.scores({"one": {"test": labels}, "two": {"test": labels[::-1]}}, {"test": labels})
