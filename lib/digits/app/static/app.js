@@ -438,7 +438,7 @@ class App {
     } else if (name === "tool") {
       const tool = this.state.tool === "eraser" ? "pen" : "eraser";
       this.say(tool === "eraser" ? "Eraser" : "Pen");
-      this.report("tool", tool);
+      this.report("tool", this.state.tool = tool); // a second press may come before the answer to the first
     } else {
       const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
       more.setAttribute("aria-expanded", open);
