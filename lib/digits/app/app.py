@@ -395,7 +395,7 @@ class Feedback:
         self._app, self._agreed, self._count = app, False, 0
         self._lock = threading.Lock()
         self._store: Any = None  # a feedback.Store, once it is needed
-        self._kept: dict[bytes, int] = {}  # the numbers of what was kept, by its picture
+        self._kept: dict[bytes, int] = {}  # the numbers of what was kept, by its ink
         self._pending: list[tuple[str, int | None, Part]] = []
 
     def give(self, verdict: str, label: int | None) -> None:
@@ -464,7 +464,8 @@ class Feedback:
                     "app_version": VERSION,
                 }
             )
-        keys = [part.prediction.image.tobytes() for *_, part in pending]
+        inks = [part.strokes or (part.prediction.image,) for *_, part in pending]
+        keys = [b"".join(np.asarray(one).tobytes() for one in ink) for ink in inks]
         self._work(list(zip(keys, rows, strict=True)), "Thank you. It is kept.")
 
     def _work(self, rows: list[tuple[bytes, dict]], words: str) -> None:
@@ -480,7 +481,9 @@ class Feedback:
         with self._lock:
             self._store = self._store or Store.open()
             gone = [key for key, _ in rows] if rows else list(self._kept)
-            self._store.remove([self._kept.pop(key) for key in gone if key in self._kept])
+            self._store.remove([self._kept[key] for key in gone if key in self._kept])
+            for key in gone:  # not before: what could not be deleted can still be taken back
+                self._kept.pop(key, None)
             for key, values in rows:
                 number = self._store.add(**values)
                 if number is not None:  # else this very ink is there already

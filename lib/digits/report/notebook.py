@@ -59,12 +59,8 @@ COLUMNS: dict[str, tuple[str, str | Callable]] = {
     "width": ("width", "{:.0f}"),
     "augmentation": ("augmentation", "{:.2f}"),
 }
-for _set, _name in {
-    "validation": "validation",
-    "pen": "pen",
-    "test": "test",
-    "pen_test": "pen test",
-}.items():
+for _set in ("validation", "pen", "test", "pen_test"):
+    _name = _set.replace("_", " ")
     COLUMNS[f"{_set}_errors"] = (f"{_name} errors", "{:.0f}")
     COLUMNS |= {f"{_set}_{key}": (f"{_name} {key}", "{:.2%}") for key in ("accuracy", "mean")}
     COLUMNS[f"{_set}_std"] = (f"{_name} ±", "{:.2%}")
