@@ -143,7 +143,7 @@ class Bench:
                 patch.setattr(
                     report,
                     "html",
-                    SimpleNamespace(build=lambda *_: "", reader=lambda *_, **__: ""),
+                    SimpleNamespace(build=lambda *_: "", readers=lambda *_: ("", "")),
                     raising=False,
                 )
             for name, value in variables.items():

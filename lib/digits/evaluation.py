@@ -235,23 +235,20 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15
     95% interval in ``accuracy low`` and ``accuracy high``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    edges = np.linspace(0, 1, bins + 1)
-    rows = []
-    for chosen in _bin_members(confidence, bins):
-        n, right = len(chosen), int(correct[chosen].sum())
-        place = max(np.searchsorted(edges, confidence[chosen[0]]) - 1, 0)
+    edges, rows = np.linspace(0, 1, bins + 1), []
+    for place, chosen in _bin_members(confidence, bins).items():
+        n, right, mean = len(chosen), int(correct[chosen].sum()), confidence[chosen].mean()
         interval = wilson_interval(right, n)
-        mean = confidence[chosen].mean()
         rows.append((edges[place], edges[place + 1], n, mean, right / n, *interval))
     measured = ["confidence", "accuracy", "accuracy low", "accuracy high"]
     return _table(rows, columns=["low", "high", "n", *measured])
 
 
-def _bin_members(confidence: np.ndarray, bins: int) -> list[np.ndarray]:
-    """The sample indices of each bin, (low, high], that is not empty."""
+def _bin_members(confidence: np.ndarray, bins: int) -> dict[int, np.ndarray]:
+    """The sample indices of each bin, (low, high], that is not empty, by the bin's number."""
     above = np.searchsorted(np.linspace(0, 1, bins + 1), confidence)
     place = np.clip(above - 1, 0, bins - 1)
-    return [np.flatnonzero(place == i) for i in np.unique(place)]
+    return {i: np.flatnonzero(place == i) for i in np.unique(place)}
 
 
 def expected_calibration_error(
@@ -263,7 +260,7 @@ def expected_calibration_error(
     ``calibration_error_by_chance``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    members = _bin_members(confidence, bins)
+    members = _bin_members(confidence, bins).values()
     gaps = [abs(confidence[chosen].sum() - correct[chosen].sum()) for chosen in members]
     return float(sum(gaps) / len(confidence))
 
@@ -278,7 +275,7 @@ def calibration_error_by_chance(
     """
     rng = np.random.default_rng(seed)
     drawn = rng.random((resamples, len(confidence))) < confidence
-    members = _bin_members(confidence, bins)
+    members = _bin_members(confidence, bins).values()
     gaps = [abs(confidence[chosen].sum() - drawn[:, chosen].sum(axis=1)) for chosen in members]
     return float(np.quantile(np.sum(gaps, axis=0) / len(confidence), 0.95))
 

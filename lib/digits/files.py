@@ -80,6 +80,11 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def read_pieces(path: Path) -> dict[str, str]:
+    """The pieces of an HTML file by the names in the comments, ``<!-- name -->``, before them."""
+    return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", path.read_text("utf-8"), re.S))
+
+
 def write_json(path: Path, value: dict) -> None:
     """Write ``value`` as JSON, whole or not at all; ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -21,7 +21,7 @@ def page():
         page.add_script_tag(content=(STATIC / "view.js").read_text(encoding="utf-8"))
         page.evaluate("""() => {
             window.root = document.getElementById("root");
-            view.set(root, {notice: "", limit: 12e6, brushes: [8, 40], examples: []});
+            view.set(root, {notice: "", limit: 12e6, examples: []});
         }""")
         yield page
         chromium.close()
@@ -104,7 +104,7 @@ def test_what_others_wrote_is_text_on_the_page(page):
         view.marks(root.querySelector(".digits-marks"), {parts: []}, {name: evil, src: ""}, 20);
         view.state(root, {note: {kind: "error", text: evil}, told: {kind: "consent", text: evil},
             models: [[evil, evil]], model: evil, meaning: null, facts: [[evil, evil]]});
-        view.set(root, {notice: evil, limit: 1, brushes: [8, 40],
+        view.set(root, {notice: evil, limit: 1,
             examples: [{name: evil, title: evil, strokes: []}]});
     }""",
         EVIL,

@@ -16,7 +16,7 @@ import twins
 from digits import data, files
 from digits.files import read_json
 from digits.recognizer import Recognizer, ink, occlusion
-from digits.report.html import reader, stored_network
+from digits.report.html import readers, stored_network
 
 pytestmark = pytest.mark.browser
 ALL = bool(os.environ.get("DIGITS_TWINS"))  # set: everything, which takes half an hour
@@ -141,8 +141,8 @@ def address(tmp_path_factory):
     """The page of the published run, as a file."""
     record, metrics = (read_json(files.REFERENCE / f"{name}.json") for name in ("run", "metrics"))
     path = tmp_path_factory.mktemp("page") / "draw.html"
-    path.write_text(reader(files.REFERENCE, record, metrics), encoding="utf-8")
-    alone = reader(files.REFERENCE, record, metrics, most=1)
+    alone, every = readers(files.REFERENCE, record, metrics)
+    path.write_text(every, encoding="utf-8")
     assert len(alone.encode()) <= 600_000
     return path.as_uri()
 
@@ -290,3 +290,9 @@ def test_the_page_needs_nothing_but_itself(address):
     assert pages.Page(html).loads == []
     policy = html[html.index("default-src") : html.index("form-action")]
     assert "'none'" in policy and "unsafe" not in policy and "http" not in policy
+
+
+def test_the_published_page_is_made_of_the_scripts_as_they_are(address):
+    """``python -m digits.report.html outputs/reference outputs/reference/draw.html`` makes it anew."""
+    made = Path(address.removeprefix("file://")).read_text(encoding="utf-8")
+    assert (files.REFERENCE / "draw.html").read_text(encoding="utf-8") == made

@@ -113,7 +113,7 @@ def main() -> None:
     record, metrics = (
         files.read_json(files.REFERENCE / f"{name}.json") for name in ("run", "metrics")
     )
-    one, several = (html.reader(files.REFERENCE, record, metrics, most) for most in (1, None))
+    one, several = html.readers(files.REFERENCE, record, metrics)
     row = next(one.strokes for one in ink.examples() if one.name == "2026")
     row = [stroke.tolist() for stroke in row]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

@@ -426,7 +426,7 @@ def test_paper_gets_the_pictures_instead_of_the_exhibits(exhibition, page):
 
 @pytest.mark.browser
 def test_the_first_picture_becomes_a_pad_that_reads(executed, record, metrics, page, tmp_path):
-    reader = report.reader(paths.REFERENCE, record, metrics, most=1)
+    reader, _ = report.readers(paths.REFERENCE, record, metrics)
     html = report.build(executed, record, metrics, reader)
     assert Page(html).loads == []
     (tmp_path / "report.html").write_text(html, encoding="utf-8")

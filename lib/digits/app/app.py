@@ -11,7 +11,6 @@ import asyncio
 import base64
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,11 +37,7 @@ MOST_VERDICTS = 200  # that are kept of one visit, so that nobody fills the coll
 VERSION = metadata.version("digits")
 PROMISE = {"kind": "promise", "text": "Nothing is kept before you agree."}
 AGREED = {"kind": "agreed", "text": "Each verdict is kept, as you agreed."}
-PIECES: dict[str, str] = dict(
-    re.findall(
-        r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", (STATIC / "page.html").read_text("utf-8"), re.S
-    )
-)
+PIECES = files.read_pieces(STATIC / "page.html")
 _log = logging.getLogger(__name__)
 
 
@@ -100,8 +95,8 @@ class App:
             {"name": one.name, "title": one.title, "strokes": [s.tolist() for s in one.strokes]}
             for one in ink.examples()
         ]
-        setup = {"notice": _stand_in(self.record), "limit": LARGEST_FILE, "brushes": pad.BRUSHES}
-        setup = HTML(data("setup", setup | {"examples": examples}))
+        setup = {"notice": _stand_in(self.record), "limit": LARGEST_FILE, "examples": examples}
+        setup = HTML(data("setup", setup))
         changing = [self._state, self._answer, self._picture, self._reasons, self._ink]
         self._data = [setup, *changing]
         pieces = {name: HTML(markup) for name, markup in PIECES.items()}

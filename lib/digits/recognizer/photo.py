@@ -445,7 +445,7 @@ def _draw(canvas: np.ndarray, lines: np.ndarray, thick: int) -> np.ndarray:
 # The digits
 
 
-def _find_digits(strength: np.ndarray, judge: _Judge) -> tuple[list[_Piece], str]:
+def _find_digits(strength: np.ndarray, judge: _Judge) -> _Found:
     """The digits in reading order, and why they may not be all."""
     pieces, doubt = _pieces(strength)
     digits: list[_Piece] = []

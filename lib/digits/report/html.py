@@ -26,7 +26,7 @@ from bs4 import BeautifulSoup, Tag
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from nbconvert import HTMLExporter
 
-from digits.files import NOTEBOOKS, read_json, write_text
+from digits.files import NOTEBOOKS, read_json, read_pieces, write_text
 from digits.recognizer import Calibration, ink
 from digits.recognizer.model import calibration_path
 from digits.report.notebook import aims, headlines
@@ -36,7 +36,6 @@ FRONT = NOTEBOOKS / "front.md.j2"
 APP_PICTURE = NOTEBOOKS / "images" / "app.png"
 STATIC = Path(__file__).parents[1] / "app" / "static"  # the room itself is not entered
 EXAMPLES = Path(ink.__file__).with_name("examples.json")
-SHARES = "answered", "right"
 SCRIPTS = ("ink", "network", "segmentation", "occlusion", "view", "local", "app")
 KINDS = {"CONV_2D": "convolution", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "dense"}
 KINDS |= {"MAX_POOL_2D": "pooling", "DEQUANTIZE": "", "RESHAPE": ""}  # LiteRT's names and ours
@@ -51,7 +50,7 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
     executed : the executed notebooks in order, one chapter each
     record : the contents of ``run.json``
     metrics : the contents of ``metrics.json``
-    alive : the page that its first picture becomes, see ``reader``; "" for none
+    alive : the page that its first picture becomes, see ``readers``; "" for none
     """
     mnist = record["dataset"].get("name", "mnist") == "mnist"
     page = {
@@ -131,8 +130,10 @@ def gather_code(soup: BeautifulSoup) -> None:
     for one in soup.select("section.chapter h1, section.chapter h2, details.code"):
         if one.name != "details":
             first = None
-        elif first is None or not one.summary.get_text().startswith("Code"):
-            first = one if one.summary.get_text().startswith("Code") else first
+        elif not one.summary.get_text().startswith("Code"):
+            continue
+        elif first is None:
+            first = one
         else:
             count, more = first.select_one(".lines"), one.select_one(".lines")
             lines = sum(int(each.get_text().split()[0]) for each in (count, more))
@@ -200,16 +201,19 @@ def renewed(text: str, metrics: dict, record: dict) -> str:
     return _BLOCK.sub(table, text)
 
 
-def reader(run: Path, record: dict, metrics: dict, most: int | None = None) -> str:
-    """The reader of the run in a folder, with at most so many models; "" when it has none."""
-    models = dict(list(stored_models(run, metrics).items())[:most])
+def readers(run: Path, record: dict, metrics: dict) -> tuple[str, str]:
+    """The reader of the run in a folder with its network alone, and with all models that fit.
+
+    Both are "" for a run without one that the page can compute.
+    """
+    models = stored_models(run, metrics)
     if not models:
-        return ""
+        return "", ""
     chosen = next(iter(models))
     sha256, commit = models[chosen].pop("sha256"), (record.get("code") or {}).get("commit") or "?"
     facts = {"Run": run.name.removesuffix(".building"), "Commit": commit[:12]}
     facts |= {"Model": f"{chosen}, SHA-256 {sha256[:12]}"}
-    setup = {"chosen": chosen, "facts": list(facts.items()), "brushes": [8, 40]}
+    setup = {"chosen": chosen, "facts": list(facts.items())}
     mnist = record["dataset"].get("name", "mnist") == "mnist"
     setup["notice"] = "" if mnist else "This network did not learn from MNIST. It errs more."
     setup["examples"] = json.loads(EXAMPLES.read_text(encoding="utf-8"))
@@ -218,14 +222,15 @@ def reader(run: Path, record: dict, metrics: dict, most: int | None = None) -> s
     environment = Environment(loader=FileSystemLoader(TEMPLATE))
     environment.filters["sha256"] = _sha256
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment.get_template("draw.html.j2").render(
-        pieces=dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", texts["page.html"], re.S)),
-        style=texts["app.css"],
-        script=script,
-        setup=setup,
-        models=models,
-        app=max(NOTEBOOKS.glob("*.ipynb")).name,
-    )
+    page = {
+        "pieces": read_pieces(STATIC / "page.html"),
+        "style": texts["app.css"],
+        "script": script,
+        "setup": setup,
+        "app": max(NOTEBOOKS.glob("*.ipynb")).name,
+    }
+    template, first = environment.get_template("draw.html.j2"), {chosen: models[chosen]}
+    return template.render(page, models=first), template.render(page, models=models)
 
 
 def _sha256(text: str) -> str:
@@ -249,8 +254,8 @@ def stored_models(run: Path, metrics: dict) -> dict[str, dict]:
         found[name] = model | {"calibration": calibration, "label": label, "meaning": None}
     for pen in (part.get("pen") or {} for part in metrics.values()):
         if found and "thresholds" in pen:  # measured with float32, the same network
-            rounded = {name: np.round(pen["thresholds"][name], 4).tolist() for name in SHARES}
-            found[first]["meaning"] = rounded | {"n": pen["n"]}
+            shares = {k: np.round(pen["thresholds"][k], 4).tolist() for k in ("answered", "right")}
+            found[first]["meaning"] = shares | {"n": pen["n"]}
     return found
 
 
@@ -306,10 +311,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.file.suffix == ".md":
         made = renewed(options.file.read_text(encoding="utf-8"), metrics, record)
     elif options.file.name == "draw.html":
-        made = reader(options.run, record, metrics)
+        made = readers(options.run, record, metrics)[1]
     else:
         executed = sorted((options.run / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-        made = build(executed, record, metrics, reader(options.run, record, metrics, most=1))
+        made = build(executed, record, metrics, readers(options.run, record, metrics)[0])
     write_text(options.file, made)
 
 

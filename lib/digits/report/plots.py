@@ -460,7 +460,7 @@ def _live(kind: str, **values: Any) -> str:
     return environment.get_template("live.html.j2").render(kind=kind, **values)
 
 
-# --- Networks, recipes, files, searches ----------------------------------------------------------
+# --- Networks and recipes -------------------------------------------------------------------------
 
 
 def title(name: str) -> str:
@@ -493,9 +493,6 @@ def _readable(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
     """Ticks of a logarithmic axis as plain numbers, so few that they do not touch."""
     axis.set(major_locator=LogLocator(subs=subs), major_formatter=PLAIN)
     axis.set_minor_formatter(NullFormatter())
-
-
-# --- Networks and recipes -------------------------------------------------------------------------
 
 
 def errors_against_macs(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:

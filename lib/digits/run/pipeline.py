@@ -227,12 +227,11 @@ def finish(place: Place, record: dict, request: Request) -> None:
         "headlines": comparison.headlines(metrics),
     }
     executed = [place.building / "notebooks" / one.path.name for one in request.notebooks]
-    reader = html.reader(place.building, record, metrics, most=1)
-    report = html.build(executed, record, metrics, reader)
+    alone, every = html.readers(place.building, record, metrics)
+    report = html.build(executed, record, metrics, alone)
     (place.building / "report.html").write_text(report, encoding="utf-8")
-    if reader:
-        page = html.reader(place.building, record, metrics)
-        (place.building / "draw.html").write_text(page, encoding="utf-8")
+    if every:
+        (place.building / "draw.html").write_text(every, encoding="utf-8")
     written = listing(place.building)
     written.pop("run.json", None)
     models = {

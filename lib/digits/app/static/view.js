@@ -170,12 +170,11 @@ function meaning(place, shares) {
     : ["What this means for digits drawn by people was not measured in this run for this network file."]);
 }
 
-// Once: what the page is set up with. setup: {notice, limit, brushes, examples: [{name, title, strokes}]}.
-function set(root, { notice, limit, brushes, examples }) {
+// Once: what the page is set up with. setup: {notice, limit, examples: [{name, title, strokes}]}.
+function set(root, { notice, limit, examples }) {
   const find = name => root.querySelector(".digits-" + name);
   const warning = find("notice");
   if (warning) { warning.textContent = notice; warning.hidden = !notice; }
-  if (find("brush")) [find("brush").min, find("brush").max] = brushes;
   if (find("upload")) {
     find("upload").querySelector("input").dataset.limit = limit;
     find("limit").textContent = `${(limit / 1e6).toFixed(0)} MB`;
