@@ -215,6 +215,11 @@ def test_every_kind_of_picture(recognizer, kind):
     assert recognizer.read_photo(content).text == text
 
 
+def test_an_error_names_the_file_when_it_is_told(recognizer):
+    with pytest.raises(photo.PhotoError, match="^notes.pdf: This is no picture"):
+        recognizer.read_photo(b"%PDF-1.7 and more", "notes.pdf")
+
+
 @pytest.mark.parametrize("degrees", [0, 25, 90, 180, 270])
 def test_turned_pages_are_read_and_the_turn_is_told(recognizer, degrees):
     picture = page("1749").resize((560, 560)).rotate(-degrees, expand=True, fillcolor=235)

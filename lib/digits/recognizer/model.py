@@ -258,15 +258,18 @@ class Recognizer:
         self._known = known
         return replace(answer, seconds=time.perf_counter() - started)
 
-    def read_photo(self, content: bytes) -> Answer:
+    def read_photo(self, content: bytes, name: str = "") -> Answer:
         """The digits in the bytes of a picture, in reading order; see ``photo.read_photo``.
 
-        The boxes are in pixels of ``Answer.preview``. PhotoError says in words what is wrong.
+        The boxes are in pixels of ``Answer.preview``. PhotoError says what is wrong with ``name``.
         """
         from digits.recognizer import photo
 
         started = time.perf_counter()
-        found = photo.read_photo(content, self)
+        try:
+            found = photo.read_photo(content, self)
+        except photo.PhotoError as error:
+            raise photo.PhotoError(f"{name}: {error}" if name else str(error)) from error
         read = [self.predict(image) for image in found.images]
         parts = [Part(one, one.reason, box) for one, box in zip(read, found.boxes, strict=True)]
         seconds = time.perf_counter() - started
