@@ -166,7 +166,10 @@ class Visitor(Web):
         """Read until a message's type and content satisfy ``condition``; its content."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(self.socket.recv())
+            opcode, frame = self.socket.recv_data()
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                raise websocket.WebSocketConnectionClosedException("the server has closed")
+            _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(frame)
             self.seen.append(kind := json.loads(header)["msg_type"])
             if condition(kind, content := json.loads(content)):
                 return content
@@ -299,7 +302,11 @@ def visitor(target):
     """Another visitor, who attacks in one test after the other until it has spoilt its kernel."""
     target.attacker = target.attacker or Visitor(target.port)
     yield target.attacker
-    if target.attacker.is_spoilt or target.attacker.read() != "7":
+    try:
+        spoilt = target.attacker.is_spoilt or target.attacker.read() != "7"
+    except (websocket.WebSocketException, OSError):
+        spoilt = True
+    if spoilt:
         target.dismiss()
 
 
