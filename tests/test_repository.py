@@ -206,10 +206,12 @@ def _loads_tensorflow(modules: list[str]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_recognition_path_loads_no_tensorflow():
     assert not _loads_tensorflow(["digits.recognizer", "digits.app.app", "digits.app.server"])
 
 
+@pytest.mark.slow
 def test_the_first_notebook_loads_no_tensorflow():
     cells = json.loads((PROJECT / "notebooks/01_eda.ipynb").read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -241,6 +241,7 @@ def test_two_lines_are_read_from_top_to_bottom(recognizer):
     assert text(recognizer, encoded(both)) == "20261749"
 
 
+@pytest.mark.slow
 def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
     """Pairs whose pens run into each other: most are parted, and a digit that stands alone never is."""
     pairs = [(a, b) for a in "02345679" for b in "123578"]

@@ -61,7 +61,8 @@ def test_quantized_files_hold_small_weights_and_shrink_with_them(files):
     assert 3 < sizes["float32"] / sizes["dynamic_int8"] < 4.2
 
 
-@pytest.mark.parametrize("kind", ["int8", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(
     model, data, files, tmp_path, kind
 ):
@@ -97,6 +98,7 @@ def test_an_unknown_kind_and_int8_without_images_are_refused(model, tmp_path):
 # --- Measuring and choosing -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_measured_table(model, files, data):
     x, labels = data[0], data[1].argmax(1)
     other = x[:40], (labels[:40] + 1) % 10
@@ -197,6 +199,7 @@ def test_pruned_weights_stay_zero_and_their_share_rises_to_exactly_the_end(data)
     assert ((compression.kernel_weights(net) == 0) == ~keep).all()
 
 
+@pytest.mark.slow
 def test_the_smallest_weights_go_and_the_rest_and_all_biases_learn(data):
     """In a training that is shorter than the schedule, too: its end reaches the share."""
     net = new_model("keras_example")

@@ -27,6 +27,7 @@ def fit(toy, **options):
     return model, training.fit(model, x[:500], y[:500], validation, config, mixture, **options)
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats_to_the_bit(toy):
     first, history = fit(toy)
     columns = "epoch accuracy loss val_accuracy val_loss learning_rate seconds"

@@ -75,6 +75,7 @@ def hours_pass(url):
         connection.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plan", "end"), [(PLAN, KeyboardInterrupt), (PRUNING, Killed)])
 def test_an_interrupted_study_has_the_trials_of_one_that_never_was(url, tmp_path, plan, end):
     """Interrupted twice: in the middle of a trial, and between two of its settings."""
@@ -140,6 +141,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(url):
         search.best(trials[failed])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "state"), [(KeyboardInterrupt, "complete"), (Killed, "fail")])
 def test_what_kills_its_worker_is_given_up_and_what_somebody_stops_is_not(database, end, state):
     calls = []

@@ -49,6 +49,7 @@ def test_every_change_changes_one_thing():
     assert parts == set(vars(Augmentation()))
 
 
+@pytest.mark.slow
 def test_the_conditions_reach_the_training(images, sets, monkeypatch):
     """What arrives at ``fit``: labels, non-digits, augmentation, schedule."""
     x, y = images
