@@ -92,11 +92,9 @@ def test_exact_copies_are_found_and_near_ones_are_not(blobs):
     ).tolist() == [300, 301, 302]
 
 
-def test_the_odd_one_out_is_the_largest_of_each(blobs):
+def test_the_closest_pair_of_different_digits_comes_first(blobs):
     images, labels = blobs
     images[40] = images[41]  # an image of digit 0 that looks like a 1
-    distance = eda.knn_distance(images, labels, k=3)
-    assert eda.largest_of_each(distance, labels, 2)[0, 0] == 40
     pairs = eda.alike_pairs(images, labels)
     assert pairs.loc[0, ["first", "second", "digit", "other"]].tolist() == [40, 41, 0, 1]
     assert len(pairs) == 45 and pairs["distance"].is_monotonic_increasing
@@ -165,7 +163,6 @@ def test_every_figure_can_be_drawn(blobs):
         plots.tile_rows(
             {"a": images[:5], "b": [(np.zeros((3, 2)), np.ones((1, 2)))] * 5}, ["x\ny"] * 5
         ),
-        plots.placement(images[..., 0].mean(0), eda.centres(images)),
         plots.shapes(table, {"ink": "ink (%)", "slant": "slant (degrees)"}),
     ]
     for ax in (

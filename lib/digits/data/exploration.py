@@ -183,13 +183,6 @@ def knn_distance(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarr
     return distance
 
 
-def largest_of_each(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the ``count`` largest values of each digit, (count, 10), the largest on top."""
-    ranked = [np.flatnonzero(labels == digit) for digit in DIGITS]
-    chosen = [rows[np.argsort(-values[rows], kind="stable")[:count]] for rows in ranked]
-    return np.stack(chosen, axis=1)
-
-
 def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """The closest two images of each pair of different digits, the closest pair first.
 

@@ -145,6 +145,8 @@ def gather_code(soup: BeautifulSoup) -> None:
 
 def link_chapters(soup: BeautifulSoup) -> None:
     """Let links between notebooks lead to chapters; links to other files become plain text."""
+    for pointer in soup.select('p:has(a[href$="report.html"])'):
+        pointer.decompose()  # to the report, for who reads the notebook
     for link in soup.find_all("a", href=re.compile(r"^(?!https?:|#)")):
         number = re.match(r"(\d\d)_\w+\.ipynb", str(link["href"]))
         if number and soup.find(id=f"chapter-{int(number[1])}"):

@@ -15,7 +15,6 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from PIL import Image
 
@@ -121,21 +120,6 @@ def tile_rows(rows: Mapping[str, Sequence], columns: Sequence[str] = ()) -> Figu
 # --- The data -------------------------------------------------------------------------------------
 
 
-def placement(mean: np.ndarray, centres: np.ndarray) -> Figure:
-    """The mean of all images with its 20 x 20 box, and every centre of mass, (n, 2)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
-    ink(left, mean / mean.max())
-    left.add_patch(Rectangle((3.5, 3.5), 20, 20, fill=False, edgecolor=BAD, lw=1.5, ls="--"))
-    left.text(3.7, 2.9, "20 × 20 pixels", color=BAD, fontsize=9, va="bottom")
-    left.set_title("Mean of all training images")
-    right.plot(*centres.T, ".", color=ACCENT, markersize=1, alpha=0.25, rasterized=True)
-    right.plot(14, 14, "+", color="black", markersize=14)
-    right.set(xlabel="column of the centre of mass (pixel)", ylabel="row (pixel)", aspect="equal")
-    right.invert_yaxis()
-    right.set_title("Centre of mass of each image")
-    return figure
-
-
 def shapes(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
     """Distribution of each column of ``units`` (column to axis label) for each ``digit``.
 
@@ -202,19 +186,6 @@ def baselines(ax: Axes, scores: Mapping[str, Mapping[str, dict]]) -> Axes:
     return ax
 
 
-def error_rates(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> Axes:
-    """Error rate of each digit with its 95% interval, a colour for each ``per_class`` table."""
-    for i, (name, table) in enumerate(tables.items()):
-        place = table.index + 0.3 * (i - (len(tables) - 1) / 2)
-        rate, low, high = (1 - table[f"recall{end}"] for end in ("", " high", " low"))
-        interval(ax, place, rate, low, high, fmt=MARKERS[i], color=PALETTE[i], label=name)
-    ax.set(xticks=range(10), xlabel="true digit", ylabel="error rate")
-    ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # markers at zero stay whole
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend()
-    return ax
-
-
 def group_errors(ax: Axes, table: pd.DataFrame, label: str) -> Axes:
     """Error rate, interval and count of each group (``evaluation.by_group``), the best first."""
     table = table.sort_values("accuracy", ascending=False)
@@ -254,29 +225,6 @@ def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
         limit = np.abs(weights).max()
         ax.imshow(weights, cmap="PuOr", vmin=-limit, vmax=limit)
     return figure
-
-
-def refusal_curve(ax: Axes, energies: Mapping[str, np.ndarray], threshold: float) -> Axes:
-    """Digits kept against non-digits refused, a curve a group of digits, a dot at ``threshold``.
-
-    energies: by name (n,), among them "non-digits".
-    """
-    strange = energies["non-digits"]
-    groups = [name for name in energies if name != "non-digits"]
-    for name, color, marker in zip(groups, (ACCENT, BAD), MARKERS, strict=False):
-        both = np.concatenate([energies[name], strange])
-        steps = np.unique(np.quantile(both, np.linspace(0, 1, 400)))
-        for limits, look in (
-            (steps, {"ls": "-", "label": name}),
-            ([threshold], {"marker": marker}),
-        ):
-            refused = [100 * (strange < limit).mean() for limit in limits]
-            kept = [100 * (energies[name] >= limit).mean() for limit in limits]
-            ax.plot(refused, kept, color=color, **look)
-    ax.set(xlabel="non-digits refused (%)", ylabel="digits kept (%)")
-    ax.set(xlim=(60, 100.5), ylim=(90, 100.3))
-    ax.legend(loc="lower left")
-    return ax
 
 
 # --- Evaluation -----------------------------------------------------------------------------------

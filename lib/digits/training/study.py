@@ -331,6 +331,8 @@ def repeat_with_seeds(options: argparse.Namespace) -> None:
         "training": {key: value for key, value in asdict(config).items() if key != "seed"},
         "augmentation": asdict(Augmentation()),
         "limits": LIMITS,
+        "parameters": networks.build("compact").count_params(),  # tells the width
+        "non_digits": int(training.NON_DIGITS * len(images()[0])),
     }
     known = read_json(options.output)
     if known.get("recipe", recipe) != recipe:
