@@ -402,7 +402,7 @@ def test_patterns_end_quickly(recognizer, make):
 def test_import_is_small():
     """OpenCV, scikit-image, SciPy and SQLAlchemy are loaded when they are needed, not when the app starts."""
     code = (
-        "import sys, digits.recognizer.photo, digits.recognizer.segmentation, digits.app.app\n"
+        "import sys, digits.recognizer, digits.recognizer.segmentation, digits.app.app\n"
         "print([name for name in ('cv2', 'skimage', 'scipy', 'sqlalchemy', 'tensorflow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

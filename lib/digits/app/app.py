@@ -27,8 +27,7 @@ from ipywidgets import HTML, Box, Widget
 from digits import files
 from digits.app import SCRIPT, STATIC, kernel, pad
 from digits.recognizer import Answer, Part, PhotoError, Recognizer, RecognizerError, ink, occlusion
-from digits.recognizer.model import available
-from digits.recognizer.photo import LARGEST_FILE
+from digits.recognizer.model import LARGEST_FILE, available
 
 SHARE = 0.5  # of the time at most is spent in a ticker's work
 TICK = 0.025  # seconds between two answers while ink arrives

@@ -3,13 +3,13 @@
 from digits.recognizer.model import (
     Calibration,
     LiteRTModel,
+    PhotoError,
     Prediction,
     Recognizer,
     RecognizerError,
     energy,
     softmax,
 )
-from digits.recognizer.photo import PhotoError
 from digits.recognizer.segmentation import Answer, Part
 
 __all__ = [

@@ -22,9 +22,15 @@ from digits import files
 from digits.recognizer import ink, segmentation
 from digits.recognizer.segmentation import Answer, Part
 
+LARGEST_FILE = 12_000_000  # bytes of a picture
+
 
 class RecognizerError(Exception):
     """The model cannot be used; the message says which file and what to do."""
+
+
+class PhotoError(Exception):
+    """The picture cannot be read; the message tells the visitor what to do."""
 
 
 @contextmanager
@@ -263,7 +269,7 @@ class Recognizer:
 
         The boxes are in pixels of ``Answer.preview``. PhotoError says what is wrong with ``name``.
         """
-        from digits.recognizer import photo
+        from digits.recognizer import photo  # and OpenCV, only now
 
         started = time.perf_counter()
         try:

@@ -2,8 +2,7 @@
 
 Decode within limits, tell ink from paper by its colour, take out printed lines and what else is no
 handwriting, put the pieces of each digit together, turn the page upright, and give each digit an
-even pen. OpenCV does the image work and is imported where it is used, so that an app whose visitors
-upload nothing never loads it.
+even pen. OpenCV does the image work. An app whose visitors upload nothing never imports this.
 """
 
 import contextlib
@@ -12,17 +11,17 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from digits.recognizer import ink, segmentation
-from digits.recognizer.model import energy, quiet_stderr
+from digits.recognizer.model import LARGEST_FILE, PhotoError, energy, quiet_stderr
 
 if TYPE_CHECKING:
     from digits.recognizer.model import Recognizer
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-LARGEST_FILE = 12_000_000  # bytes
 LARGEST_JPEG, LARGEST_OTHER = 50_000_000, 25_000_000  # pixels; a JPEG is decoded reduced
 LONGEST_SIDE, NARROWEST = 30_000, 60  # pixels; a row of forty digits is less than 60 times as long
 MOST_CHUNKS = 10_000  # of a PNG: Pillow takes 5 microseconds for each
@@ -38,17 +37,14 @@ SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
 STEEPEST, LONG_LINE = 0.4, 0.5  # slope of a printed line; of the picture's longer side
 # Of a digit's height: no pen is as thick; nothing of a digit is as far; what is narrower is not two
-# digits that touch; digits that touch are parted at columns with no more ink
-SOLID, FARTHEST_SPECK, NARROWEST_PAIR, THINNEST = 0.3, 0.5, 0.8, 0.4
-WIDEST_SURE = 1.0  # of a digit's height: what is no wider, and known for sure, is one digit
-MOST_CUTS, CUT_COST = 8, 0.5  # what parting ink in two must gain, in units of the scores below
-# per height beyond one, per height below 0.85, per height of doubtful ink
-TOO_WIDE, TOO_LOW, DOUBT = 2.0, 8.0, 12.0
+# digits that touch, or not if it is known for sure; they are parted at columns with no more ink
+SOLID, FARTHEST_SPECK, NARROWEST_PAIR, WIDEST_SURE, THINNEST = 0.3, 0.5, 0.8, 1.0, 0.4
+# Each cut, a height beyond one, a height below 0.85, a height of doubtful ink take from the score
+MOST_CUTS, CUT_COST, TOO_WIDE, TOO_LOW, DOUBT = 8, 0.5, 2.0, 8.0, 12.0
 FEWEST_TURNED, MOST_TURNED = 3, 20  # digits: of fewer, nobody can tell how the page lies
-STRAIGHT = 12.0  # degrees
-TURN_GAIN = 0.3  # of the score, that turning the page must bring
+STRAIGHT, TURN_GAIN = 12.0, 0.3  # degrees; of the score, that turning the page must bring
 # A digit of 200 pixels: a pen that is off by less is left, and corrected by no more on each side
-PEN_TOLERANCE, MOST_CHANGE = 3.0, 8.0
+PEN_TOLERANCE, MOST_CHANGE = 3.0, 8
 
 SMALLER = "Crop it, or save it smaller."
 CROWDED = f"There is too much here, or more than {MOST_DIGITS} digits. Crop it to those you mean."
@@ -62,10 +58,6 @@ NO_PICTURE = (
     "This is no picture that can be read here. Save it as PNG, JPEG, WebP, BMP, TIFF or GIF; of a "
     "HEIC photo or a PDF take a screenshot."
 )
-
-
-class PhotoError(Exception):
-    """The picture cannot be read; the message tells the visitor what to do."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class _Piece(NamedTuple):
     ink: np.ndarray  # (bottom - top, right - left) float32 in [0, 1], nothing but this piece's ink
 
 
-_Found = tuple[list[_Piece], str]  # digits in reading order, and why they may not be right
+_Found = tuple[list[_Piece], str]  # digits or pieces, and why they may not be all or not be right
 
 
 class _Opinion(NamedTuple):
@@ -141,7 +133,7 @@ def read_photo(content: bytes, recognizer: "Recognizer | None" = None) -> Photo:
     angle, (digits, doubt) = _turned(strength * ~printed, found, judge)
     if not digits:
         raise PhotoError(NO_INK)
-    note = f"Turned by {abs(angle):.0f} degrees." if angle else ""
+    note = f"Turned by {abs((angle + 180) % 360 - 180):.0f} degrees." if angle else ""
     paper = tuple(int(value) for value in np.median(np.asarray(picture), (0, 1)))
     picture = picture.rotate(angle, Image.Resampling.BICUBIC, True, fillcolor=paper)
     boxes, preview = _preview(picture, [piece.box for piece in digits])
@@ -171,8 +163,6 @@ def _turned(strength: np.ndarray, found: _Found, judge: _Judge) -> tuple[float, 
 
 def _skew(digits: list[_Piece]) -> float:
     """By how many degrees a row is askew; 0 when it is level, on its side, or no row."""
-    import cv2
-
     if len(digits) < FEWEST_TURNED:
         return 0.0
     middles = np.array([np.add(piece.box[:2], piece.box[2:]) / 2 for piece in digits], np.float32)
@@ -268,16 +258,12 @@ def _ink_strength(picture: Image.Image) -> np.ndarray:
     Full ink is the darkest nearby, so that pale strokes count beside dark ones; what nowhere
     reaches LEAST_INK of the usual ink is none.
     """
-    import cv2
-
     difference, floor = _contrast(np.asarray(picture, np.float32) / 255)
-    strong = (difference > floor).astype(np.uint8)
-    if strong.sum() < 4:
+    strong = difference[difference > floor]
+    if strong.size < 4:
         return np.zeros_like(difference)
-    blot = np.ones(2 * (max(strong.shape) // 20 + 1,), np.uint8)
-    strokes = strong & ~cv2.morphologyEx(strong, cv2.MORPH_OPEN, blot)
-    full = float(np.quantile(difference[(strokes if strokes.any() else strong) > 0], 0.9))
-    near = np.ones(2 * (2 * round(max(strong.shape) / 120) + 3,), np.uint8)
+    full = float(np.quantile(strong, 0.9))
+    near = np.ones(2 * (2 * round(max(difference.shape) / 120) + 3,), np.uint8)
     nearby = cv2.dilate(difference, near).clip(2 * floor, max(full, 2 * floor))
     strength = ((difference / nearby - 0.25) / 0.5).clip(0, 1).astype(np.float32)
     n, labels = cv2.connectedComponents((strength > 0.5).astype(np.uint8), connectivity=8)
@@ -288,8 +274,6 @@ def _ink_strength(picture: Image.Image) -> np.ndarray:
 
 def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """How far each pixel's colour is from the paper's, (H, W) float32, and what is no ink."""
-    import cv2
-
     if min(rgb.shape[:2]) > 200:
         rgb = cv2.GaussianBlur(rgb, (0, 0), max(rgb.shape) / 1600)
     paper = _paper(rgb)
@@ -297,10 +281,10 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     beyond[np.abs(beyond) < max(0.1, float(np.abs(beyond).max()) / 3)] = 0
     if beyond.sum() > 0:  # light ink
         rgb, paper = 1 - rgb, 1 - paper
-    brightness = cv2.transform(paper, np.full((1, 3), 1 / 3, np.float32))
-    even = _evenly_lit(brightness)
+    brightness = paper.mean(2)
+    even = np.median(brightness)
     desk = brightness < DARKEST_PAPER * even
-    paper = np.where(desk[..., None], even[..., None], np.maximum(paper, 0.1))
+    paper = np.where(desk[..., None], even, np.maximum(paper, 0.1))
     difference = 1 - cv2.divide(rgb, paper).min(2)
     if min(desk.shape) < SMALLEST_DESK:
         desk[:] = False
@@ -314,8 +298,6 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
     """The paper without the ink, (H, W, 3): the median over a wide neighbourhood, which keeps a
     shadow's edge; of a picture that a digit fills, over its border, unless that is a frame.
     """
-    import cv2
-
     height, width = rgb.shape[:2]
     if max(height, width) < SMALLEST_DESK:
         border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
@@ -336,22 +318,6 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
     return cv2.resize(middle, (width, height), interpolation=cv2.INTER_LINEAR) / np.float32(255)
 
 
-def _evenly_lit(paper: np.ndarray) -> np.ndarray:
-    """The plane of light that most of the picture's paper lies on, (H, W)."""
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in paper.shape)
-    values = np.log(np.maximum(paper[::12, ::12], 0.02)).ravel()
-    across = [one.ravel() for one in np.meshgrid(x[::12], y[::12])]
-    terms = np.column_stack([np.ones(values.size), *across])
-    weights = np.array([np.median(values), 0, 0])
-    for _ in range(5):
-        kept = np.abs(values - terms @ weights) < 0.5
-        if kept.sum() < 10:
-            break
-        weights = np.linalg.lstsq(terms[kept], values[kept], rcond=None)[0]
-    plane = weights[0] + weights[1] * x + weights[2] * y[:, None]
-    return np.exp(plane.clip(-2.3, 0)).astype(np.float32)
-
-
 # Printed lines
 
 
@@ -361,8 +327,6 @@ def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
     A printed line ends at the picture's edges or at lines across it, where a digit's stroke has a
     free end, or it is long and has parallels. One alone may be the stroke of a large digit.
     """
-    import cv2
-
     printed, near = np.zeros_like(mask), np.zeros(mask.shape, np.uint8)
     if min(mask.shape) < SMALLEST_RULED or not mask.any():
         return printed, True
@@ -396,8 +360,6 @@ def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
 
 def _straight_lines(mask: np.ndarray, thick: int) -> np.ndarray:
     """Thin lines across at least a third of the picture, (n, 4) x, y of both ends."""
-    import cv2
-
     width = mask.shape[1]
     step = max(round(width / 400), 1)  # few columns show a line as well, and sooner
     found = cv2.HoughLinesP(
@@ -428,8 +390,6 @@ def _straight_lines(mask: np.ndarray, thick: int) -> np.ndarray:
 
 def _flat(mask: np.ndarray, thick: int) -> np.ndarray:
     """What of the ink is at most as thick from top to bottom."""
-    import cv2
-
     own, high = np.ascontiguousarray(mask, np.uint8), np.ones((thick + 1, 1), np.uint8)
     # Beyond the picture there is nothing
     tall = cv2.morphologyEx(own, cv2.MORPH_OPEN, high, None, None, 1, cv2.BORDER_CONSTANT, 0)
@@ -437,8 +397,6 @@ def _flat(mask: np.ndarray, thick: int) -> np.ndarray:
 
 
 def _draw(canvas: np.ndarray, lines: np.ndarray, thick: int) -> np.ndarray:
-    import cv2
-
     return cv2.polylines(canvas, list(lines.reshape(-1, 2, 2).astype(np.int32)), False, 1, thick)
 
 
@@ -456,10 +414,8 @@ def _find_digits(strength: np.ndarray, judge: _Judge) -> _Found:
     return digits, doubt
 
 
-def _pieces(strength: np.ndarray) -> tuple[list[_Piece], str]:
+def _pieces(strength: np.ndarray) -> _Found:
     """Connected pieces that can be handwriting, and why they may not be all or not whole."""
-    import cv2
-
     mask = strength > 0.5
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
@@ -504,13 +460,7 @@ def _is_handwriting(
     tight = stroke & (tall >= 0.8 * shape[0]) & (cut > 0) & (cut < 0.8 * size)
     if tight.any() and not (inside & (size >= 0.5 * shape[0])).any():
         cut, inside = np.zeros_like(cut), stroke  # the picture was cropped at the ink
-    else:
-        low, high = stats[:, :2], stats[:, :2] + stats[:, 2:4]
-        corner = (low == 0).sum(1) + (high == shape[::-1]).sum(1) > 1
-        stroke &= ~corner | (tall >= 0.8 * shape[0])
-    slim = 12 * stats[:, 2:4].min(1, initial=0) < size  # perhaps what is left of a printed line
-    ways = (inside & ~slim, inside, np.ones(len(stats), bool))
-    typical = next((way for way in ways if way.any()), ways[-1])
+    typical = inside if inside.any() else np.ones(len(stats), bool)
     if not typical.any():
         return typical, ""
     alike = np.outer(typical, typical)
@@ -536,15 +486,12 @@ def _lines(boxes: np.ndarray) -> list[list[int]]:
         return []
     heights, middles = boxes[:, 3] - boxes[:, 1], boxes[:, 1::2].mean(1)
     tall = [int(k) for k in np.argsort(boxes[:, 0]) if heights[k] >= heights.max() / 2]
-    lines: list[list[int]] = []
-    for k in tall:
-        near = [
-            line
-            for line in lines
-            if abs(middles[line[-1]] - middles[k]) < 0.7 * max(heights[line[-1]], heights[k])
-        ]
-        if near:
-            min(near, key=lambda line: abs(middles[line[-1]] - middles[k])).append(k)
+    lines = [tall[:1]]
+    for k in tall[1:]:
+        last = [line[-1] for line in lines]
+        off = np.abs(middles[last] - middles[k]) / np.maximum(heights[last], heights[k])
+        if off.min() < 0.7:
+            lines[off.argmin()].append(k)
         else:
             lines.append([k])
     lines.sort(key=lambda line: middles[line].mean())
@@ -591,32 +538,25 @@ def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:
             cuts.append(int(column))
     columns = [0, *sorted(cuts[:MOST_CUTS]), width]
     spans = [(i, j) for j in range(1, len(columns)) for i in range(j)]
-    parts = {(i, j): _trimmed(piece, columns[i], columns[j]) for i, j in spans}
+
+    def between(start: int, end: int) -> _Piece:
+        own, x, y = piece.ink[:, start:end], piece.box[0] + start, piece.box[1]
+        left, top, right, bottom = ink.bounding_box(own) or (0, 0, end - start, len(own))
+        return _Piece((x + left, y + top, x + right, y + bottom), own[top:bottom, left:right])
 
     def score(part: _Piece) -> float:
         tall, wide = np.array(part.ink.shape) / height
         geometry = TOO_WIDE * max(wide - 1, 0) + TOO_LOW * max(0.85 - tall, 0)
         return -geometry - DOUBT * wide * judge(part).doubt
 
+    parts = {(i, j): between(columns[i], columns[j]) for i, j in spans}
     scored = ((i, j, score(parts[i, j]) - CUT_COST * bool(i)) for i, j in spans)
     return [parts[span] for span in segmentation.best_partition(len(columns) - 1, scored)[1]]
 
 
-def _trimmed(piece: _Piece, start: int, end: int) -> _Piece:
-    """The columns [start, end) of a piece, without the empty rows and columns around their ink."""
-    x, y = piece.box[0] + start, piece.box[1]
-    whole = (0, 0, end - start, piece.ink.shape[0])
-    box = ink.bounding_box(piece.ink[:, start:end]) or whole
-    left, top, right, bottom = (int(value) for value in box)
-    own = piece.ink[top:bottom, start + left : start + right]
-    return _Piece((x + left, y + top, x + right, y + bottom), own)
-
-
 def _join(pieces: list[_Piece]) -> _Piece:
     boxes = np.array([piece.box for piece in pieces])
-    left, top, right, bottom = (
-        int(value) for value in (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
-    )
+    left, top, right, bottom = *boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()
     together = np.zeros((bottom - top, right - left), np.float32)
     for (x0, y0, x1, y1), own in pieces:
         part = together[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -628,20 +568,17 @@ def _mnist_form(piece: _Piece) -> np.ndarray:
     """The digit enlarged, drawn with about MNIST's pen, a thin line thickened and a thick one
     thinned, and normalised.
     """
-    import cv2
-
     scale = ink.EXTENT / max(piece.ink.shape)
     way = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
     large = cv2.resize(piece.ink, None, fx=scale, fy=scale, interpolation=way).clip(0, 1)
-    depth = cv2.distanceTransform(np.pad((large > 0.5).astype(np.uint8), 1), cv2.DIST_L2, 5)
-    ridge = (depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
-    change = ink.PEN * ink.EXTENT / 2 - (float(np.median(depth[ridge])) if ridge.any() else 0)
+    large = np.pad(large, MOST_CHANGE)
+    depth = cv2.distanceTransform((large > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
+    change = ink.PEN * ink.EXTENT / 2 - (float(np.median(ridge)) if ridge.size else 0)
     if abs(change) >= PEN_TOLERANCE:
         radius = round(min(abs(change), MOST_CHANGE))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        if change > 0:
-            large = cv2.copyMakeBorder(large, *4 * (radius,), cv2.BORDER_CONSTANT)
-        large = cv2.dilate(large, disc) if change > 0 else cv2.erode(large, disc)
+        large = (cv2.dilate if change > 0 else cv2.erode)(large, disc)
     return ink.normalize(large)
 
 
@@ -652,7 +589,7 @@ def _preview(picture: Image.Image, boxes: list[tuple]) -> tuple[list[tuple], byt
     """Boxes in the preview's pixels, and the preview with them in it, numbered."""
     scale = min(PREVIEW_SIDE / max(picture.size), 1 if max(picture.size) > 200 else 8)
     way = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    preview = ImageOps.scale(picture.convert("RGB"), scale, way)
+    preview = ImageOps.scale(picture, scale, way)
     draw, large = ImageDraw.Draw(preview), max(preview.size)
     pen, font = max(large // 250, 1), ImageFont.load_default(max(large / 24, 12))
     scaled = [tuple(round(value * scale) for value in box) for box in boxes]
