@@ -9,7 +9,6 @@ import pytest
 
 from digits import data, evaluation, files
 from digits.recognizer.model import Recognizer
-from digits.report import headlines
 from digits.report import html as report
 
 METRICS = json.loads((files.REFERENCE / "metrics.json").read_text(encoding="utf-8"))
@@ -101,5 +100,6 @@ def test_the_published_report_says_what_its_metrics_say():
     )  # at its place, and in what was learned
     assert html.count(evaluation.accuracy_text(chapter["pen"])) >= 2
     assert all(
-        card["text"] in html and card["detail"] in unescape(html) for card in headlines(METRICS)
+        card["text"] in html and card["detail"] in unescape(html)
+        for card in files.listed(METRICS, "headlines")
     )

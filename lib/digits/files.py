@@ -85,6 +85,11 @@ def read_pieces(path: Path) -> dict[str, str]:
     return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", path.read_text("utf-8"), re.S))
 
 
+def listed(metrics: dict, kind: str) -> list[dict]:
+    """The "headlines" or "aims" of all notebooks in ``metrics.json``, in their order."""
+    return [one for name in sorted(metrics) for one in metrics[name].get(kind, [])]
+
+
 def write_json(path: Path, value: dict) -> None:
     """Write ``value`` as JSON, whole or not at all; ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digits.files import RunError, write_json
+from digits.files import RunError, listed, write_json
 from digits.report import notebook as runs
 
 
@@ -105,7 +105,7 @@ def test_headlines_and_aims_are_listed_in_the_order_of_notebooks_and_calls(run):
     run.headline("undefined", float("nan"), "{:.1%}")
     run.headline("errors", 4, "{:,}")
     run.headline("accuracy", np.float64(0.6), "{:.1%}", "6 of 10", tolerance=0.1)  # it ran again
-    assert runs.headlines(run.metrics) == [
+    assert listed(run.metrics, "headlines") == [
         {"label": "accuracy", "value": 0.6, "text": "60.0%", "detail": "6 of 10", "tolerance": 0.1},
         {"label": "errors", "value": 4, "text": "4", "detail": "", "tolerance": None},
         {"label": "time", "value": 0.256, "text": "0.26 ms", "detail": "", "tolerance": None},
@@ -114,12 +114,12 @@ def test_headlines_and_aims_are_listed_in_the_order_of_notebooks_and_calls(run):
     later.aim("time", 0.256, "{:.2f} ms", at_most=0.25)
     run.aim("accuracy", seeds, "{:.2%}", at_least=0.997)
     run.aim("points", 0.05, "{:.2f} points", at_most=0.05)
-    assert [(aim["goal"], aim["text"], aim["reached"]) for aim in runs.aims(run.metrics)] == [
+    assert [(aim["goal"], aim["text"], aim["reached"]) for aim in listed(run.metrics, "aims")] == [
         ("at least 99.70%", "99.70% ± 0.03%", True),
         ("at most 0.05 points", "0.05 points", True),
         ("at most 0.25 ms", "0.26 ms", False),
     ]
-    assert runs.aims(run.metrics)[0]["seeds"] == 5
+    assert listed(run.metrics, "aims")[0]["seeds"] == 5
 
 
 def _record_thirty(notebook):

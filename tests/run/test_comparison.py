@@ -36,10 +36,10 @@ def test_in_kernels_the_same_again_is_identical_whatever_it_took(tmp_path):
     bench = Bench(tmp_path)
     assert bench.run("--run", "good").returncode == 0
     (bench.outputs / "good").rename(bench.outputs / "theirs")
-    command = [sys.executable, "-m", "digits.run.comparison", "check", "--reference", "theirs"]
     assert bench.run("--run", "check").returncode == 0
-    process = subprocess.run(command, cwd=bench.outputs, capture_output=True, text=True)
-    assert process.returncode == 0 and "IDENTICAL" in process.stdout, process.stdout
+    theirs = comparison.read(bench.outputs / "theirs")
+    outcome, text = comparison.summary(theirs, comparison.read(bench.outputs / "check"))
+    assert outcome is Outcome.IDENTICAL, text
 
 
 def test_the_same_again_is_identical_whatever_it_took(bench):
@@ -281,14 +281,14 @@ def test_causes_are_found_in_the_records(change, kind, words):
     assert list(causes(**change)) == [kind] and words in causes(**change)[kind]
 
 
-def test_two_runs_that_are_there_are_compared_by_a_command(bench, capsys):
+def test_two_runs_that_are_there_are_compared(bench):
     for name, seed in (("near", 4), ("far", 90)):
         assert bench.play("--run", name, "--set", f"02.seed={seed}").returncode == 0
-    reference = str(bench.outputs / "reference")
-    for name, status in (("good", 0), ("near", 4), ("far", 4), ("nowhere", 2)):
-        folder = str(bench.outputs / name)
-        assert comparison.main([folder, "--reference", reference]) == status
-    assert "holds no run" in capsys.readouterr().err
+    reference = comparison.read(bench.outputs / "reference")
+    for name, status in (("good", 0), ("near", 4), ("far", 4)):
+        assert comparison.report(reference, bench.outputs / name) == status
+    with pytest.raises(files.RunError, match="holds no run"):
+        comparison.report(reference, bench.outputs / "nowhere")
     table = (bench.outputs / "far/comparison.md").read_text()
     assert "| Test errors | 37 | 125 | DIFFERENT |" in table
 

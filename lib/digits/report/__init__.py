@@ -1,5 +1,5 @@
 """What notebooks record and show, figures, and the executed notebooks as one HTML file."""
 
-from digits.report.notebook import Run, aims, dataset, headlines, open_run, say, slider
+from digits.report.notebook import Run, dataset, open_run, say, slider
 
-__all__ = ["Run", "aims", "dataset", "headlines", "open_run", "say", "slider"]
+__all__ = ["Run", "dataset", "open_run", "say", "slider"]

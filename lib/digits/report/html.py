@@ -26,10 +26,9 @@ from bs4 import BeautifulSoup, Tag
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from nbconvert import HTMLExporter
 
-from digits.files import NOTEBOOKS, read_json, read_pieces, write_text
+from digits.files import NOTEBOOKS, listed, read_json, read_pieces, write_text
 from digits.recognizer import Calibration, ink
 from digits.recognizer.model import calibration_path
-from digits.report.notebook import aims, headlines
 
 TEMPLATE = Path(__file__).parent / "template"
 FRONT = NOTEBOOKS / "front.md.j2"
@@ -57,8 +56,8 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
         "record": record,
         "mnist": mnist,
         "duration": str(timedelta(seconds=round(record["seconds"]))),
-        "headlines": headlines(metrics),
-        "aims": aims(metrics),
+        "headlines": listed(metrics, "headlines"),
+        "aims": listed(metrics, "aims"),
         "front": front(FRONT, metrics) if mnist else {},  # its sentences are about MNIST
         "app": base64.b64encode(APP_PICTURE.read_bytes()).decode(),
         "reader": alive,
@@ -194,7 +193,7 @@ def _entry(number: str, heading: Tag) -> Tag:
 def renewed(text: str, metrics: dict, record: dict) -> str:
     """A README's ``text``, its marked tables made from a run's numbers: none is typed by hand."""
     environment = Environment(loader=FileSystemLoader(TEMPLATE), trim_blocks=True)
-    numbers = {"headlines": headlines(metrics), "aims": aims(metrics), "record": record}
+    numbers = {kind: listed(metrics, kind) for kind in ("headlines", "aims")} | {"record": record}
 
     def table(block: re.Match) -> str:
         made = environment.get_template(f"{block[2]}.md.j2").render(numbers)

@@ -262,16 +262,6 @@ def open_run(name: str, notebook: str) -> Run:
     return Run(path, notebook)
 
 
-def headlines(metrics: dict) -> list[dict[str, Any]]:
-    """The headlines of all notebooks, in their order: label, value, text, detail, tolerance."""
-    return [one for name in sorted(metrics) for one in metrics[name].get("headlines", [])]
-
-
-def aims(metrics: dict) -> list[dict[str, Any]]:
-    """The aims of all notebooks, in order: label, value, seeds, bound, reached, text, goal."""
-    return [one for name in sorted(metrics) for one in metrics[name].get("aims", [])]
-
-
 def dataset(metrics: dict) -> dict:
     """What a notebook recorded as ``dataset``: name, source, hashes, n_train; {} for none."""
     return next((one["dataset"] for one in metrics.values() if "dataset" in one), {})

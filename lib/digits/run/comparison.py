@@ -1,11 +1,9 @@
 """Where a run's numbers come from, and whether two runs agree: both can be told from two
 ``run.json``.
 
-``python -m digits.run.comparison RUN [--reference RUN]`` compares runs that are there. Importing
-this needs the standard library only.
+Importing this needs the standard library only.
 """
 
-import argparse
 import os
 import platform
 import re
@@ -203,7 +201,7 @@ class Evidence:
     @property
     def headlines(self) -> dict[str, dict]:
         """The headlines by their labels: value, text, tolerance."""
-        found = self.record.get("headlines") or headlines(self.metrics or {})
+        found = self.record.get("headlines") or files.listed(self.metrics or {}, "headlines")
         return {one["label"]: one for one in found}
 
     @property
@@ -233,11 +231,6 @@ class Evidence:
             "machine": machine,
             "environment": variables,
         }
-
-
-def headlines(metrics: dict) -> list[dict]:
-    """What ``run.headline`` recorded, in the notebooks' order."""
-    return [one for name in sorted(metrics) for one in metrics[name].get("headlines", [])]
 
 
 def read(folder: Path) -> Evidence:
@@ -382,24 +375,3 @@ def report(reference: Evidence, folder: Path) -> int:
     outcome, text = summary(reference, run, SHOWN)
     print(f"\n{text}", flush=True)
     return int(outcome)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Compare two finished runs. Exit status as ./run_all.sh --check."""
-    parser = argparse.ArgumentParser(
-        prog="python -m digits.run.comparison", description=main.__doc__
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument(
-        "--reference", type=Path, default=files.REFERENCE, help="default: the published run"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        return report(read(options.reference), options.run)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,8 +16,6 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-FULL = ("No space left on device", "Disk quota exceeded", "File too large")
-
 
 class NotebookFailed(Exception):
     """A notebook stopped; ``str()`` is what the console says, ``cell`` the cell's number from 1."""
@@ -134,8 +132,6 @@ def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}"
-        if any(text in error.evalue for text in FULL):
-            message += "\nThe disk is full."
         raise NotebookFailed(describe(error.source, message), error.cell_index + 1) from None
 
 

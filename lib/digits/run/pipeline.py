@@ -5,12 +5,10 @@ as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of 
 right.
 """
 
-import errno
 import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +25,6 @@ from digits.run.comparison import Evidence, tidy
 
 SUFFIXES = (".building", ".failed", ".previous")
 NOT_A_STAGE = ("run.json", "metrics.json", "report.html", "draw.html")  # no single notebook's
-STAND_IN = (
-    "THIS RUN DID NOT USE MNIST: it could not be had, so scikit-learn's small bundled digits",
-    "stood in for it. Its numbers say nothing about MNIST. Set DIGITS_DATA to a folder with",
-    "mnist.npz or the four IDX files, or connect to the internet, and run again.",
-)
-CHOSEN = (
-    "This run used scikit-learn's small bundled digits, as asked for with --dataset digits.",
-    "Its numbers say nothing about MNIST.",
-)
 
 Execute = Callable[[Path, Path, dict[str, Any]], None]  # execution.execute, or a test's
 
@@ -90,7 +79,7 @@ class Stopped(BaseException):
     """A signal asked the run to stop."""
 
     def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
+        super().__init__(f"stopped by {signal.Signals(number).name}.")
         self.number = number
 
 
@@ -113,9 +102,7 @@ def run(request: Request, execute: Execute | None = None) -> int:
     except Stopped as error:
         return 128 + error.number
     except OSError as error:
-        if not is_full(error):
-            raise
-        raise RunError("The disk is full.") from None
+        raise RunError(str(error)) from error
     notice(record["dataset"])
     report = os.path.relpath(place.final / "report.html")
     say(f"\nFinished in {timedelta(seconds=round(record['seconds']))}: {report}")
@@ -174,7 +161,7 @@ def run_stages(place: Place, record: dict, request: Request, execute: Execute | 
     before = stage_files(place)
     for index, notebook in enumerate(request.notebooks[request.first :], start=request.first + 1):
         elapsed = timedelta(seconds=round(time.monotonic() - begin))
-        head = bold(f"[{index}/{len(request.notebooks)}] {notebook.name}")
+        head = f"[{index}/{len(request.notebooks)}] {notebook.name}"
         say(f"\n{head}  {notebook.title}  (elapsed {elapsed})")
         stage: dict[str, Any] = {
             "notebook": notebook.name,
@@ -224,7 +211,7 @@ def finish(place: Place, record: dict, request: Request) -> None:
     record |= {
         "ended": now(),
         "seconds": round(sum(stage["seconds"] for stage in record["stages"]), 2),
-        "headlines": comparison.headlines(metrics),
+        "headlines": files.listed(metrics, "headlines"),
     }
     executed = [place.building / "notebooks" / one.path.name for one in request.notebooks]
     alone, every = html.readers(place.building, record, metrics)
@@ -260,36 +247,23 @@ def fail(place: Place, record: dict, error: BaseException) -> int:
     else:
         done = len(record["stages"]) == len(record["parameters"])
         where = "report" if done else f"after {stage['notebook']}"
-    message = f"{type(error).__name__}: {error}"
-    if isinstance(error, Stopped):
-        message = f"stopped by {error}."
-    elif is_full(error):
-        message = "The disk is full."
-    elif cell:
-        message = str(error)
+    expected = isinstance(error, (Stopped, OSError)) or cell
+    words = tidy(str(error) if expected else f"{type(error).__name__}: {error}")
     record |= {
         "status": status,
         "ended": now(),
-        "error": {"notebook": where, "cell": cell, "message": tidy(message)},
+        "error": {"notebook": where, "cell": cell, "message": words},
     }
     keep_failed(place, record)
     say(
-        f"\n{bold(status.upper())} in {where}: {tidy(message)}\n\n"
+        f"\n{status.upper()} in {where}: {words}\n\n"
         f"What was done is kept in {os.path.relpath(place.failed)}/"
         + (f", the executed notebook as notebooks/{where}.ipynb.\n" if in_stage else ".\n")
         + f"To continue there: ./run_all.sh --run {place.name} --from {stage['notebook'][:2]}"
     )
-    if isinstance(error, Stopped):
-        return 128 + error.number
-    if is_full(error) or cell:
-        return 1
-    raise error
-
-
-def is_full(error: BaseException) -> bool:
-    """True when the disk, or this user's part of it, is full."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, OSError) and error.errno in full
+    if not expected:
+        raise error
+    return 128 + error.number if isinstance(error, Stopped) else 1
 
 
 def now() -> str:
@@ -367,18 +341,14 @@ def locked(place: Place) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     place.outputs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place.outputs / f".{place.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(place.outputs / f".{place.name}.lock", timeout=0):
+            yield
     except Timeout:
         raise RunError(
             f"Another run called {place.name!r} is in progress. Wait for it, or choose another "
             "name with --run."
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def repair(place: Place) -> list[str]:
@@ -552,13 +522,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def bold(text: str) -> str:
-    """``text`` in bold where the console can."""
-    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
-
-
 def notice(dataset: dict) -> None:
     """Say loudly when the data was not MNIST."""
     if dataset.get("name", "mnist") != "mnist":
-        lines = CHOSEN if dataset["requested"] == "digits" else STAND_IN
-        say("\n" + bold("\n".join(f"*** {one}" for one in lines)))
+        from digits.data import STAND_IN_NOTICE
+
+        say(f"\n*** THIS RUN DID NOT USE MNIST. {STAND_IN_NOTICE}")
