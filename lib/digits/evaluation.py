@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES = np.arange(10)
-_TINY = np.finfo(
-    np.float64
-).tiny  # keeps the logarithm of a probability that was rounded to 0 finite
+_TINY = np.finfo(np.float64).tiny  # the logarithm of what was rounded to 0 stays finite
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,25 +190,18 @@ def build(name: str, **options: Any) -> keras.Model:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
     body = [*_BODIES[name](**options), layers.Dense(CLASSES)]
     counts: Counter = Counter()  # Keras counts through a whole session: other names in every run
-    for layer in _unforked(body):
-        kind = type(layer).__name__
-        kind = _LAYER_NAMES.get(kind, kind.lower())
-        counts[kind] += 1
-        layer.name = f"{kind}_{counts[kind]}"
+    for item in body:
+        for layer in (*item.branch, *item.shortcut) if isinstance(item, Residual) else (item,):
+            kind = type(layer).__name__
+            kind = _LAYER_NAMES.get(kind, kind.lower())
+            counts[kind] += 1
+            layer.name = f"{kind}_{counts[kind]}"
     body[-1].name = "logits"
     body.append(layers.Activation("softmax", name="probabilities"))
     image = keras.Input(INPUT_SHAPE, name="image")
     if any(isinstance(item, Residual) for item in body):
         return keras.Model(image, _connect(body, image), name=name)
     return keras.Sequential([image, *body], name=name)
-
-
-def _unforked(body: list) -> Iterator[keras.Layer]:
-    for item in body:
-        if isinstance(item, Residual):
-            yield from [*item.branch, *item.shortcut]
-        else:
-            yield item
 
 
 def _connect(body: list, x: keras.KerasTensor) -> keras.KerasTensor:
