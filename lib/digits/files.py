@@ -80,6 +80,14 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def read_or_empty(path: Path) -> dict:
+    """What a run recorded; {} when the file is missing or damaged."""
+    try:
+        return read_json(path)
+    except (RunError, OSError, RecursionError):
+        return {}
+
+
 def read_pieces(path: Path) -> dict[str, str]:
     """The pieces of an HTML file by the names in the comments, ``<!-- name -->``, before them."""
     return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\s*(?=<!-- |\Z)", path.read_text("utf-8"), re.S))

@@ -327,14 +327,14 @@ def read(content: bytes, recognizer: Recognizer) -> str:
             and "Error" not in words
         ), words
         return words
-    assert 1 <= len(found.images) == len(found.boxes) <= photo.MOST_DIGITS
-    for image in found.images:
+    assert 1 <= len(found.parts) <= photo.MOST_DIGITS
+    for image in (part.prediction.image for part in found.parts):
         assert (
             image.shape == (28, 28)
             and image.dtype == np.float32
             and 0 <= image.min() <= image.max() <= 1
         )
-    assert found.preview_png.startswith(b"\x89PNG") and b"script" not in found.preview_png
+    assert found.preview.startswith(b"\x89PNG") and b"script" not in found.preview
     return "read"
 
 
@@ -520,7 +520,7 @@ def test_no_message_makes_an_app_unsound(monkeypatch, tmp_path, caplog):
                 await asyncio.sleep(0)
                 app._tick()
                 assert_sound(app)
-        app.pad._on_key(
+        app._receive(
             json.dumps(
                 {
                     "seq": 1,
@@ -567,7 +567,7 @@ def test_the_longest_messages_take_a_moment(operations):
     async def play():
         app = App(Recognizer.load(run="reference"))
         started = time.process_time()
-        app.pad._on_key(json.dumps({"seq": 1, "ops": operations}))
+        app._receive(json.dumps({"seq": 1, "ops": operations}))
         app._tick()
         return time.process_time() - started
 
@@ -584,7 +584,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
 
     async def play():
         app = App(Recognizer.load(run="reference"))
-        app.pad._on_key(
+        app._receive(
             json.dumps(
                 {
                     "seq": 1,
@@ -594,7 +594,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
         )
         app._tick()
         for seq in range(20):
-            app.pad._on_key(
+            app._receive(
                 json.dumps(
                     {
                         "seq": seq,
@@ -603,7 +603,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
                 )
             )
         await asyncio.sleep(0.3)
-        app.pad._on_key(json.dumps({"seq": 21, "ops": [["verdict", "right", None]]}))
+        app._receive(json.dumps({"seq": 21, "ops": [["verdict", "right", None]]}))
         return app
 
     app = asyncio.run(play())

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from digits.app import kernel, pad
-from digits.app.app import App, Ticker, Upload, UploadError, meaning, reasons
+from digits.app.app import App, Ticker, Upload, meaning, reasons
 from digits.app.feedback import URL_VARIABLE, Store
-from digits.recognizer import Answer, Part, Prediction, Recognizer, ink
+from digits.recognizer import Answer, Part, PhotoError, Prediction, Recognizer, ink
 from digits.recognizer.occlusion import occlusion_map
 
 ONE = np.array([(140.0, y) for y in range(40, 241, 5)])
@@ -149,7 +149,7 @@ def run_app(recognizer, *messages, wait=0.25):
     async def play():
         app = App(recognizer)
         for seq, operations in enumerate(messages, 1):
-            app.pad._on_key(message(*operations, seq=seq))
+            app._receive(message(*operations, seq=seq))
             await asyncio.sleep(0.01)
         await asyncio.sleep(wait)
         return app
@@ -194,10 +194,10 @@ def test_a_move_of_the_pen_is_answered_in_one_piece(recognizer):
         app, sent = App(recognizer), []
         for name in ("_answer", "_state", "_picture"):
             getattr(app, name).observe(lambda change, name=name: sent.append(name), "value")
-        app.pad._on_key(message(["down", *ONE[0].tolist(), None], seq=1))
+        app._receive(message(["down", *ONE[0].tolist(), None], seq=1))
         await asyncio.sleep(0.1)
         first = list(sent)
-        app.pad._on_key(message(["move", *ONE[1:].ravel().tolist()], seq=2))
+        app._receive(message(["move", *ONE[1:].ravel().tolist()], seq=2))
         await asyncio.sleep(0.1)
         return app, first, sent[len(first) :]
 
@@ -216,9 +216,9 @@ def test_every_operation_has_its_method():
 def test_a_forged_message_is_refused_in_words_and_the_app_goes_on(recognizer):
     async def play():
         app = App(recognizer)
-        app.pad._on_key("{")
+        app._receive("{")
         note = told(app, "state")["note"]
-        app.pad._on_key(message(*stroke(ONE)))
+        app._receive(message(*stroke(ONE)))
         await asyncio.sleep(0.2)
         return app, note
 
@@ -266,7 +266,7 @@ def test_a_page_that_comes_back_gets_the_ink_again(recognizer, monkeypatch):
 
     async def play():
         app = App(recognizer)
-        app.pad._on_key(message(*stroke(ONE)))
+        app._receive(message(*stroke(ONE)))
         await asyncio.sleep(0.1)
         lines.clear()
         app.pad._on_ready()
@@ -289,13 +289,13 @@ def test_a_bad_database_never_stops_drawing(recognizer, tmp_path, monkeypatch, h
 
     async def play():
         app = App(recognizer)
-        app.pad._on_key(message(*stroke(SEVEN), seq=1))
+        app._receive(message(*stroke(SEVEN), seq=1))
         await asyncio.sleep(0.1)
-        app.pad._on_key(message(*verdict, seq=2))
+        app._receive(message(*verdict, seq=2))
         while "Keeping" in told(app, "state")["told"]["text"]:
             await asyncio.sleep(0.02)
         said = told(app, "state")["told"]
-        app.pad._on_key(message(["clear"], *stroke(ONE), seq=3))
+        app._receive(message(["clear"], *stroke(ONE), seq=3))
         await asyncio.sleep(0.2)
         return app, said
 
@@ -356,16 +356,16 @@ def test_a_file_is_put_together():
 
 def test_files_that_cannot_be_are_refused():
     upload, parts = Upload(limit=5000), pieces(b"x" * 3000)
-    with pytest.raises(UploadError, match="at most"):
+    with pytest.raises(PhotoError, match="at most"):
         upload.add("big", 5001, 0, "")
     upload.add("a", *parts[0])
-    with pytest.raises(UploadError, match="one piece"):
+    with pytest.raises(PhotoError, match="one piece"):
         upload.add("a", *parts[2])
-    with pytest.raises(UploadError, match="one piece"):
+    with pytest.raises(PhotoError, match="one piece"):
         upload.add("b", *parts[1])
-    with pytest.raises(UploadError, match="damaged"):
+    with pytest.raises(PhotoError, match="damaged"):
         upload.add("a", 10, 0, "&&&&")
-    with pytest.raises(UploadError, match="longer"):
+    with pytest.raises(PhotoError, match="longer"):
         upload.add("a", 1, 0, base64.b64encode(b"xx").decode())
 
 

@@ -48,17 +48,14 @@ def encoded(picture: Image.Image, format: str = "PNG", **options) -> bytes:
     return buffer.getvalue()
 
 
-def text(recognizer, content: bytes, ask: bool = False) -> str:
-    found = photo.read_photo(content, recognizer=recognizer if ask else None)
-    return "".join(
-        str(row.argmax()) for row in recognizer.predict_normalized(np.array(found.images))
-    )
+def text(recognizer, content: bytes) -> str:
+    return photo.read_photo(content, recognizer).text
 
 
 def refusal(content) -> str:
     """The words that a file is refused with."""
     with pytest.raises(photo.PhotoError) as caught:
-        photo.read_photo(content)
+        photo.read_photo(content, None)  # whom nobody asks
     words = str(caught.value)
     assert 20 < len(words) < 300 and "Error" not in words and "/" not in words
     return words
@@ -76,16 +73,15 @@ def test_every_format_reads_the_same(recognizer, format):
     "name", ["0-slashed", "1-flag", "2", "3", "4", "5", "6", "7-crossed", "8", "9"]
 )
 def test_every_digit_in_one_piece(recognizer, name):
-    """With and without a recognizer to ask: a roof, a bar and a stem belong to their digit."""
+    """A roof, a bar and a stem belong to their digit."""
     content = encoded(page(name).convert("RGB"), "JPEG", quality=80)
     assert text(recognizer, content) == name[0]
-    assert text(recognizer, content, ask=True) == name[0]
 
 
-def test_photo_has_the_promised_form():
-    found = photo.read_photo(encoded(page("58")))
-    assert len(found.images) == len(found.boxes) == 2
-    for image in found.images:
+def test_photo_has_the_promised_form(recognizer):
+    found = photo.read_photo(encoded(page("58")), recognizer)
+    assert len(found.parts) == 2
+    for image in (part.prediction.image for part in found.parts):
         assert (
             image.shape == (28, 28)
             and image.dtype == np.float32
@@ -94,11 +90,11 @@ def test_photo_has_the_promised_form():
         )
         left, top, right, bottom = ink.bounding_box(image)
         assert max(right - left, bottom - top) == 20
-    preview = Image.open(io.BytesIO(found.preview_png))
+    preview = Image.open(io.BytesIO(found.preview))
     assert preview.format == "PNG" and max(preview.size) <= 800
-    for left, top, right, bottom in found.boxes:
+    for left, top, right, bottom in (part.box for part in found.parts):
         assert 0 <= left < right <= preview.width and 0 <= top < bottom <= preview.height
-    assert found.boxes[0][0] < found.boxes[1][0]
+    assert found.parts[0].box[0] < found.parts[1].box[0]
 
 
 @pytest.mark.parametrize("pen", [1, 4, 12, 24, 34])
@@ -172,9 +168,8 @@ def test_mnist_like_picture_comes_back_as_it_is(recognizer):
     image = ink.strokes_to_image(DRAWN["3"].strokes)
     for grey in (image, 1 - image):
         content = encoded(Image.fromarray(np.round(grey * 255).astype(np.uint8)))
-        found = photo.read_photo(content)
-        assert len(found.images) == 1
-        assert np.corrcoef(found.images[0].ravel(), image.ravel())[0, 1] > 0.85
+        (part,) = photo.read_photo(content, recognizer).parts
+        assert np.corrcoef(part.prediction.image.ravel(), image.ravel())[0, 1] > 0.85
         assert text(recognizer, content) == "3"
 
 
@@ -197,7 +192,7 @@ def test_uneven_light_rules_and_specks(recognizer):
     content = encoded(
         Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), "JPEG", quality=50
     )
-    assert text(recognizer, content, ask=True) == "1749"
+    assert text(recognizer, content) == "1749"
 
 
 NUMBER = {
@@ -245,14 +240,11 @@ def test_two_lines_are_read_from_top_to_bottom(recognizer):
 def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
     """Pairs whose pens run into each other: most are parted, and a digit that stands alone never is."""
     pairs = [(a, b) for a in "02345679" for b in "123578"]
-    right = [text(recognizer, touching(a, b), ask=True) == a + b for a, b in pairs]
+    right = [text(recognizer, touching(a, b)) == a + b for a, b in pairs]
     assert np.mean(right) > 0.6
     for example in ink.examples():
         if len(example.expected or "") == 1:
-            assert (
-                len(photo.read_photo(encoded(page(example.name)), recognizer=recognizer).images)
-                == 1
-            )
+            assert len(photo.read_photo(encoded(page(example.name)), recognizer).parts) == 1
 
 
 def touching(a: str, b: str) -> bytes:
@@ -347,8 +339,8 @@ def test_polyglots_are_only_their_picture(recognizer):
     evil = b"<script>alert(1)</script>"
     for format, tail in (("GIF", evil), ("JPEG", b"PK\3\4" + evil)):
         content = encoded(page("58"), format, comment=evil) + tail
-        found = photo.read_photo(content)
-        assert len(found.images) == 2 and evil not in found.preview_png
+        found = photo.read_photo(content, recognizer)
+        assert len(found.parts) == 2 and evil not in found.preview
     refusal(b"<html>" + encoded(page("58")))
     refusal(b"PK\3\4" + encoded(page("58")))
 
@@ -368,7 +360,7 @@ def test_formats_off_the_list_are_not_opened(content):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_damaged_bytes_never_escape_as_another_error(format):
+def test_damaged_bytes_never_escape_as_another_error(recognizer, format):
     rng = np.random.default_rng(3)
     whole = np.frombuffer(encoded(page("58").resize((90, 90)), format), np.uint8)
     for _ in range(40):
@@ -376,8 +368,8 @@ def test_damaged_bytes_never_escape_as_another_error(format):
         places = rng.integers(0, len(whole), rng.integers(1, 12))
         damaged[places] = rng.integers(0, 256, len(places))
         try:
-            found = photo.read_photo(damaged.tobytes())
-            assert all(np.isfinite(image).all() for image in found.images)
+            found = photo.read_photo(damaged.tobytes(), recognizer)
+            assert all(np.isfinite(part.prediction.image).all() for part in found.parts)
         except photo.PhotoError:
             pass
 
@@ -392,8 +384,8 @@ def test_patterns_end_quickly(recognizer, make):
     content = encoded(Image.fromarray(make(np.random.default_rng(4)).astype(np.uint8)))
     start = time.perf_counter()
     try:
-        found = photo.read_photo(content, recognizer=recognizer)
-        assert len(found.images) <= photo.MOST_DIGITS
+        found = photo.read_photo(content, recognizer)
+        assert len(found.parts) <= photo.MOST_DIGITS
     except photo.PhotoError:
         pass
     assert time.perf_counter() - start < 10

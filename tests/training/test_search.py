@@ -22,9 +22,9 @@ import browser
 import searcher
 import services
 from digits import files
+from digits.files import RunError
 from digits.report import plots as draw
 from digits.training import networks, search
-from digits.training.search import StudyError
 from digits.training.study import main
 from searcher import PLAN, easy
 
@@ -186,7 +186,7 @@ def test_who_was_wrongly_taken_for_dead_spoils_nothing(database):
     ],
 )
 def test_a_bad_database_is_named_without_its_password(url, message):
-    with pytest.raises(StudyError, match=message) as caught:
+    with pytest.raises(RunError, match=message) as caught:
         search.open_study(url, PLAN)
     assert "secret" not in str(caught.value)
 
@@ -269,7 +269,7 @@ def test_a_database_that_is_lost_is_said_in_words_and_loses_no_trial(postgresql,
         postgresql.kill()
         return easy(settings, trial)
 
-    with pytest.raises(StudyError, match="database failed"):
+    with pytest.raises(RunError, match="database failed"):
         run(postgresql.url, 3, unlucky, plan)
     postgresql.start()
     trials = run(postgresql.url, 4, plan=plan)

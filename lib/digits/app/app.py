@@ -55,7 +55,9 @@ class App:
         self.limit = recognizer.calibration.accept_confidence  # the visitor's threshold
         self.shown = Answer()
         self.pad = pad.Pad(self._receive, self._guarded(self._tick))
-        self.record, self.metrics = (_read(recognizer.run, name) for name in ("run", "metrics"))
+        folder = files.run_folder(recognizer.run)
+        self.record = files.read_or_empty(folder / "run.json")
+        self.metrics = files.read_or_empty(folder / "metrics.json")
         self._models = _model_labels(recognizer.run, self.metrics)
         self._photo = ""  # the name of the picture that is shown in the pad's place
         self._wants_why = False
@@ -94,7 +96,9 @@ class App:
             {"name": one.name, "title": one.title, "strokes": [s.tolist() for s in one.strokes]}
             for one in ink.examples()
         ]
-        setup = {"notice": _stand_in(self.record), "limit": LARGEST_FILE, "examples": examples}
+        mnist = self.record.get("dataset", {}).get("name", "mnist") == "mnist"
+        notice = "" if mnist else "This network did not learn from MNIST. It errs more."
+        setup = {"notice": notice, "limit": LARGEST_FILE, "examples": examples}
         setup = HTML(data("setup", setup))
         changing = [self._state, self._answer, self._picture, self._reasons, self._ink]
         self._data = [setup, *changing]
@@ -188,10 +192,12 @@ class App:
 
     # --- What arrives from the page ---------------------------------------------------------------
 
-    def _receive(self, seq: int | None, operations: list[tuple] | Exception) -> None:
-        if isinstance(operations, Exception):
+    def _receive(self, text: str) -> None:
+        try:
+            seq, operations = pad.parse(text)
+        except pad.MessageError as error:
             if not self._refused:  # said once: a flood must not fill the log
-                _log.warning("A message from the page was refused: %s", operations)
+                _log.warning("A message from the page was refused: %s", error)
             self._refused = True
             self._say("That was not understood. Reload the page if it goes on.", "error")
             self._show_state()
@@ -211,7 +217,7 @@ class App:
         def guarded(*arguments):
             try:
                 return call(*arguments)
-            except (pad.PadFull, PhotoError, RecognizerError, UploadError) as error:
+            except (pad.PadFull, PhotoError, RecognizerError) as error:
                 self._say(str(error), "resend" if isinstance(error, ResendError) else "error")
             except Exception as error:
                 _log.exception("The app failed in %s", getattr(call, "__name__", call))
@@ -338,11 +344,7 @@ class Ticker:
             self._free_at = max(started + self._interval, ended + pause)
 
 
-class UploadError(Exception):
-    """A file that cannot be taken; the message is for the visitor."""
-
-
-class ResendError(UploadError):
+class ResendError(PhotoError):
     """A file that was lost on its way, and can be sent again."""
 
 
@@ -356,14 +358,14 @@ class Upload:
     def add(self, name: str, size: int, offset: int, piece: str) -> bytes | None:
         """Take the next piece, Base64; returns the file when it is whole.
 
-        UploadError when it cannot become one; what still comes of it has nothing to join.
+        PhotoError when it cannot become one; what still comes of it has nothing to join.
         """
         content, expected = (
             (self._content, self._expected) if offset else (bytearray(), (name, size))
         )
         self._content, self._expected = bytearray(), None  # 12 MB are not kept for nothing
         if size > self._limit:
-            raise UploadError(
+            raise PhotoError(
                 f"{name} has {size / 1e6:.1f} MB; at most {self._limit / 1e6:.0f} MB can be read. "
                 "Send a smaller copy or a part of it."
             )
@@ -374,7 +376,7 @@ class Upload:
         except ValueError:
             raise ResendError(f"{name} was damaged on its way. Please send it again.") from None
         if len(content) > size:
-            raise UploadError(f"{name} is longer than it said. Please send it again.")
+            raise PhotoError(f"{name} is longer than it said. Please send it again.")
         if len(content) == size:
             return bytes(content)
         self._content, self._expected = content, expected
@@ -589,25 +591,6 @@ def meaning(metrics: dict, threshold: float, recognizer: Recognizer) -> list[flo
     else:
         return None
     return [*map(float, at), pen.get("n", 0)]
-
-
-def _read(run: str, name: str) -> dict:
-    """``run.json`` or ``metrics.json`` of a run; {} when it is missing or damaged."""
-    try:
-        return files.read_json(files.run_folder(run) / f"{name}.json")
-    except (files.RunError, OSError, RecursionError) as error:
-        _log.warning("%s", error)
-        return {}
-
-
-def _stand_in(record: dict) -> str:
-    """A warning when the network did not learn from MNIST; "" when it did."""
-    if record.get("dataset", {}).get("name", "mnist") == "mnist":
-        return ""
-    return (
-        "This network learned from scikit-learn's small stand-in for MNIST, because MNIST could "
-        "not be had. It errs more."
-    )
 
 
 def _model_labels(run: str, metrics: dict) -> list[tuple[str, str]]:

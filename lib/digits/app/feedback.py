@@ -89,7 +89,10 @@ class Store:
                         raise FeedbackError(
                             f"The feedback database is damaged ({found}). It was left as it is."
                         )
-                _make_table(connection)
+                # PostgreSQL refuses one of two who make it at the same moment.
+                with contextlib.suppress(IntegrityError, ProgrammingError):
+                    connection.execute(CreateTable(TABLE, if_not_exists=True))
+                    connection.commit()
         return cls(engine)
 
     def add(
@@ -209,18 +212,6 @@ def _use_wal(connection, _record) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
-
-
-def _make_table(connection: sa.Connection) -> None:
-    if sa.inspect(connection).has_table(TABLE.name):
-        return
-    try:
-        connection.execute(CreateTable(TABLE, if_not_exists=True))
-        connection.commit()
-    except (IntegrityError, ProgrammingError):  # PostgreSQL, when two make it at the same moment
-        connection.rollback()
-        if not sa.inspect(connection).has_table(TABLE.name):
-            raise
 
 
 @contextlib.contextmanager

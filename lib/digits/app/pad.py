@@ -297,16 +297,15 @@ class _Surface(Canvas):
 class Pad:
     """An ipycanvas that shows a ``Drawing`` and hands on what the page's script reports.
 
-    ``receive`` gets the number and the operations of each message, or None and the MessageError
-    that it caused; ``ready`` is called when a page shows the canvas.
+    ``receive`` gets each message, for ``parse``; ``ready`` is called when a page shows the canvas.
     """
 
     def __init__(self, receive: Callable, ready: Callable):
         self.drawing = Drawing()
         self.canvas = _Surface(width=SIZE * SCALE, height=SIZE * SCALE)
         self._shown: tuple[np.ndarray, ...] = ()  # the strokes as they were last drawn
-        self._receive, self._ready = receive, ready
-        self.canvas.on_key_down(self._on_key)
+        self._ready = ready
+        self.canvas.on_key_down(receive)
         self.canvas.on_client_ready(self._on_ready)
 
     def draw(self, again: bool = False) -> None:
@@ -323,14 +322,6 @@ class Pad:
                 else:
                     canvas.stroke_lines(points)
         self._shown = strokes
-
-    def _on_key(self, key: str) -> None:
-        try:
-            number, operations = parse(key)
-        except MessageError as error:
-            self._receive(None, error)
-        else:
-            self._receive(number, operations)
 
     def _on_ready(self) -> None:
         # A page that was loaded anew (JupyterLab keeps the kernel) was never told which canvas is

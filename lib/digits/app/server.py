@@ -27,7 +27,6 @@ from typing import Any
 
 import psutil
 from jupyter_client.jsonutil import extract_dates
-from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.identity import User
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -38,7 +37,7 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate
 from tornado.ioloop import PeriodicCallback
-from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
+from tornado.iostream import IOStream, StreamBufferFullError
 from tornado.routing import HostMatches, Rule
 from tornado.websocket import WebSocketClosedError
 from voila.app import Voila
@@ -99,10 +98,6 @@ MESSAGES_DELAYED = Counter("digits_messages_delayed", "Messages that came too fa
 # --- Settings -------------------------------------------------------------------------------------
 
 
-class SettingsError(ValueError):
-    """A setting that cannot be; the message says which and what to do."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """What the environment says: each field as ``DIGITS_`` and its name, lists with commas."""
@@ -114,7 +109,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """The settings in ``environment``. SettingsError for what cannot be read."""
+        """The settings in ``environment``. ValueError for what cannot be read."""
         values: dict[str, Any] = {}
         for one in fields(cls):
             name = f"DIGITS_{one.name.upper()}"
@@ -125,7 +120,7 @@ class Settings:
                 if words:
                     values[one.name] = int(words[0]) if one.name == "max_visitors" else words
             except ValueError as error:
-                raise SettingsError(f"{name} cannot be used: {error}.") from None
+                raise ValueError(f"{name} cannot be used: {error}.") from None
         return cls(**values)
 
     @property
@@ -142,9 +137,9 @@ class Settings:
         return frozenset(("localhost", "127.0.0.1", "[::1]", *public))
 
     def check_address(self, ip: str) -> None:
-        """SettingsError when strangers would be heard and nobody said by which name they come."""
+        """ValueError when strangers would be heard and nobody said by which name they come."""
         if ip != "localhost" and not is_within(ip, LOOPBACK) and not self.public_hosts:
-            raise SettingsError(
+            raise ValueError(
                 f"The app would listen on {ip or 'every address'} for everybody, but "
                 "DIGITS_PUBLIC_HOSTS is not set. Name what people reach it by, for example "
                 "DIGITS_PUBLIC_HOSTS=digits.example.org, and read lib/digits/app/deployment/"
@@ -261,39 +256,23 @@ class FileHandler(web.StaticFileHandler):
     The browser keeps it for good when its name changes with its content.
     """
 
-    @allow_unauthenticated
-    async def get(self, path: str, include_body: bool = True) -> None:
-        """Answer with the file, of which no part can be had alone when it is compressed."""
-        if "gzip" not in self.request.headers.get("Accept-Encoding", ""):
-            await super().get(path, include_body)
-            return
-        self.path = self.parse_url_path(path)
-        place = self.get_absolute_path(self.root, self.path)  # which may choose another root
-        self.absolute_path = found = self.validate_absolute_path(self.root, place)
-        assert found  # only a folder's name would have led elsewhere
-        self.modified = self.get_modified_time()
-        self.set_headers()
-        if self.should_return_304():
-            self.set_status(304)
-            return
-        content = await asyncio.to_thread(packed, found, self.modified.timestamp())
-        self.set_header("Content-Encoding", "gzip")
-        self.set_header("Content-Length", len(content))
-        with contextlib.suppress(StreamClosedError):
-            for begin in range(0, len(content), PIECE):
-                self.write(content[begin : begin + PIECE])
-                await self.flush()
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
+        """As the next class does; of a compressed file no part can be had alone."""
+        found = super().validate_absolute_path(root, absolute_path)
+        if found and "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            content = packed(found, os.stat(found).st_mtime)
+            pieces = (content[k : k + PIECE] for k in range(0, len(content), PIECE))
+            self.get_content_size = lambda: len(content)
+            self.get_content = lambda *_: pieces
+            self.set_header("Content-Encoding", "gzip")
+            self.request.headers.pop("Range", None)
+        return found
 
     def set_headers(self) -> None:
         """As the next class does, but for what it says about time."""
         super().set_headers()
         if re.search(r"\.[0-9a-f]{16,}\.js$", self.path):  # how webpack names its scripts
             self.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-    def compute_etag(self) -> str | None:
-        """The next class's, made weak: the file's two forms have the same."""
-        etag = super().compute_etag()
-        return etag and f"W/{etag}"
 
 
 class TemplateHandler(FileHandler, TemplateStaticFileHandler):
@@ -780,7 +759,7 @@ class KernelManager(AsyncMappingKernelManager):
         try:
             self.settings = Settings.read()
             self.settings.check_address(options["parent"].ip)
-        except SettingsError as error:
+        except ValueError as error:
             raise SystemExit(str(error)) from None
         self.most_visitors = self.settings.visitors
         self._visits: dict[Any, Visit] = {}  # by kernel, or by page while it has none

@@ -20,7 +20,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from digits import files
 from digits.recognizer import ink, segmentation
-from digits.recognizer.segmentation import Answer, Part
+from digits.recognizer.segmentation import Answer
 
 LARGEST_FILE = 12_000_000  # bytes of a picture
 
@@ -194,7 +194,7 @@ class Recognizer:
         the one that the run recorded.
         """
         if run is None:
-            latest = _read(files.OUTPUTS / "latest" / "run.json")
+            latest = files.read_or_empty(files.OUTPUTS / "latest" / "run.json")
             run = "latest" if _is_good(latest) else "reference"
         folder = files.run_folder(run)
         if not folder.is_dir():
@@ -204,7 +204,7 @@ class Recognizer:
         if not path.is_file():
             there = ", ".join(available(run)) or "none"
             raise RecognizerError(f"{_shown(path)} does not exist. Available: {there}.")
-        recorded = _read(folder / "run.json").get("models", {})
+        recorded = files.read_or_empty(folder / "run.json").get("models", {})
         limits = calibration_path(path, recorded)
         digest, _ = _checked(path, recorded), _checked(limits, recorded)
         try:
@@ -273,13 +273,10 @@ class Recognizer:
 
         started = time.perf_counter()
         try:
-            found = photo.read_photo(content, self)
-        except photo.PhotoError as error:
-            raise photo.PhotoError(f"{name}: {error}" if name else str(error)) from error
-        read = [self.predict(image) for image in found.images]
-        parts = [Part(one, one.reason, box) for one, box in zip(read, found.boxes, strict=True)]
-        seconds = time.perf_counter() - started
-        return Answer(tuple(parts), 0, 0, seconds, found.preview_png, found.note, found.doubtful)
+            answer = photo.read_photo(content, self)
+        except PhotoError as error:
+            raise PhotoError(f"{name}: {error}" if name else str(error)) from error
+        return replace(answer, seconds=time.perf_counter() - started)
 
 
 def available(run: str) -> list[str]:
@@ -289,7 +286,7 @@ def available(run: str) -> list[str]:
 
 def chosen(run: str) -> str:
     """The name of the model that a run chose by its rule; "float32" where it has chosen none."""
-    metrics = _read(files.run_folder(run) / "metrics.json")
+    metrics = files.read_or_empty(files.run_folder(run) / "metrics.json")
     choices = [part["chosen"]["name"] for part in metrics.values() if part.get("chosen")]
     return next((name for name in choices if name in available(run)), "float32")
 
@@ -308,14 +305,6 @@ def _is_good(record: dict) -> bool:
     dataset, profile = record.get("dataset") or {}, record.get("profile")
     finished = record.get("status") == "finished" and profile in ("standard", "full")
     return finished and dataset.get("name") == "mnist" and not record.get("settings")
-
-
-def _read(path: Path) -> dict:
-    """What a run recorded; {} when the file is missing or damaged."""
-    try:
-        return files.read_json(path)
-    except (files.RunError, OSError):
-        return {}
 
 
 def _checked(path: Path, recorded: dict) -> str:

@@ -25,9 +25,7 @@ class OcclusionMap:
 
     digit: int
     image: np.ndarray  # (28, 28) float32 in [0, 1]
-    effect: (
-        np.ndarray
-    )  # (28, 28): what the digit's log-odds lose without the ink around; 0 on paper
+    effect: np.ndarray  # (28, 28): what its log-odds lose without the ink around; 0 on paper
 
     def region(self, sign: int) -> str:
         """Where ink speaks most for (``sign`` 1) or against (-1) the digit, in words, or ""."""

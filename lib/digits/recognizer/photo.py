@@ -8,18 +8,15 @@ even pen. OpenCV does the image work. An app whose visitors upload nothing never
 import contextlib
 import io
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from digits.recognizer import ink, segmentation
-from digits.recognizer.model import LARGEST_FILE, PhotoError, energy, quiet_stderr
-
-if TYPE_CHECKING:
-    from digits.recognizer.model import Recognizer
+from digits.recognizer.model import LARGEST_FILE, PhotoError, Recognizer, energy, quiet_stderr
+from digits.recognizer.segmentation import Answer, Part
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 LARGEST_JPEG, LARGEST_OTHER = 50_000_000, 25_000_000  # pixels; a JPEG is decoded reduced
@@ -60,17 +57,6 @@ NO_PICTURE = (
 )
 
 
-@dataclass(frozen=True)
-class Photo:
-    """The digits of one picture in reading order."""
-
-    images: list[np.ndarray]  # (28, 28) float32 in [0, 1] each, MNIST's form
-    boxes: list[tuple[int, int, int, int]]  # left, top, right, bottom, in pixels of the preview
-    preview_png: bytes  # the upright picture with numbered boxes, at most 800 pixels wide and high
-    note: str = ""  # what was done to the picture, and what is doubtful
-    doubtful: bool = False  # whether the row may be another one, however clear its digits are
-
-
 class _Piece(NamedTuple):
     """Ink that belongs together."""
 
@@ -84,20 +70,20 @@ _Found = tuple[list[_Piece], str]  # digits or pieces, and why they may not be a
 class _Opinion(NamedTuple):
     """Of a recognizer, on ink that may be one whole digit."""
 
-    confidence: float = 1.0
-    doubt: float = 0.0  # how far its energy is below that of clearly drawn digits, 0 to 1
-    sure: bool = True
+    confidence: float
+    doubt: float  # how far its energy is below that of clearly drawn digits, 0 to 1
+    sure: bool
 
 
 class _Judge:
-    """Asks a recognizer about ink, each piece once; without one geometry decides."""
+    """Asks a recognizer about ink, each piece once."""
 
-    def __init__(self, recognizer: "Recognizer | None"):
+    def __init__(self, recognizer: Recognizer):
         self.recognizer, self._known = recognizer, dict[tuple, _Opinion]()
 
     def __call__(self, piece: _Piece) -> _Opinion:
         key = *piece.box, float(piece.ink.sum())
-        if self.recognizer and key not in self._known:
+        if key not in self._known:
             logits = self.recognizer.model.logits(_mnist_form(piece)[None])[0]
             calibration, usual = self.recognizer.calibration, self.recognizer.usual_energy
             self._known[key] = _Opinion(
@@ -105,7 +91,7 @@ class _Judge:
                 float(np.clip(1 - energy(logits) / usual, 0, 1)),
                 not calibration.reason(logits),
             )
-        return self._known.get(key, _Opinion())
+        return self._known[key]
 
     def score(self, pieces: list[_Piece]) -> float:
         """How well it knows all of them; -inf for none."""
@@ -113,14 +99,15 @@ class _Judge:
         return float(np.mean(known)) + min(known) if known else -np.inf
 
 
-def read_photo(content: bytes, recognizer: "Recognizer | None" = None) -> Photo:
-    """Find the digits in a picture: one digit, or a row or several rows of them.
+def read_photo(content: bytes, recognizer: Recognizer) -> Answer:
+    """Read the digits in a picture: one digit, or a row or several rows of them, in this order.
 
     content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25
-    million pixels (JPEG 50 million), dark ink on light or light on dark. recognizer: asked which
-    pieces of ink make a digit, where digits that touch part and how the page lies; without it
-    geometry decides. PhotoError when the file is too large, damaged or no picture, and when there
-    is no ink in it.
+    million pixels (JPEG 50 million), dark ink on light or light on dark. recognizer: asked, too,
+    which pieces of ink make a digit, where digits that touch part and how the page lies. The boxes
+    are in pixels of the preview, the upright picture with numbered boxes, at most 800 pixels wide
+    and high. PhotoError when the file is too large, damaged or no picture, and when there is no ink
+    in it.
     """
     picture, judge = _decode(content), _Judge(recognizer)
     strength = _ink_strength(picture)
@@ -137,8 +124,9 @@ def read_photo(content: bytes, recognizer: "Recognizer | None" = None) -> Photo:
     paper = tuple(int(value) for value in np.median(np.asarray(picture), (0, 1)))
     picture = picture.rotate(angle, Image.Resampling.BICUBIC, True, fillcolor=paper)
     boxes, preview = _preview(picture, [piece.box for piece in digits])
-    images = [_mnist_form(piece) for piece in digits]
-    return Photo(images, boxes, preview, f"{note} {doubt}".strip(), bool(doubt))
+    read = [recognizer.predict(_mnist_form(piece)) for piece in digits]
+    parts = tuple(Part(one, one.reason, box) for one, box in zip(read, boxes, strict=True))
+    return Answer(parts, preview=preview, note=f"{note} {doubt}".strip(), doubtful=bool(doubt))
 
 
 def _turned(strength: np.ndarray, found: _Found, judge: _Judge) -> tuple[float, _Found]:
@@ -556,7 +544,7 @@ def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:
 
 def _join(pieces: list[_Piece]) -> _Piece:
     boxes = np.array([piece.box for piece in pieces])
-    left, top, right, bottom = *boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()
+    (left, top), (right, bottom) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
     together = np.zeros((bottom - top, right - left), np.float32)
     for (x0, y0, x1, y1), own in pieces:
         part = together[y0 - top : y1 - top, x0 - left : x1 - left]

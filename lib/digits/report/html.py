@@ -69,7 +69,9 @@ def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") ->
     )
     html, _ = exporter.from_notebook_node(merge(executed), {"page": page})
     soup = BeautifulSoup(html, "html.parser")
-    scroll_tables(soup)
+    box = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}
+    for table in soup.find_all("table"):  # each scrolls sideways where the screen is narrower
+        table.wrap(soup.new_tag("div", attrs=box))
     gather_code(soup)
     link_chapters(soup)
     number_headings(soup)
@@ -114,13 +116,6 @@ def front(template: Path, metrics: dict) -> dict[str, dict[str, list[str]]]:
             if sentence:
                 sections.setdefault(heading, {}).setdefault(subheading, []).append(sentence)
     return sections
-
-
-def scroll_tables(soup: BeautifulSoup) -> None:
-    """Put each table into a box that scrolls sideways where the screen is narrower."""
-    box = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}
-    for table in soup.find_all("table"):
-        table.wrap(soup.new_tag("div", attrs=box))
 
 
 def gather_code(soup: BeautifulSoup) -> None:

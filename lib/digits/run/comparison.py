@@ -86,14 +86,11 @@ def code_files() -> dict[str, str]:
 def packages() -> dict[str, str]:
     """The versions of the locked packages that are installed, and of NVIDIA's, an extra."""
     lock = files.LOCK.read_text(encoding="utf-8")
-    found = {}
-    for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # locked for another system or Python
-            continue
-    others = [one for one in metadata.distributions() if (one.name or "").startswith("nvidia-")]
-    return found | {one.name: one.version for one in others}
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE))
+    every = [one for one in metadata.distributions() if one.name]
+    found = {re.sub("[._-]+", "-", one.name.lower()): one for one in every}
+    chosen = sorted(name for name in found if name in locked or name.startswith("nvidia-"))
+    return {name: found[name].version for name in chosen}
 
 
 def machine() -> dict[str, Any]:
@@ -173,15 +170,11 @@ class Outcome(IntEnum):
     """What a comparison ends with; the value is the exit status."""
 
     IDENTICAL = 0
-    WITHIN = 3
+    EQUAL_WITHIN_THE_TOLERANCES = 3
     DIFFERENT = 4
 
-
-TITLES = {
-    Outcome.IDENTICAL: "IDENTICAL",
-    Outcome.WITHIN: "EQUAL WITHIN THE TOLERANCES",
-    Outcome.DIFFERENT: "DIFFERENT",
-}
+    def __str__(self) -> str:
+        return self.name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -304,7 +297,8 @@ def compare(reference: Evidence, run: Evidence) -> tuple[Outcome, list[tuple]]:
     same_question = not {"data", "parameters"} & causes(reference, run).keys()
     same_files = reference.files.keys() == run.files.keys()
     within = agreed and all(agreed) and same_question and same_files
-    return Outcome.WITHIN if within else Outcome.DIFFERENT, [*rows, *((*row, "") for row in other)]
+    outcome = Outcome.EQUAL_WITHIN_THE_TOLERANCES if within else Outcome.DIFFERENT
+    return outcome, [*rows, *((*row, "") for row in other)]
 
 
 def causes(reference: Evidence, run: Evidence) -> dict[str, list[str]]:
@@ -352,10 +346,8 @@ def summary(reference: Evidence, run: Evidence, shown: int | None = None) -> tup
         lines += [f"and {more:,} more in {FILE}"] if more else []
     found = sentences(causes(reference, run))
     lead = "What differs all the same" if outcome is Outcome.IDENTICAL else "Likely cause"
-    lines += ["", f"{TITLES[outcome]}."]
-    lines += [
-        f"{lead}, the likeliest first:" if found else "Nothing else that is recorded differs."
-    ]
+    why = f"{lead}, the likeliest first:" if found else "Nothing else that is recorded differs."
+    lines += ["", f"{outcome}.", why]
     return outcome, "\n".join([*lines, *(f"  {line}" for line in found)])
 
 

@@ -353,8 +353,8 @@ def locked(place: Place) -> Iterator[None]:
 
 def repair(place: Place) -> list[str]:
     """Put right what a killed run left; returns what was done, in words."""
-    notes = []
-    if read_run(place.building).get("status") == "finished":  # killed before the end of the swap
+    notes, record = [], files.read_or_empty(place.building / "run.json")
+    if record.get("status") == "finished":  # killed before the end of the swap
         swap(place)
         notes.append(f"The last run of {place.name!r} was complete; now it is in its place.")
     elif place.previous.exists() and not place.final.exists():
@@ -363,25 +363,21 @@ def repair(place: Place) -> list[str]:
     if place.building.exists() and not (place.building / "run.json").exists():
         shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own
     if place.building.exists():
-        record = read_run(place.building)
         if record.get("status") in (None, "running"):
             record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
         keep_failed(place, record)
         notes.append(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
-    if place.previous.exists():
-        shutil.rmtree(place.previous)
+    shutil.rmtree(place.previous, ignore_errors=True)
     return notes
 
 
 def swap(place: Place) -> None:
     """Move the finished run into its place; the run that was there is deleted afterwards."""
     if place.final.exists():
-        if place.previous.exists():
-            shutil.rmtree(place.previous)
+        shutil.rmtree(place.previous, ignore_errors=True)
         place.final.rename(place.previous)
     place.building.rename(place.final)
-    if place.previous.exists():
-        shutil.rmtree(place.previous)
+    shutil.rmtree(place.previous, ignore_errors=True)
 
 
 def keep_failed(place: Place, record: dict) -> None:
@@ -395,14 +391,6 @@ def keep_failed(place: Place, record: dict) -> None:
         place.previous.rename(place.final)
 
 
-def read_run(folder: Path) -> dict:
-    """The folder's ``run.json``; {} when it is missing or damaged."""
-    try:
-        return read_json(folder / "run.json")
-    except RunError:
-        return {}
-
-
 # Continuing with --from
 
 
@@ -411,7 +399,8 @@ def newest(place: Place) -> tuple[Path, dict]:
 
     What a killed run left still lies where it was built, until ``repair``.
     """
-    found = [(one, read_run(one)) for one in (place.final, place.failed, place.building)]
+    folders = (place.final, place.failed, place.building)
+    found = [(one, files.read_or_empty(one / "run.json")) for one in folders]
     folder, record = max(found, key=lambda item: item[1].get("started") or "")
     if not record:
         raise RunError(f"--from: there is no run {place.name!r} to continue.")

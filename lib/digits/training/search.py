@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from digits import data, evaluation, files
 from digits.data.augmentation import Augmentation
-from digits.files import check_name
+from digits.files import RunError, check_name
 from digits.training import fit, keras, networks
 
 SETTINGS = ("learning_rate", "batch_size", "weight_decay", "dropout", "width", "augmentation")
@@ -43,10 +43,6 @@ Score = Callable[[dict[str, Any], optuna.Trial | None], dict[str, Any]]
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # what failed is in ``table``
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of heartbeats, among others
-
-
-class StudyError(Exception):
-    """A study that cannot be worked on; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ def storage(folder: Path) -> str:
 
 
 def connect(url: str) -> RDBStorage:
-    """The database; StudyError, without its password, when it cannot be used."""
+    """The database; RunError, without its password, when it cannot be used."""
     patience = {"timeout": 60} if url.startswith("sqlite") else {"connect_timeout": 15}
     try:
         return RDBStorage(
@@ -175,7 +171,7 @@ def connect(url: str) -> RDBStorage:
         )
     except (sa.exc.SQLAlchemyError, ImportError, StorageInternalError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise StudyError(
+        raise RunError(
             f"The study's database cannot be used ({reason}). {VARIABLE} looks like postgresql+"
             "psycopg://USER:PASSWORD@HOST/DATABASE; the driver: pip install 'digits[postgres]'."
         ) from None
@@ -207,7 +203,7 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
 
     A trial whose ``score`` raises is recorded with its error and counts. One whose worker is
     stopped or dies is run again with the same settings, and recorded as failed after ``RETRIES``.
-    A grid ends when every combination had its trial. StudyError when the database fails.
+    A grid ends when every combination had its trial. RunError when the database fails.
     """
     if plan.sampler == "grid":
         trials = min(trials, math.prod(map(len, plan.grid.values())))
@@ -236,7 +232,7 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
                     raise
     except (StorageInternalError, sa.exc.SQLAlchemyError, UnboundLocalError) as error:
         cause = error.__context__ if isinstance(error, UnboundLocalError) else error  # Optuna 5.0's
-        raise StudyError(
+        raise RunError(
             f"The study's database failed ({str(cause.__cause__ or cause).splitlines()[0]}). "
             "What was finished is kept; start again."
         ) from error
@@ -348,7 +344,7 @@ def work(run_name: str, study_name: str, trials: int | None) -> None:
     stored = connect(storage(folder))
     known = {study.study_name: study for study in optuna.get_all_study_summaries(stored)}
     if study_name not in known:
-        raise StudyError(f"{run_name!r} has no study {study_name!r}. Known: {sorted(known)}.")
+        raise RunError(f"{run_name!r} has no study {study_name!r}. Known: {sorted(known)}.")
     kept = known[study_name].user_attrs
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()}
     plan = Plan(**values)  # type: ignore[arg-type]
@@ -356,7 +352,7 @@ def work(run_name: str, study_name: str, trials: int | None) -> None:
     train, held_out = data.split(targets.argmax(axis=1), *plan.split)
     x, y, validation = images[train], targets[train], (images[held_out], targets[held_out])
     if plan.data != fingerprint(x, y, *validation):
-        raise StudyError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
+        raise RunError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
     study = open_study(storage(folder), plan)
     run(study, plan, training_score(plan, x, y, validation), trials or kept["trials"])
     print(f"The study {study_name} has {len(finished(study))} finished trials.")

@@ -469,7 +469,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
         try:
             search.work(options.run, options.name, options.trials)
-        except (search.StudyError, files.RunError, data.DataError) as error:
+        except (files.RunError, data.DataError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
