@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES = np.arange(10)
+BINS = 15  # of equal width, for confidence between 0 and 1
 _TINY = np.finfo(np.float64).tiny  # the logarithm of what was rounded to 0 stays finite
 
 
@@ -226,15 +227,15 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
     return float(-np.log(np.maximum(true, _TINY)).mean())
 
 
-def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> "pd.DataFrame":
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
     """Confidence against accuracy in bins of equal width (Guo et al. 2017, section 2), none empty.
 
     Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``, ``accuracy`` with its
     95% interval in ``accuracy low`` and ``accuracy high``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    edges, rows = np.linspace(0, 1, bins + 1), []
-    for place, chosen in _bin_members(confidence, bins).items():
+    edges, rows = np.linspace(0, 1, BINS + 1), []
+    for place, chosen in _bin_members(confidence).items():
         n, right, mean = len(chosen), int(correct[chosen].sum()), confidence[chosen].mean()
         interval = wilson_interval(right, n)
         rows.append((edges[place], edges[place + 1], n, mean, right / n, *interval))
@@ -242,38 +243,34 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15
     return _table(rows, columns=["low", "high", "n", *measured])
 
 
-def _bin_members(confidence: np.ndarray, bins: int) -> dict[int, np.ndarray]:
+def _bin_members(confidence: np.ndarray) -> dict[int, np.ndarray]:
     """The sample indices of each bin, (low, high], that is not empty, by the bin's number."""
-    above = np.searchsorted(np.linspace(0, 1, bins + 1), confidence)
-    place = np.clip(above - 1, 0, bins - 1)
+    above = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence)
+    place = np.clip(above - 1, 0, BINS - 1)
     return {i: np.flatnonzero(place == i) for i in np.unique(place)}
 
 
-def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
-) -> float:
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, equation 3).
 
     In [0, 1]; a perfectly calibrated model has a small positive value too, see
     ``calibration_error_by_chance``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
-    members = _bin_members(confidence, bins).values()
+    members = _bin_members(confidence).values()
     gaps = [abs(confidence[chosen].sum() - correct[chosen].sum()) for chosen in members]
     return float(sum(gaps) / len(confidence))
 
 
-def calibration_error_by_chance(
-    confidence: np.ndarray, seed: int, resamples: int = 200, bins: int = 15
-) -> float:
+def calibration_error_by_chance(confidence: np.ndarray, seed: int) -> float:
     """The calibration error that a model with true confidence stays below 95 times in 100.
 
-    Draws who is right from the confidence itself (consistency resampling, Bröcker and Smith 2007,
-    section 3).
+    Draws 200 times who is right from the confidence itself (consistency resampling, Bröcker and
+    Smith 2007, section 3).
     """
     rng = np.random.default_rng(seed)
-    drawn = rng.random((resamples, len(confidence))) < confidence
-    members = _bin_members(confidence, bins).values()
+    drawn = rng.random((200, len(confidence))) < confidence
+    members = _bin_members(confidence).values()
     gaps = [abs(confidence[chosen].sum() - drawn[:, chosen].sum(axis=1)) for chosen in members]
     return float(np.quantile(np.sum(gaps, axis=0) / len(confidence), 0.95))
 
