@@ -654,6 +654,37 @@ def test_odd_pictures_are_read(page, make):
     page.wait_for_selector('.digits-answer[data-source=photo][data-digit="7"]')
 
 
+def test_a_hand_turns_a_picture_and_cuts_a_part_out(page):
+    choose(page, "six.png", photo("6"))
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="6"]')
+    for _ in range(2):  # by a quarter, twice; the picture in between lies on its side
+        seen = page.locator(".digits-preview").get_attribute("src")
+        page.click(".digits-turn")
+        page.wait_for_function(
+            "seen => document.querySelector('.digits-preview').src !== seen", arg=seen
+        )
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="9"]')
+
+    choose(page, "row.png", photo())
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
+    page.click(".digits-cut")
+    page.locator(".digits-marking canvas").scroll_into_view_if_needed()
+    picture = page.locator(".digits-marking canvas").bounding_box()
+    assert abs(picture["width"] / picture["height"] - 900 / 500) < 0.02
+    left, right = (picture["x"] + share * picture["width"] for share in (0.66, 0.98))
+    page.mouse.move(left, picture["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(right, picture["y"] + picture["height"] - 5, steps=5)
+    page.mouse.up()
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="7"]')
+    assert page.locator(".digits-marking").count() == 0
+    page.click(".digits-cut")
+    page.wait_for_selector(".digits-marking")
+    page.keyboard.press("Escape")
+    assert page.locator(".digits-marking").count() == 0
+    assert page.get_attribute(".digits-cut", "aria-pressed") == "false"
+
+
 def test_a_picture_may_be_dropped_anywhere_and_the_page_stays(page):
     drag = """([kind, bytes]) => {
         const data = new DataTransfer();

@@ -561,7 +561,7 @@ def test_ten_million_points_are_refused_at_once():
      *[["down", 1, 1, "eraser"], ["move", 280, 280]] * 9],
     [["down", 1, 1, None], ["move", *[v for k in range(4900) for v in (280 * (k % 2), k / 18)]], *[["why", True]] * 18],
     [["model", name] for name in ("int8", "float16") * 10], [["put", True, *[[140, 40, 140, 240]] * 200], ["undo"]] * 10,
-    [["file", "a.png", 3, 0, "AAAA"]] * 20, [["verdict", "right", None], ["consent", True]] * 10,
+    [["file", "a.png", 3, 0, "AAAA", False]] * 20, [["verdict", "right", None], ["consent", True]] * 10,
 ], ids=["eraser", "why", "model", "put", "file", "verdict"])  # fmt: skip
 def test_the_longest_messages_take_a_moment(operations):
     async def play():
@@ -579,7 +579,7 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
     monkeypatch.setattr("digits.app.app.MOST_VERDICTS", 5)
     monkeypatch.setattr("digits.app.app.Feedback._store_all", lambda self, rows: kept.extend(rows))
     monkeypatch.setattr(
-        App, "_read_photo", lambda self, content, name: read_names.append(name) or 1 / 0
+        App, "_read_photo", lambda self, content, name, upright: read_names.append(name) or 1 / 0
     )
 
     async def play():
@@ -598,7 +598,10 @@ def test_a_flood_of_verdicts_and_files_is_bounded(monkeypatch):
                 json.dumps(
                     {
                         "seq": seq,
-                        "ops": [["verdict", "right", None], ["file", f"{seq}.png", 3, 0, "AAAA"]],
+                        "ops": [
+                            ["verdict", "right", None],
+                            ["file", f"{seq}.png", 3, 0, "AAAA", False],
+                        ],
                     }
                 )
             )

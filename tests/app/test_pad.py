@@ -127,7 +127,7 @@ def test_a_message_is_understood():
     message(["down", None, 2, None]), message(["down", 1, 2, "axe"]), message(["move", 1]), message(["move", 1, [2]]),
     message(["move", *[1] * 20_000]), message(["verdict", "wrong", 10]), message(["verdict", "maybe", None]),
     message(["verdict", "wrong", True]), message(["threshold", "0.5"]), message(["model", "x" * 65]),
-    message(["model", 3]), message(["file", "a", 1, 0, 5]), message(["file", "a", -1, 0, ""]), message(["part", -1]),
+    message(["model", 3]), message(["file", "a", 1, 0, 5, False]), message(["file", "a", -1, 0, "", False]), message(["part", -1]),
     message(["why", 1]),
 ])  # fmt: skip
 def test_what_the_page_does_not_send_is_refused(text):

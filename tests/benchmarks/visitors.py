@@ -212,7 +212,7 @@ class Visitor:
         seen = asyncio.ensure_future(self._until(lambda frame: PHOTO in frame, 20))
         for offset in range(0, len(content), PIECE):
             piece = base64.b64encode(content[offset : offset + PIECE]).decode()
-            self.queue.append(["file", name, len(content), offset, piece])
+            self.queue.append(["file", name, len(content), offset, piece, False])
             self._flush(now=True)
             await self._until(lambda _: len(self.waiting) <= WINDOW)
         await seen

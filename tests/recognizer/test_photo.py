@@ -222,6 +222,12 @@ def test_turned_pages_are_read_and_the_turn_is_told(recognizer, degrees):
     assert answer.text == "1749" and ("Turned" in answer.note) == (degrees > 0)
 
 
+def test_what_a_hand_has_turned_stays_as_it_lies(recognizer):
+    picture = page("1749").resize((560, 560)).rotate(-180, fillcolor=235)
+    answer = recognizer.read_photo(encoded(picture), upright=True)
+    assert answer.text != "1749" and "Turned" not in answer.note
+
+
 def test_what_may_be_incomplete_is_withheld_with_the_reason(recognizer):
     """A digit that the picture's edge cuts, however clear what is left of it."""
     picture = page("58").crop((90, 0, 280, 280))

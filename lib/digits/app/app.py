@@ -291,16 +291,16 @@ class App:
     def _do_consent(self, agreed: bool) -> None:
         self._feedback.answer(agreed)
 
-    def _do_file(self, name: str, size: int, offset: int, piece: str) -> None:
+    def _do_file(self, name: str, size: int, offset: int, piece: str, upright: bool) -> None:
         if not offset:
             self._say("")
         content = self._upload.add(name, size, offset, piece)
         if content is not None:
             self._say(f"Reading {name} …")  # shown before; of several that come at once the last
-            self._later(0.05, self._read_photo, content, name)  # one is read
+            self._later(0.05, self._read_photo, content, name, upright)  # one is read
 
-    def _read_photo(self, content: bytes, name: str) -> None:
-        answer = self.recognizer.read_photo(content)
+    def _read_photo(self, content: bytes, name: str, upright: bool) -> None:
+        answer = self.recognizer.read_photo(content, upright=upright)
         self.pad.drawing.clear()
         self.pad.draw()
         self._photo = name or "picture"

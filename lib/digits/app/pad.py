@@ -229,8 +229,8 @@ OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name: a check for each argume
     "why": (_switch,),
     "verdict": (_choice("right", "wrong", "all"), _choice(None, *range(10))),
     "consent": (_switch,),
-    # name, size, offset, Base64
-    "file": (_text(200), _whole(0, 1 << 40), _whole(0, 1 << 40), _text(MAX_MESSAGE)),
+    # name, size, offset, Base64, whether it was turned by hand
+    "file": (_text(200), _whole(0, 1 << 40), _whole(0, 1 << 40), _text(MAX_MESSAGE), _switch),
 }
 
 

@@ -264,7 +264,7 @@ class Recognizer:
         self._known = known
         return replace(answer, seconds=time.perf_counter() - started)
 
-    def read_photo(self, content: bytes, name: str = "") -> Answer:
+    def read_photo(self, content: bytes, name: str = "", upright: bool = False) -> Answer:
         """The digits in the bytes of a picture, in reading order; see ``photo.read_photo``.
 
         The boxes are in pixels of ``Answer.preview``. PhotoError says what is wrong with ``name``.
@@ -273,7 +273,7 @@ class Recognizer:
 
         started = time.perf_counter()
         try:
-            answer = photo.read_photo(content, self)
+            answer = photo.read_photo(content, self, upright)
         except PhotoError as error:
             raise PhotoError(f"{name}: {error}" if name else str(error)) from error
         return replace(answer, seconds=time.perf_counter() - started)

@@ -99,15 +99,15 @@ class _Judge:
         return float(np.mean(known)) + min(known) if known else -np.inf
 
 
-def read_photo(content: bytes, recognizer: Recognizer) -> Answer:
+def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) -> Answer:
     """Read the digits in a picture: one digit, or a row or several rows of them, in this order.
 
     content: a PNG, JPEG, WebP, BMP, TIFF or GIF file (its first frame), at most 12 MB and 25
     million pixels (JPEG 50 million), dark ink on light or light on dark. recognizer: asked, too,
-    which pieces of ink make a digit, where digits that touch part and how the page lies. The boxes
-    are in pixels of the preview, the upright picture with numbered boxes, at most 800 pixels wide
-    and high. PhotoError when the file is too large, damaged or no picture, and when there is no ink
-    in it.
+    which pieces of ink make a digit, where digits that touch part and how the page lies. upright:
+    whether somebody has turned it, so that no quarter turn is tried. The boxes are in pixels of
+    the preview, the upright picture with numbered boxes, at most 800 pixels wide and high.
+    PhotoError when the file is too large, damaged or no picture, and when there is no ink in it.
     """
     picture, judge = _decode(content), _Judge(recognizer)
     strength = _ink_strength(picture)
@@ -117,7 +117,7 @@ def read_photo(content: bytes, recognizer: Recognizer) -> Answer:
         whole = _find_digits(strength, judge)
         if judge.score(whole[0]) > judge.score(found[0]):
             found, printed = whole, np.zeros_like(printed)
-    angle, (digits, doubt) = _turned(strength * ~printed, found, judge)
+    angle, (digits, doubt) = _turned(strength * ~printed, found, judge, upright)
     if not digits:
         raise PhotoError(NO_INK)
     note = f"Turned by {abs((angle + 180) % 360 - 180):.0f} degrees." if angle else ""
@@ -129,7 +129,9 @@ def read_photo(content: bytes, recognizer: Recognizer) -> Answer:
     return Answer(parts, preview=preview, note=f"{note} {doubt}".strip(), doubtful=bool(doubt))
 
 
-def _turned(strength: np.ndarray, found: _Found, judge: _Judge) -> tuple[float, _Found]:
+def _turned(
+    strength: np.ndarray, found: _Found, judge: _Judge, upright: bool
+) -> tuple[float, _Found]:
     """By how many degrees to the left the page must be turned, and its digits then."""
 
     def turn(angle: float) -> _Found:
@@ -140,7 +142,8 @@ def _turned(strength: np.ndarray, found: _Found, judge: _Judge) -> tuple[float, 
         found = turn(angle)
     unsure = [not judge(piece).sure for piece in found[0]]
     best, chosen = judge.score(found[0]) + TURN_GAIN, (angle, found)
-    if FEWEST_TURNED <= len(unsure) <= MOST_TURNED and np.mean(unsure) >= 0.25:
+    enough = FEWEST_TURNED <= len(unsure) <= MOST_TURNED
+    if enough and np.mean(unsure) >= 0.25 and not upright:
         for more in (90, 270, 180):
             with contextlib.suppress(PhotoError):  # that way up it is full of pieces
                 found = turn(angle + more)

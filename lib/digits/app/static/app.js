@@ -425,9 +425,10 @@ class App {
   // --- Controls ---------------------------------------------------------------------------------------------------------
 
   click(event) {
-    const button = event.target.closest("[data-do], [data-toggle]");
+    const button = event.target.closest("[data-do], [data-toggle], [data-edit]");
     if (!button || !this.root.contains(button) || button.getAttribute("aria-disabled") === "true") return;
-    if (button.dataset.toggle) this.toggle(button.dataset.toggle); else this.act(JSON.parse(button.dataset.do));
+    if (button.dataset.edit) this.edit(button).catch(() => this.note("This browser cannot change the picture.", true));
+    else if (button.dataset.toggle) this.toggle(button.dataset.toggle); else this.act(JSON.parse(button.dataset.do));
   }
 
   toggle(name) {
@@ -512,6 +513,7 @@ class App {
   key(event) {
     this.pad.classList.remove("digits-by-pointer");
     if (this.arrow(event)) return true;
+    if (event.key === "Escape" && this.marking) { this.leave(); return true; }
     const key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     if (event.altKey || (command && !["z", "y"].includes(key))) return false;
     if (!command && this.root.querySelector(".digits-keys")?.checked === false) return false;
@@ -539,12 +541,64 @@ class App {
     note.classList.toggle("digits-error", problem);
   }
 
+  // Turn the chosen picture by a quarter, or have a part of it marked on the pad; the new picture is read.
+  async edit(button) {
+    const { name } = this.picked, picture = await createImageBitmap(this.picked, UPRIGHT), { width, height } = picture;
+    const read = async canvas => this.upload(new File([await blob(canvas, "image/png")], name), true);
+    if (button.dataset.edit === "turn") return read(painted(picture, [0, 0, width, height], 1, 1));
+    const open = !this.marking;
+    this.leave();
+    if (!open) return;
+    button.setAttribute("aria-pressed", true);
+    const shown = painted(picture, [0, 0, width, height], Math.min(800 / Math.max(width, height), 1)), plain = painted(shown);
+    const context = shown.getContext("2d"), place = this.marking = document.createElement("div");
+    place.className = "digits-marking";
+    place.append(shown);
+    this.pad.append(place);
+    this.reveal();
+    this.note("Mark the part that is to be read: drag over the picture.");
+    const at = event => {
+      const box = shown.getBoundingClientRect(), inside = (value, most) => Math.min(Math.max(value, 0), most);
+      return [inside((event.clientX - box.left) / box.width, 1), inside((event.clientY - box.top) / box.height, 1)];
+    };
+    let from = null;
+    listen(place, "pointerdown pointermove pointerup pointercancel", event => {
+      event.stopPropagation(); // nothing is drawn meanwhile
+      event.preventDefault();
+      if (event.type === "pointerdown") { from = at(event); place.setPointerCapture(event.pointerId); }
+      if (!from) return;
+      const [x, y] = at(event), [left, top] = [Math.min(x, from[0]), Math.min(y, from[1])], [w, h] = [Math.abs(x - from[0]), Math.abs(y - from[1])];
+      context.drawImage(plain, 0, 0);
+      context.strokeStyle = getComputedStyle(shown).color;
+      context.lineWidth = 3;
+      context.strokeRect(left * shown.width, top * shown.height, w * shown.width, h * shown.height);
+      if (event.type === "pointercancel") from = null;
+      if (event.type !== "pointerup") return;
+      from = null;
+      if (w * width < 8 || h * height < 8) return; // a touch is no part
+      this.leave();
+      read(painted(picture, [left * width, top * height, w * width, h * height]));
+    });
+  }
+
+  // The picture that is being marked is put away.
+  leave() {
+    if (!this.marking) return;
+    this.marking.remove();
+    this.marking = null;
+    this.note("");
+    this.root.querySelector(".digits-cut")?.setAttribute("aria-pressed", false);
+  }
+
   // Send a file; again when it did not arrive in one piece.
-  async upload(file, tries = TRIES) {
+  async upload(file, upright = false, tries = TRIES) {
     const input = this.root.querySelector(".digits-upload input"), progress = this.root.querySelector(".digits-progress");
     if (!file || !input) return;
     const limit = Number(input.dataset.limit), megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
     const mine = this.sending = Symbol(file.name);
+    this.picked = file;
+    this.leave();
+    for (const button of this.root.querySelectorAll("[data-edit]")) button.hidden = false;
     this.finish();
     this.reveal();
     this.note(`Sending ${file.name} …`);
@@ -556,12 +610,12 @@ class App {
         this.note(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(limit)} can be read. Send a smaller copy or a part of it.`, true);
         return;
       }
-      this.resend = tries > 1 && (() => this.upload(file, tries - 1));
+      this.resend = tries > 1 && (() => this.upload(file, upright, tries - 1));
       progress.max = Math.max(small.size, 1);
       for (let offset = 0; offset === 0 || offset < small.size; offset += PIECE) {
         const piece = await base64(small.slice(offset, offset + PIECE));
         if (this.sending !== mine) return; // another one was chosen
-        this.report("file", file.name.slice(0, 200), small.size, offset, piece);
+        this.report("file", file.name.slice(0, 200), small.size, offset, piece, upright);
         while (this.sent.length > 3 && !this.stopped) await new Promise(done => setTimeout(done, 20)); // never a long queue
         if (this.stopped) break;
         progress.value = offset + PIECE;
@@ -581,28 +635,37 @@ class App {
 const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
 const flat = stroke => stroke.flat().map(value => Math.round(10 * value) / 10);
 
+const UPRIGHT = { imageOrientation: "from-image" };
+const blob = (canvas, type) => new Promise(done => canvas.toBlob(done, type, 0.85));
+
+// A part [left, top, width, height] of a picture on white, made smaller, turned by a quarter to the right if need be.
+function painted(picture, [left, top, width, height] = [0, 0, picture.width, picture.height], scale = 1, quarter = 0) {
+  const canvas = document.createElement("canvas"), [w, h] = [width, height].map(side => Math.max(Math.round(side * scale), 1));
+  [canvas.width, canvas.height] = quarter ? [h, w] : [w, h];
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff"; // under what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  if (quarter) { context.translate(h, 0); context.rotate(Math.PI / 2); }
+  context.drawImage(picture, left, top, width, height, 0, 0, w, h);
+  return canvas;
+}
+
 // A photograph as small as it can be read, upright: a slow line would take half a minute for 2.4 MB.
 async function smaller(file) {
   if (file.size < SMALL) return file;
   try {
-    const picture = await createImageBitmap(file, { imageOrientation: "from-image" }), canvas = document.createElement("canvas");
-    const share = Math.min(LONGEST / Math.max(picture.width, picture.height), 1);
-    [canvas.width, canvas.height] = [picture.width, picture.height].map(side => Math.max(Math.round(side * share), 1));
-    const context = canvas.getContext("2d");
-    context.fillStyle = "#fff"; // under what is transparent
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.imageSmoothingQuality = "high";
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    const small = await new Promise(done => canvas.toBlob(done, "image/jpeg", 0.85));
+    const picture = await createImageBitmap(file, UPRIGHT), scale = Math.min(LONGEST / Math.max(picture.width, picture.height), 1);
+    const small = await blob(painted(picture, undefined, scale), "image/jpeg");
     return small?.size < file.size ? small : file;
   } catch { return file; } // a format that this browser does not know
 }
 
-const base64 = blob => new Promise((done, failed) => {
+const base64 = piece => new Promise((done, failed) => {
   const reader = new FileReader();
   reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
   reader.onerror = failed;
-  reader.readAsDataURL(blob);
+  reader.readAsDataURL(piece);
 });
 
 // --- For all apps on the page -------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ function answer(root, found) {
 function marks(place, found, picture, brush) {
   if (!place) return;
   if (picture) {
-    if (!place.querySelector("img")) place.replaceChildren(element("img", { class: "digits-preview", src: picture.src, alt: `Your picture ${picture.name}` }));
+    if (place.querySelector("img")?.src !== picture.src) place.replaceChildren(element("img", { class: "digits-preview", src: picture.src, alt: `Your picture ${picture.name}` }));
     return;
   }
   const boxes = [];
