@@ -269,8 +269,9 @@ def stored_network(path: Path) -> dict:
     def store(index: int) -> int:
         tensor = graph.tensors[halves.get(index, index)]
         data = bytes(model.buffers[tensor.buffer].data)
-        weights.append(np.frombuffer(data, {0: "<f4", 1: "<f2"}[tensor.type]).astype("<f2"))
-        return weights[-1].size
+        values = np.frombuffer(data, {0: "<f4", 1: "<f2"}[tensor.type]).astype("<f2")
+        weights.append(values.reshape(tensor.shape[0], -1).T.ravel())  # the filters last
+        return values.size
 
     for step in graph.operators:
         kind = KINDS[names[model.operatorCodes[step.opcodeIndex].builtinCode]]
