@@ -63,12 +63,16 @@ def first_use(chromium: Browser, address: str, slow: bool = False) -> dict:
 
 
 def answers(chromium: Browser, address: str, strokes: list, times: int) -> dict:
-    """Pointer to answer, at a screen's pace; the first drawing warms the browser up."""
+    """Pointer to answer, at a screen's pace; the first drawing warms the browser up.
+
+    Each drawing is moved a little, since the page remembers its answers to what it has seen.
+    """
     _, page = opened(chromium, address)
     taken = []
     for k in range(times + 1):
         browser.clear(page)
-        found = page.evaluate(ANSWERS, [strokes, RATE])
+        moved = [[[x + k, y] for x, y in stroke] for stroke in strokes]
+        found = page.evaluate(ANSWERS, [moved, RATE])
         taken += found if k else []
     page.context.close()
     return summary(taken)

@@ -90,12 +90,15 @@ class App {
     listen(pad, "pointerleave", () => this.pen || this.ring(null));
     listen(pad, "contextmenu dragstart", event => event.preventDefault());
     listen(window, "blur", () => this.pen && this.end());
+    listen(window, "scroll resize", () => { this.box = null; }, { capture: true });
     listen(this.root, "click", event => this.click(event));
     listen(this.root, "input change", event => this.input(event));
   }
 
+  // Where the canvas lies is asked once a stroke: the page would be laid out for it, and the answer wait.
   place(event) {
-    const box = this.canvas.getBoundingClientRect();
+    if (!this.pen) this.box = null;
+    const box = this.box ??= this.canvas.getBoundingClientRect();
     return [(event.clientX - box.left) * SIZE / box.width, (event.clientY - box.top) * SIZE / box.height];
   }
 
@@ -205,8 +208,8 @@ class App {
 
   segment(stroke, from) {
     const context = this.context, points = stroke.points, rubber = stroke.tool === "eraser";
-    const style = getComputedStyle(this.root);
-    context.strokeStyle = context.fillStyle = style.getPropertyValue(rubber ? "--digits-paper" : "--digits-pen");
+    stroke.colour ??= getComputedStyle(this.root).getPropertyValue(rubber ? "--digits-paper" : "--digits-pen"); // slow, too
+    context.strokeStyle = context.fillStyle = stroke.colour;
     context.lineWidth = (rubber ? this.state.eraser : this.state.brush) || 14;
     context.beginPath();
     if (points.length === 1) {

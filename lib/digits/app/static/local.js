@@ -35,28 +35,29 @@ function cut(stroke, rubbed) {
 // The maps of a layer, one for each filter; bright where it found what it looks for.
 function drawMaps(canvas, { side, channels, values }) {
   const columns = Math.min(channels, 20), rows = Math.ceil(channels / columns), context = canvas.getContext("2d"), most = Math.max(...values, 1e-9);
-  Object.assign(canvas, { width: columns * (side + 1) - 1, height: rows * (side + 1) - 1 });
-  const image = context.createImageData(canvas.width, canvas.height);
+  const width = columns * (side + 1) - 1, height = rows * (side + 1) - 1, image = context.createImageData(width, height);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height }); // which lays the page out anew
   for (let y = 0, k = 0; y < side; y++) for (let x = 0; x < side; x++) for (let c = 0; c < channels; c++, k++) {
     const row = y + Math.floor(c / columns) * (side + 1), column = x + (c % columns) * (side + 1), light = 255 * Math.sqrt(values[k] / most);
-    image.data.set([light, light, light, 255], 4 * (row * canvas.width + column));
+    const at = 4 * (row * width + column);
+    image.data[at] = image.data[at + 1] = image.data[at + 2] = light;
+    image.data[at + 3] = 255;
   }
   context.putImageData(image, 0, 0);
 }
 
 class Reader {
-  // setup: {models: {name: as network.unpacked gives it, with label and meaning}, chosen, facts}
+  // setup: {models: {name: as network.unpacked takes it, with label and meaning}, chosen, facts}
   constructor(root, setup) {
-    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 14, seq: 0, note: "", why: false });
+    Object.assign(this, { root, setup, strokes: [], past: [], future: [], tool: "pen", brush: 14, seq: 0, note: "", why: false, parts: [] });
     this.canvas = root.querySelector(".digits-pad > canvas");
     this.inside = root.querySelector(".digits-inside");
     if (this.inside) {
       this.inside.open = matchMedia("(min-width: 861px)").matches; // a phone has no time and no room for it
       this.inside.addEventListener("toggle", () => this.look());
     }
+    this.limit = setup.models[setup.chosen].calibration.accept_confidence;
     this.choose(setup.chosen);
-    this.limit = this.model.calibration.accept_confidence;
-    this.answer();
   }
 
   // One message of app.js: {seq, ops: [[name, …values], …]}. The page has its turn before the answer is worked out.
@@ -167,11 +168,15 @@ class Reader {
 
   // --- The answer -------------------------------------------------------------------------------------------------------
 
-  choose(name) {
-    this.name = name;
-    this.model = this.setup.models[name];
-    this.known = new Map();
-    this.read = this.seen = null;
+  // A model is unpacked when it is chosen. Until then the page can be drawn on, and the answer waits.
+  async choose(name) {
+    clearTimeout(this.rest);
+    Object.assign(this, { name, model: null, known: new Map(), read: null, seen: null });
+    const model = await network.unpacked(this.setup.models[name]);
+    if (this.name !== name) return; // another one was chosen meanwhile
+    this.model = model;
+    this.answer();
+    setTimeout(() => this.model === model && this.predict(this.setup.examples[0].strokes), GLANCE); // compiled before somebody draws
   }
 
   predict(strokes) {
@@ -184,6 +189,7 @@ class Reader {
 
   // Everything that the page shows; the ink is read again only when it changed.
   answer() {
+    if (!this.model) return;
     if (this.read !== this.strokes) {
       const started = performance.now();
       Object.assign(this, segmentation.read(this.strokes, strokes => this.predict(strokes)));
@@ -203,7 +209,7 @@ class Reader {
 
   // What the first layers make of the digit that is looked at.
   look() {
-    if (!this.inside?.open || this.seen === this.part?.image) return;
+    if (!this.model || !this.inside?.open || this.seen === this.part?.image) return;
     this.seen = this.part?.image;
     const canvases = [...this.inside.querySelectorAll("canvas")], layers = this.model.layers.slice(0, canvases.length);
     const [, ...maps] = network.activations({ layers }, this.seen ?? new Float32Array(784));
@@ -243,9 +249,8 @@ class Reader {
 }
 
 // Begin on this page: app.js sees the canvas, which is not there before.
-async function start() {
-  const root = document.querySelector(".digits-app"), stored = JSON.parse(document.getElementById("digits-models").textContent);
-  const models = Object.fromEntries(await Promise.all(Object.entries(stored).map(async ([name, model]) => [name, await network.unpacked(model)])));
+function start() {
+  const root = document.querySelector(".digits-app"), models = JSON.parse(document.getElementById("digits-models").textContent);
   const canvas = Object.assign(document.createElement("canvas"), { width: 3 * SIZE, height: 3 * SIZE });
   root.querySelector(".digits-pad").prepend(canvas);
   root.reader = new Reader(root, { models, ...JSON.parse(root.querySelector(".digits-setup").dataset.setup) });

@@ -67,15 +67,18 @@ function bars(list, part) {
     const share = part?.probabilities[digit] ?? 0;
     row.classList.toggle("digits-best", digit === part?.digit);
     row.querySelector("s").style.width = `${(100 * share).toFixed(1)}%`;
-    row.querySelector("span").textContent = short(share);
+    if (row.lastChild.textContent !== short(share)) row.lastChild.textContent = short(share);
   });
 }
 
 // image: 784 bytes in Base64, or nothing for a blank.
 function pixels(canvas, image) {
-  const context = canvas.getContext("2d"), data = context.createImageData(28, 28), bytes = image ? atob(image) : "";
-  for (let k = 0; k < 784; k++) data.data.set([0, 1, 2].map(() => bytes.charCodeAt(k) || 0).concat(255), 4 * k);
-  context.putImageData(data, 0, 0);
+  const context = canvas.getContext("2d"), made = context.createImageData(28, 28), bytes = image ? atob(image) : "";
+  for (let k = 0, at = 0; k < 784; k++, at += 4) {
+    made.data[at] = made.data[at + 1] = made.data[at + 2] = bytes.charCodeAt(k) || 0;
+    made.data[at + 3] = 255;
+  }
+  context.putImageData(made, 0, 0);
 }
 
 // answer: {seq, text, reason, points, seconds, source, chosen, parts: [{text, digit, confidence, probabilities, reason,
@@ -166,7 +169,7 @@ function meaning(place, shares) {
   if (!place) return;
   const [answered, right] = (shares ?? []).map(share => element("strong", {}, `${(100 * share).toFixed(1)}%`));
   place.replaceChildren(...shares ? ["Of digits drawn by people, it answers ", answered, ", and of those ", right, " are right.",
-    shares[2] ? ` (${shares[2].toLocaleString("en")} digits of unseen writers)` : ""]
+    shares[2] ? ` (${String(shares[2]).replace(/\B(?=(\d{3})+$)/g, ",")} digits of unseen writers)` : ""]
     : ["What this means for digits drawn by people was not measured in this run for this network file."]);
 }
 
