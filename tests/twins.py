@@ -77,10 +77,11 @@ def logits(page: Page, pictures: np.ndarray) -> np.ndarray:
 
 
 def answers(page: Page, drawings: Sequence[Strokes]) -> list[list]:
-    """The browser's answers: the digits' text, reason, candidates and box each, and the one that was drawn last."""
+    """The browser's answers: the text, the digits' reason, doubt, candidates and box each, and the one that was drawn last."""
     call = """strokes => {
         const { parts, chosen } = segmentation.read(strokes, group => network.predictStrokes(model, group));
-        return [parts.map(({ box, prediction: p }) => [String(p.digit), p.reason, p.candidates, box]), chosen];
+        return [segmentation.textOf(parts), parts.map(({ box, doubt, prediction: p }) =>
+            [p.reason || (doubt && "unsure"), doubt, p.candidates, box]), chosen];
     }"""
     return _batches(page, call, drawings)
 
@@ -93,8 +94,8 @@ def expected(recognizer: Recognizer, drawings: Sequence[Strokes]) -> list[list]:
             recognizer.predict_strokes, [np.array(s).reshape(-1, 2) for s in strokes]
         )
         parts = [
-            [part.text, part.reason, list(part.prediction.candidates), list(part.box)]
+            [part.reason, part.doubt, list(part.prediction.candidates), list(part.box)]
             for part in read.parts
         ]
-        found.append([parts, read.chosen])
+        found.append([read.text, parts, read.chosen])
     return found

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/rows.py                      rows of the test writers, and every single pen digit
     python tests/benchmarks/rows.py --split tra          the same for the training writers, for development
+    python tests/benchmarks/rows.py --split tra --only "what else is drawn"     what is no row of digits of one size
     python tests/benchmarks/rows.py --fit                weights for ``segmentation``, from the training writers
 
 Rows are made of one writer's digits, with uneven sizes, base line and slope, gaps from wide to overlapping, and as an
@@ -14,6 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import layouts
 import numpy as np
 from scipy.optimize import minimize
 
@@ -23,6 +25,7 @@ from digits.recognizer import Recognizer, ink, segmentation
 
 GAPS = (0.4, 0.25, 0.15, 0.08, 0.0, -0.08)  # of a digit's height; negative: they overlap
 MARGIN = 15  # pixels of the pad
+ELSE = "what else is drawn"
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def measure(recognizer: Recognizer, rows: list[Row], key) -> dict:
     }
 
 
-def report(recognizer: Recognizer, split: str, n: int, seed: int) -> dict:
+def report(recognizer: Recognizer, split: str, n: int, seed: int, only: str | None = None) -> dict:
+    if only:
+        return {ELSE: what_else(recognizer, split, seed)}
     rows = make_rows(split, n, seed)
     joined = make_rows(split, n // 4, seed + 1, lengths=(2, 3), joined=True)
     return {
@@ -150,7 +155,46 @@ def report(recognizer: Recognizer, split: str, n: int, seed: int) -> dict:
         ),
         "one_stroke_through_two": measure(recognizer, joined, lambda row: len(row.text)),
         "single_pen_digits": measure(recognizer, singles(split), lambda row: "all"),
+        ELSE: what_else(recognizer, split, seed),
     }
+
+
+TARGETS = {  # of issue 17: counts of as many as are drawn
+    "two lines of one digit": "right >= 180, wrong <= 4",
+    "letters and symbols": "wrong <= 30",
+}
+
+
+def what_else(recognizer: Recognizer, split: str, seed: int) -> dict:
+    """Lines, small digits, signs and letters: answered right, withheld, and wrong without a warning.
+
+    What is no number (an exponent, a sign, a letter) has no right answer: it is to be withheld.
+    """
+    rng, writers = np.random.default_rng(seed), pen_digits_by_writer(split)
+    names, drawn = sorted(writers), defaultdict(list)
+    for kind, (n, make) in layouts.KINDS.items():
+        for _ in range(n):
+            own = writers[names[rng.integers(len(names))]]
+            strokes, text = make([own[i] for i in rng.integers(len(own), size=6)], rng)
+            drawn[kind].append((_placed(strokes, rng), text))
+    for kind, glyphs in (
+        ("letters and symbols", layouts.LETTERS | layouts.SYMBOLS),
+        ("letters like digits", layouts.LIKE_DIGITS),
+    ):
+        drawn[kind] = [(strokes, "") for _, strokes in layouts.characters(glyphs, 8, seed)]
+    result = {}
+    for kind, cases in drawn.items():
+        answers = [(recognizer.read_strokes(strokes), text) for strokes, text in cases]
+        accepted, n = [(a.text, text) for a, text in answers if a.accepted], len(cases)
+        right = sum(read == text for read, text in accepted)
+        result[kind] = {
+            "right": proportion(right, n),
+            "withheld": proportion(n - len(accepted), n),
+            "wrong": proportion(len(accepted) - right, n),
+            "text_right": proportion(sum(a.text == text for a, text in answers), n),
+            "target": TARGETS.get(kind, ""),
+        }
+    return result
 
 
 # Fitting
@@ -212,6 +256,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--run", default="reference")
+    parser.add_argument("--only", choices=[ELSE], help="this table alone")
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -224,14 +269,14 @@ def main() -> None:
         "split": options.split,
         "seed": options.seed,
         "model_sha256": recognizer.sha256,
-        **report(recognizer, options.split, options.rows, options.seed),
+        **report(recognizer, options.split, options.rows, options.seed, options.only),
     }
     for title, table in (
         (title, table) for title, table in result.items() if isinstance(table, dict)
     ):
         print(title)
         for key, values in table.items():
-            print(f"  {key:6}", "  ".join(_shown(name, value) for name, value in values.items()))
+            print(f"  {key:30}", "  ".join(_shown(name, value) for name, value in values.items()))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -242,7 +287,7 @@ def _shown(name: str, value) -> str:
         return (
             f"{name} {value['count']}/{value['n']} = {value['share']:.2%} ({low:.2%} to {high:.2%})"
         )
-    return f"{name} {value:.1f}"
+    return f"{name} {value}" if isinstance(value, str) else f"{name} {value:.1f}"
 
 
 if __name__ == "__main__":

@@ -531,6 +531,8 @@ def reading(shown: Answer, seq: int = 0) -> dict:
                 "confidence": part.prediction.confidence,
                 "probabilities": np.round(part.prediction.probabilities, 4).tolist(),
                 "reason": part.reason,
+                "line": part.line,
+                "doubt": part.doubt,
                 "candidates": list(part.prediction.candidates),
                 "box": part.box,
                 "image": _pixels(part.prediction.image),

@@ -1,10 +1,11 @@
-"""Strokes across the pad to digits, left to right: which belong together, what number they make.
+"""Strokes on the pad to digits: which belong together, what number they make in each line.
 
-Strokes, ordered from left to right, are parted into consecutive groups. Each group gets a score
-from its geometry and from how sure the recognizer is of it, and the best sum wins (a dynamic
-programme, as in the segmentation lattices of LeCun et al. 1998, section V). The weights are those
-of a log-linear model over all partitions of a row, fitted by ``tests/benchmarks/rows.py`` on rows
-and single digits of the training writers of the pen digits.
+Lines are read from top to bottom. A line's strokes, from left to right, are parted into consecutive
+groups. Each group gets a score from its geometry and from how sure the recognizer is of it, and the
+best sum wins (a dynamic programme, as in the segmentation lattices of LeCun et al. 1998, section
+V). The weights are those of a log-linear model over all partitions of a row, fitted by
+``tests/benchmarks/rows.py`` on rows and single digits of the training writers of the pen digits.
+Signs, exponents and what may be a letter are withheld by rules, chosen on the same writers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,23 @@ CUT_COST = 3.0  # what cutting a stroke in two must gain
 CUTS = ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0))  # ways to share what joins two digits
 NARROWEST_PAIR = 0.7  # of its height: a stroke through two digits is wider
 LEAST_SHARE = 0.5  # of its height, that each of the digits which a stroke runs through has
+LINE_GAP = 0.1  # of a line's height, between it and what is below it
+CLEAR_GAP = 0.35  # the same: with less, an 8 or a 5 of two strokes is no two lines
+LEAST_LINE = 0.35  # of the other's height: what is less tall is a roof or a dot, and no line
+SMALL, APART = 0.5, 0.06  # of a digit's height: a stroke that is both is no part of it
+RAISED = 0.65  # of its neighbour's height: a digit less tall that is off the line is an exponent
+TOUCH = 0.06  # digits that come as near touch
+SURE = 0.95  # the confidence that is asked of digits that touch and together look like a letter
+LETTER = 1.2  # of its height: nothing wider is one
+STRAIGHT = 1.25  # of the way from end to end: the length of a stroke that may be a sign
+MARKS = {
+    "-": "a minus: only digits are read",
+    ",": "a comma: only digits are read",
+    "/": "a slash: only digits are read",
+}
+EXPONENT = "one is small and off the line, like an exponent"
+LIKE_LETTER = "strokes that touch may be a letter"
+TWO_LINES = "it may be two lines"
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -44,11 +62,18 @@ class Part:
     reason: str = ""  # why it is withheld; "" when it is accepted
     box: Box | None = None  # of the pen's path on the canvas; of a photo, in its preview
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) each, canvas pixels; none of a photo
+    line: int = 0  # counted from the top
+    mark: str = ""  # "-", "," or "/" when it is such a sign, and no digit
+    doubt: str = ""  # in words, why it is withheld for what is around it; "" when it is not
 
     @property
     def text(self) -> str:
         """The best guess; "" for a blank."""
-        return "" if self.prediction.digit is None else str(self.prediction.digit)
+        return self.mark or ("" if self.prediction.digit is None else str(self.prediction.digit))
+
+    def withheld(self, reason: str) -> "Part":
+        """The same for this ``reason``, or for its ``doubt``."""
+        return replace(self, reason=reason or ("unsure" if self.doubt else ""))
 
 
 @dataclass(frozen=True)
@@ -65,8 +90,9 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The whole number, the best guess for each part; "" for a blank."""
-        return "".join(part.text for part in self.parts)
+        """The whole number, the best guess for each part, a line of text for each; "" for none."""
+        lines = sorted({part.line for part in self.parts})
+        return "\n".join("".join(p.text for p in self.parts if p.line == n) for n in lines)
 
     @property
     def reason(self) -> str:
@@ -88,15 +114,16 @@ class Answer:
 
     def judged(self, threshold: float) -> "Answer":
         """The same answer when a confidence of ``threshold`` in [0, 1] is asked of each part."""
-        judged = (replace(part, reason=part.prediction.reason_at(threshold)) for part in self.parts)
-        return replace(self, parts=tuple(judged))
+        reasons = (part.prediction.reason_at(threshold) for part in self.parts)
+        judged = zip(self.parts, reasons, strict=True)
+        return replace(self, parts=tuple(part.withheld(reason) for part, reason in judged))
 
 
 Predict = Callable[[list[np.ndarray]], "Prediction"]  # strokes as one digit
 
 
 def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Answer:
-    """One digit or a number; ValueError for strokes of other shapes.
+    """One digit or a number, or several lines of them; ValueError for strokes of other shapes.
 
     strokes: (n, 2) arrays of canvas pixels, y downwards, in any order; what lies outside the canvas
     of ``size`` pixels is taken at its edge. Digits may touch or overlap a little; a digit may have
@@ -105,6 +132,68 @@ def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS
     pieces = [np.clip(points, 0, size) for points in ink.check_strokes(strokes)]
     if not pieces:
         return Answer()
+    lines = enumerate(_lines(predict, pieces))
+    parts = [part for number, line in lines for part in _read_line(predict, line, number)]
+    (x, y), distances = pieces[-1][-1], []
+    for left, top, right, bottom in (part.box for part in parts):
+        distances.append(np.hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0)))
+    return Answer(tuple(parts), int(np.argmin(distances)), sum(map(len, pieces)))
+
+
+def _box(pieces: Iterable[np.ndarray]) -> Box:
+    points = np.concatenate(list(pieces))
+    return (*points.min(0).tolist(), *points.max(0).tolist())
+
+
+def _lines(predict: Predict, pieces: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Strokes by the line that they are in, from top to bottom, each line in their order."""
+    gap, *parted = _parted(pieces)
+    if gap <= LINE_GAP or gap < CLEAR_GAP and _is_stacked(predict(pieces)):
+        return [pieces]
+    return [line for some in parted for line in _lines(predict, some)]
+
+
+def _is_stacked(whole: "Prediction") -> bool:
+    """Whether it is surely a digit that some write as two strokes, one above the other."""
+    return whole.accepted and whole.digit in (5, 8)
+
+
+def _parted(pieces: list[np.ndarray]) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
+    """The widest gap between what is above and what is below, as ``_line_gap`` has it, and both."""
+    boxes, best = [_box([points]) for points in pieces], (-1.0, pieces, pieces[:0])
+    order = sorted(range(len(boxes)), key=lambda k: boxes[k][1] + boxes[k][3])
+    for k in range(1, len(order) if len(order) <= MOST_PIECES else 0):
+        above, below = sorted(order[:k]), sorted(order[k:])
+        gap = _line_gap([boxes[i] for i in above], [boxes[i] for i in below])
+        if gap > best[0]:
+            best = gap, [pieces[i] for i in above], [pieces[i] for i in below]
+    return best
+
+
+def _line_gap(upper: list[Box], lower: list[Box]) -> float:
+    """How far these are apart, in units of the lower of both; -1 when they are no two lines.
+
+    In a line that slopes, only what stands one above the other is clear of each other.
+    """
+    gap, above, below = np.inf, [], []
+    for a in upper:
+        for b in lower:
+            if min(a[2], b[2]) >= max(a[0], b[0]):  # one above the other
+                gap = min(gap, b[1] - a[3])
+                above.append(a)
+                below.append(b)
+            elif 2 * a[3] > b[1] + b[3] or 2 * b[1] < a[1] + a[3]:  # beside each other
+                return -1.0
+    if not above:
+        return -1.0
+    tall = [max(box[3] for box in some) - min(box[1] for box in some) for some in (above, below)]
+    return gap / max(min(tall), 1.0) if min(tall) >= LEAST_LINE * max(tall) else -1.0
+
+
+def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[Part]:
+    """The digits and signs of one line, from left to right."""
+    marks = _marks(strokes)
+    pieces = [points for k, points in enumerate(strokes) if k not in marks]
     best, groups = _best_groups(predict, pieces)
     for shares in CUTS:
         cut = [part for points in pieces for part in _cut_joined(points, *shares)]
@@ -113,14 +202,85 @@ def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS
         score, others = _best_groups(predict, cut)
         if score - CUT_COST * (len(cut) - len(pieces)) > best:
             best, groups = score, others
+    read = [(predict(group), group) for group in groups]
+    doubts = _doubts(predict, read, pieces)
+    parts = [
+        Part(one, "", _box(group), tuple(group), line, "", doubt).withheld(one.reason)
+        for (one, group), doubt in zip(read, doubts, strict=True)
+    ]
+    for k, mark in marks.items():
+        why, alone = "not a digit", [strokes[k]]
+        one = replace(predict(alone), accepted=False, reason=why)
+        parts.append(Part(one, why, _box(alone), tuple(alone), line, mark, MARKS[mark]))
+    return sorted(parts, key=lambda part: part.box[0] + part.box[2]) if marks else parts
 
-    parts, distances, (x, y) = [], [], pieces[-1][-1]
-    for group in groups:
-        prediction, points = predict(group), np.concatenate(group)
-        left, top, right, bottom = box = (*points.min(0).tolist(), *points.max(0).tolist())
-        parts.append(Part(prediction, prediction.reason, box, tuple(group)))
-        distances.append(np.hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0)))
-    return Answer(tuple(parts), int(np.argmin(distances)), sum(map(len, pieces)))
+
+def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
+    """Which strokes of a line are a minus, a comma or a slash: straight ones beside digits."""
+    boxes, found = [_box([points]) for points in strokes], {}
+    tallest = max(bottom - top for _, top, _, bottom in boxes)
+    for k, (left, top, right, bottom) in enumerate(boxes):
+        others, rest = boxes[:k] + boxes[k + 1 :], strokes[:k] + strokes[k + 1 :]
+        tall = [b for b in others if 2 * (b[3] - b[1]) >= max(tallest, b[2] - b[0])]
+        wide, high, (x, y) = right - left, bottom - top, strokes[k][-1] - strokes[k][0]
+        if not tall or _along(strokes[k])[-1] > STRAIGHT * np.sqrt(x * x + y * y):
+            continue
+        near = min(tall, key=lambda box: abs(box[0] + box[2] - left - right))
+        height, middle = near[3] - near[1], (top + bottom) / 2 - near[1]
+        centres = [box[0] + box[2] for box in tall]
+        between = min(centres) < left + right < max(centres)
+        mark = ""
+        if 3 * high <= wide >= height / 5 and height <= 4 * middle <= 3 * height:
+            mark = "-" if all(b[0] >= right or b[2] <= left for b in others) else ""
+        elif 2 * max(wide, high) <= height and 5 * middle >= 4 * height:
+            mark = "," if between else ""
+        elif 5 * high >= 4 * height and 5 * wide >= 2 * high and x * y < 0:
+            mark = "/" if between else ""
+        if mark and (mark == "-" or not _touch([strokes[k]], rest, height)):
+            found[k] = mark
+    return found if len(found) < len(strokes) else {}
+
+
+def _doubts(
+    predict: Predict,
+    read: list[tuple["Prediction", list[np.ndarray]]],
+    pieces: list[np.ndarray],
+) -> list[str]:
+    """Why each digit of a line is withheld for what is around it; "" where nothing speaks against.
+
+    read: from left to right. pieces: the strokes before some were cut.
+    """
+    doubts, boxes = [""] * len(read), [_box(group) for _, group in read]
+    if len(read) == 1 and _is_stacked(read[0][0]):
+        gap, *lines = _parted(read[0][1])
+        if gap > 2 * LINE_GAP and all(predict(line).accepted for line in lines):
+            return [TWO_LINES]
+    for k in range(1, len(read)):
+        low, high = sorted(boxes[k - 1 : k + 1], key=lambda box: box[3] - box[1])
+        tall = high[3] - high[1]
+        if low[3] - low[1] < RAISED * tall and abs(low[3] - high[3]) > 0.35 * tall:
+            doubts[k] = EXPONENT
+    whole, start = {id(points) for points in pieces}, 0
+    cut = [any(id(points) not in whole for points in group) for _, group in read]
+    for end in range(1, len(read) + 1):
+        run = read[start:end]
+        left, top, right, bottom = _box(points for _, group in run for points in group)
+        if end < len(read) and (
+            (cut[end - 1] and cut[end]) or _touch(read[end - 1][1], read[end][1], bottom - top)
+        ):
+            continue
+        weak = any(one.digit == 1 or one.confidence < SURE for one, _ in run)
+        if len(run) > 1 and weak and right - left <= LETTER * (bottom - top):
+            doubts[start:end] = [LIKE_LETTER] * len(run)
+        start = end
+    return doubts
+
+
+def _touch(a: Sequence[np.ndarray], b: Sequence[np.ndarray], height: float) -> bool:
+    """Whether strokes come as near to others as ``TOUCH`` of the height, in pixels."""
+    some, others = (np.concatenate([_even(one, height / 20) for one in them]) for them in (a, b))
+    apart = ((some[:, None] - others) ** 2).sum(-1).min()
+    return bool(apart < (TOUCH * height) ** 2)
 
 
 def _best_groups(
@@ -133,11 +293,26 @@ def _best_groups(
     def evidence(group: list[int]) -> float:
         answer = predict([pieces[k] for k in group])
         refused = REFUSED_WEIGHT * (answer.reason == "not a digit")
-        return confidence_score(answer.confidence) + refused
+        return confidence_score(answer.confidence) + refused - 100 * _torn(boxes[group])
 
     boxes = np.array([[*points.min(0), *points.max(0)] for points in pieces])
     score, groups = group_boxes(boxes, evidence)
     return score, [[pieces[k] for k in group] for group in groups]
+
+
+def _torn(group: np.ndarray) -> bool:
+    """Whether boxes (n, 4) have something small, and no flat line, beside all else: no one digit.
+
+    So are an exponent and a digit a quarter as tall. The roof of a 5 is flat.
+    """
+    group = group[np.argsort(group[:, 0])]
+    height = np.ptp(group[:, 1::2])
+    for k in np.flatnonzero(_gaps(group) > APART * height) + 1:
+        for side in (group[:k], group[k:]):
+            wide, tall = np.ptp(side[:, ::2]), np.ptp(side[:, 1::2])
+            if tall < SMALL * height and 3 * tall > wide:
+                return True
+    return False
 
 
 def group_boxes(
@@ -262,11 +437,7 @@ def _cut_joined(points: np.ndarray, left: float, right: float) -> list[np.ndarra
     extent = np.ptp(points, axis=0)
     if len(points) < 8 or extent[0] <= NARROWEST_PAIR * extent[1]:
         return [points]
-    lengths = np.sqrt((np.diff(points, axis=0) ** 2).sum(1))  # as in a browser, to the bit
-    along = np.concatenate([[0], np.cumsum(lengths)])
-    steps = min(int(along[-1] / (max(extent) / 100)) + 2, 2000)
-    even = np.linspace(0, along[-1], steps)
-    path = np.column_stack([np.interp(even, along, points[:, axis]) for axis in (0, 1)])
+    path = _even(points, max(extent) / 100)
     if path[0, 0] > path[-1, 0]:
         path = path[::-1]
 
@@ -284,3 +455,16 @@ def _cut_joined(points: np.ndarray, left: float, right: float) -> list[np.ndarra
             ends.append(round(a + (b - a) * left) + 1)
     parts = [path[i:j] for i, j in zip(starts, [*ends, len(path)], strict=True)]
     return parts if len(parts) > 1 and all(map(tall, parts)) else [points]
+
+
+def _along(points: np.ndarray) -> np.ndarray:
+    """How far along its path each point (n, 2) is, (n,)."""
+    lengths = np.sqrt((np.diff(points, axis=0) ** 2).sum(1))  # as in a browser, to the bit
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _even(points: np.ndarray, step: float) -> np.ndarray:
+    """The same path (n, 2) with a point every ``step`` pixels."""
+    along = _along(points)
+    even = np.linspace(0, along[-1], min(int(along[-1] / max(step, 1e-3)) + 2, 2000))
+    return np.column_stack([np.interp(even, along, points[:, axis]) for axis in (0, 1)])

@@ -196,9 +196,10 @@ class Reader {
       this.seconds = (performance.now() - started) / 1000;
       this.read = this.strokes;
     }
-    const parts = this.parts.map(({ box, prediction }) => ({
-      ...prediction, text: String(prediction.digit), reason: network.reasonAt(prediction, this.limit), box, image: bytes(prediction.image) }));
-    const text = parts.map(part => part.text).join(""), points = this.strokes.flat().length;
+    const parts = this.parts.map(({ box, line, mark, doubt, prediction }) => ({
+      ...prediction, text: mark || String(prediction.digit), line, doubt, box, image: bytes(prediction.image),
+      reason: network.reasonAt(prediction, this.limit) || (doubt && "unsure") }));
+    const text = segmentation.textOf(this.parts), points = this.strokes.flat().length;
     this.put("reading", { seq: this.seq, text, reason: text ? parts.map(part => part.reason).find(Boolean) ?? "" : "blank",
       points, seconds: this.seconds, source: "drawing", chosen: this.chosen, parts });
     this.say();

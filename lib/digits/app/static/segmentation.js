@@ -1,10 +1,14 @@
-// Strokes across the pad to digits, left to right: the twin of recognizer/segmentation.py, whose comments say why.
+// Strokes on the pad to digits, line by line: the twin of recognizer/segmentation.py, whose comments say why.
 const segmentation = (() => {
 "use strict";
 
 const FARTHEST = 0.3, WIDEST = 2, MOST_STROKES = 6, MOST_PIECES = 24, SPECK = 0.08;
 const WEIGHTS = [-12.6, -1.6, -18.6, -19.6, 10.2], CONFIDENCE_WEIGHT = 2.8, REFUSED_WEIGHT = -1.2;
 const HOPELESS = 12, CUT_COST = 3, NARROWEST_PAIR = 0.7, LEAST_SHARE = 0.5;
+const LINE_GAP = 0.1, CLEAR_GAP = 0.35, LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
+const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, STRAIGHT = 1.25;
+const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", "/": "a slash: only digits are read" };
+const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter", TWO_LINES = "it may be two lines";
 const CUTS = [[0, 1], [0.5, 0.5], [1, 1], [0, 0]];
 
 const { clip, bounds, clipped } = ink;
@@ -81,6 +85,15 @@ function candidates(boxes, height) {
   return found;
 }
 
+// Whether boxes have something small, and no flat line, beside all else.
+function isTorn(group) {
+  const sorted = [...group].sort((a, b) => a[0] - b[0]), whole = joined(sorted), height = whole[3] - whole[1];
+  return gaps(sorted).some((gap, k) => gap > APART * height && [sorted.slice(0, k + 1), sorted.slice(k + 1)].some(side => {
+    const [left, top, right, bottom] = joined(side);
+    return bottom - top < SMALL * height && 3 * (bottom - top) > right - left;
+  }));
+}
+
 // The best way to part strokes into digits: {score, groups}. predict: a list of strokes to its answer.
 function bestGroups(pieces, predict) {
   if (pieces.length > MOST_PIECES) return { score: 0, groups: [pieces] };
@@ -88,12 +101,13 @@ function bestGroups(pieces, predict) {
   let order = [...all.keys()].filter(k => !isSpeck(all, k, height));
   if (!order.length) order = [...all.keys()];
   order.sort((a, b) => all[a][0] + all[a][2] - all[b][0] - all[b][2]);
+  const torn = (i, j) => isTorn(order.slice(i, j).map(k => all[k]));
   const group = (i, j) => order.slice(i, j).sort((a, b) => a - b).map(k => pieces[k]);
   const n = order.length, best = [0, ...Array(n).fill(-Infinity)], start = Array(n + 1).fill(0);
   for (const [i, j, shape] of candidates(order.map(k => all[k]), height)) {
     const { confidence, reason } = predict(group(i, j));
     const refused = REFUSED_WEIGHT * (reason === "not a digit");
-    const score = best[i] + (shape + (CONFIDENCE_WEIGHT * Math.log(Math.max(confidence, 0.1)) + refused));
+    const score = best[i] + (shape + (CONFIDENCE_WEIGHT * Math.log(Math.max(confidence, 0.1)) + refused - 100 * torn(i, j)));
     if (score > best[j]) { best[j] = score; start[j] = i; }
   }
   const groups = [];
@@ -101,14 +115,20 @@ function bestGroups(pieces, predict) {
   return { score: best[n], groups };
 }
 
-// The same path with a point every `step` pixels, from its first point to its last.
-function evenSteps(points, step, most = 2000) {
+// How far along its path each point is.
+function alongPath(points) {
   const along = [0];
   for (let k = 1; k < points.length; k++) {
     const dx = points[k][0] - points[k - 1][0], dy = points[k][1] - points[k - 1][1];
     along.push(along[k - 1] + Math.sqrt(dx * dx + dy * dy));
   }
-  const length = along[along.length - 1], n = Math.min(Math.floor(length / step) + 2, most), width = length / (n - 1);
+  return along;
+}
+
+// The same path with a point every `step` pixels, from its first point to its last.
+function evenSteps(points, step, most = 2000) {
+  const along = alongPath(points);
+  const length = along[along.length - 1], n = Math.min(Math.floor(length / Math.max(step, 1e-3)) + 2, most), width = length / (n - 1);
   const found = [];
   for (let k = 0, at = 0; k < n; k++) {
     const place = k === n - 1 ? length : k * width;
@@ -144,23 +164,124 @@ function cutJoined(points, left, right) {
   return parts.length > 1 && parts.every(tall) ? parts : [points];
 }
 
-// One digit or a number: {parts: [{box, strokes, prediction}, …] from left to right, chosen: which was drawn last}.
+// Whether strokes come near to others.
+function touch(a, b, height) {
+  const [some, others] = [a, b].map(strokes => strokes.flatMap(stroke => evenSteps(stroke, height / 20))), near = (TOUCH * height) ** 2;
+  return some.some(([x, y]) => others.some(([u, v]) => (x - u) * (x - u) + (y - v) * (y - v) < near));
+}
+
+// How far what is above is from what is below, in units of the lower of both; -1 when they are no two lines.
+function lineGap(upper, lower) {
+  const above = [], below = [];
+  let gap = Infinity;
+  for (const a of upper) for (const b of lower) {
+    if (Math.min(a[2], b[2]) >= Math.max(a[0], b[0])) { gap = Math.min(gap, b[1] - a[3]); above.push(a); below.push(b); }
+    else if (2 * a[3] > b[1] + b[3] || 2 * b[1] < a[1] + a[3]) return -1;
+  }
+  if (!above.length) return -1;
+  const tall = [above, below].map(boxes => { const box = joined(boxes); return box[3] - box[1]; }), least = Math.min(...tall);
+  return least >= LEAST_LINE * Math.max(...tall) ? gap / Math.max(least, 1) : -1;
+}
+
+// The widest such gap and the strokes on both sides of it.
+function parted(pieces) {
+  const boxes = pieces.map(bounds), order = [...boxes.keys()].sort((a, b) => boxes[a][1] + boxes[a][3] - boxes[b][1] - boxes[b][3]);
+  let best = [-1, pieces, []];
+  for (let k = 1; k < order.length && order.length <= MOST_PIECES; k++) {
+    const sides = [order.slice(0, k), order.slice(k)].map(side => side.sort((a, b) => a - b));
+    const gap = lineGap(...sides.map(side => side.map(i => boxes[i])));
+    if (gap > best[0]) best = [gap, ...sides.map(side => side.map(i => pieces[i]))];
+  }
+  return best;
+}
+
+const isStacked = whole => !whole.reason && [5, 8].includes(whole.digit);
+
+// Strokes by the line that they are in, from top to bottom.
+function linesOf(pieces, predict) {
+  const [gap, ...sides] = parted(pieces);
+  if (gap <= LINE_GAP || gap < CLEAR_GAP && isStacked(predict(pieces))) return [pieces];
+  return sides.flatMap(side => linesOf(side, predict));
+}
+
+// Which strokes of a line are a minus, a comma or a slash: a map from the stroke to the sign.
+function marksOf(strokes) {
+  const boxes = strokes.map(bounds), tallest = Math.max(...boxes.map(box => box[3] - box[1])), found = new Map();
+  boxes.forEach(([left, top, right, bottom], k) => {
+    const others = boxes.filter((_, i) => i !== k), points = strokes[k], end = points[points.length - 1];
+    const tall = others.filter(box => 2 * (box[3] - box[1]) >= Math.max(tallest, box[2] - box[0]));
+    const wide = right - left, high = bottom - top, x = end[0] - points[0][0], y = end[1] - points[0][1];
+    if (!tall.length || alongPath(points).pop() > STRAIGHT * Math.sqrt(x * x + y * y)) return;
+    const centres = tall.map(box => box[0] + box[2]), away = centres.map(centre => Math.abs(centre - left - right));
+    const near = tall[away.indexOf(Math.min(...away))], height = near[3] - near[1], middle = (top + bottom) / 2 - near[1];
+    const between = Math.min(...centres) < left + right && left + right < Math.max(...centres);
+    let mark = "";
+    if (3 * high <= wide && wide >= height / 5 && height <= 4 * middle && 4 * middle <= 3 * height)
+      mark = others.every(box => box[0] >= right || box[2] <= left) ? "-" : "";
+    else if (2 * Math.max(wide, high) <= height && 5 * middle >= 4 * height) mark = between ? "," : "";
+    else if (5 * high >= 4 * height && 5 * wide >= 2 * high && x * y < 0) mark = between ? "/" : "";
+    if (mark && (mark === "-" || !touch([points], strokes.filter((_, i) => i !== k), height))) found.set(points, mark);
+  });
+  return found.size < strokes.length ? found : new Map();
+}
+
+// Why each digit of a line is withheld for what is around it. groups: from left to right; pieces: before some were cut.
+function doubtsOf(groups, pieces, predict) {
+  const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map(() => "");
+  if (groups.length === 1 && isStacked(all[0])) {
+    const [gap, ...lines] = parted(groups[0]);
+    if (gap > 2 * LINE_GAP && lines.every(line => !predict(line).reason)) return [TWO_LINES];
+  }
+  for (let k = 1; k < groups.length; k++) {
+    const [low, high] = boxes.slice(k - 1, k + 1).sort((a, b) => a[3] - a[1] - (b[3] - b[1])), tall = high[3] - high[1];
+    if (low[3] - low[1] < RAISED * tall && Math.abs(low[3] - high[3]) > 0.35 * tall) doubts[k] = EXPONENT;
+  }
+  const cut = groups.map(group => group.some(stroke => !pieces.includes(stroke)));
+  for (let start = 0, end = 1; end <= groups.length; end++) {
+    const [left, top, right, bottom] = joined(boxes.slice(start, end));
+    if (end < groups.length && (cut[end - 1] && cut[end] || touch(groups[end - 1], groups[end], bottom - top))) continue;
+    const weak = all.slice(start, end).some(({ digit, confidence }) => digit === 1 || confidence < SURE);
+    if (end - start > 1 && weak && right - left <= LETTER * (bottom - top)) doubts.fill(LIKE_LETTER, start, end);
+    start = end;
+  }
+  return doubts;
+}
+
+// The digits and signs of one line, from left to right.
+function readLine(strokes, line, predict) {
+  const marks = marksOf(strokes), pieces = strokes.filter(points => !marks.has(points));
+  let best = bestGroups(pieces, predict);
+  for (const [left, right] of CUTS) {
+    const cut = pieces.flatMap(points => cutJoined(points, left, right));
+    if (cut.length === pieces.length || cut.length > MOST_PIECES) break;
+    const other = bestGroups(cut, predict);
+    if (other.score - CUT_COST * (cut.length - pieces.length) > best.score) best = other;
+  }
+  const doubts = doubtsOf(best.groups, pieces, predict), part = group => ({ box: bounds(group.flat()), strokes: group, line, prediction: predict(group) });
+  const parts = best.groups.map((group, k) => ({ ...part(group), mark: "", doubt: doubts[k] }));
+  if (!marks.size) return parts;
+  for (const [points, mark] of marks) {
+    const alone = part([points]);
+    parts.push({ ...alone, mark, doubt: MARKS[mark], prediction: { ...alone.prediction, reason: "not a digit" } });
+  }
+  return parts.sort((a, b) => a.box[0] + a.box[2] - b.box[0] - b.box[2]);
+}
+
+// One digit or a number, or several lines of them: {parts: [{box, strokes, line, mark, doubt, prediction}, …], chosen: which
+// was drawn last}, from left to right in each line.
 function read(strokes, predict) {
   const pieces = clipped(strokes);
   if (!pieces.length) return { parts: [], chosen: 0 };
-  let best = bestGroups(pieces, predict);
-  for (const [left, right] of CUTS) {
-    const parted = pieces.flatMap(points => cutJoined(points, left, right));
-    if (parted.length === pieces.length || parted.length > MOST_PIECES) break;
-    const other = bestGroups(parted, predict);
-    if (other.score - CUT_COST * (parted.length - pieces.length) > best.score) best = other;
-  }
   const [x, y] = pieces[pieces.length - 1].slice(-1)[0];
-  const parts = best.groups.map(group => ({ box: bounds(group.flat()), strokes: group, prediction: predict(group) }));
+  const parts = linesOf(pieces, predict).flatMap((line, k) => readLine(line, k, predict));
   const distances = parts.map(({ box: [left, top, right, bottom] }) =>
     Math.hypot(Math.max(left - x, x - right, 0), Math.max(top - y, y - bottom, 0)));
   return { parts, chosen: distances.indexOf(Math.min(...distances)) };
 }
 
-return { read };
+// Their text, a line for each line.
+const textOf = parts => [...new Set(parts.map(part => part.line))].map(line =>
+  parts.filter(part => part.line === line).map(part => part.mark || String(part.prediction.digit)).join("")).join("\n");
+
+return { read, textOf };
 })();

@@ -33,19 +33,22 @@ function either(answer) {
   return `${digits.slice(0, -1).join(", ")} or ${digits[digits.length - 1]}`;
 }
 
+// The part that is withheld for what is around it, as a minus is, or strokes that touch; undefined for none.
+const doubted = answer => answer.parts.find(part => part.doubt && part.reason === answer.reason);
+
 // The answer as a sentence, for screen readers.
 function spoken(answer) {
   if (!answer.text) return "";
-  const number = [...answer.text].join(" "), choice = either(answer);
-  if (answer.reason) return `${REASONS[answer.reason]}${choice ? ": " : ""}${choice}. Best guess ${number}.`;
+  const number = answer.text.split("\n").map(line => [...line].join(" ")).join(", below it "), choice = either(answer);
+  if (answer.reason) return `${REASONS[answer.reason]}${[choice, doubted(answer)?.doubt].filter(Boolean).map(words => `: ${words}`).join("")}. Best guess ${number}.`;
   return `${number}, ${atLeast(answer)}${lowest(answer)} sure.`;
 }
 
 function verdict(answer) {
   if (!answer.text) return ["Your answer appears here while you draw."];
   if (!answer.reason) return [atLeast(answer), element("strong", {}, lowest(answer)), " sure"];
-  const part = least(answer), choice = either(answer);
-  const guess = answer.reason === "not a digit" ? `closest digit: ${part.text}` // a share of the ten would say the opposite
+  const part = least(answer), choice = either(answer), doubt = doubted(answer)?.doubt;
+  const guess = doubt ? `${doubt}; read as ${answer.text.replaceAll("\n", " / ")}` : answer.reason === "not a digit" ? `closest digit: ${part.text}` // a share of the ten would say the opposite
     : `best guess ${part.text}, ${percent(part.confidence)}`;
   return [element("strong", { class: "digits-no" }, REASONS[answer.reason]), choice ? `${choice}, ${guess}` : guess];
 }
@@ -53,11 +56,11 @@ function verdict(answer) {
 // The number, large; with several digits each can be chosen.
 function figure(answer) {
   if (answer.parts.length < 2) return [element("span", { class: answer.text ? trust(answer.parts[0]) : "digits-none" }, answer.text || "?")];
-  return answer.parts.map((part, index) => element("button", {
+  return answer.parts.flatMap((part, index) => [...part.line > answer.parts[Math.max(index - 1, 0)].line ? [element("i")] : [], element("button", {
     type: "button", class: `digits-part ${trust(part)}`, "data-do": JSON.stringify(["part", index]),
     "aria-pressed": String(index === answer.chosen),
   }, element("span", {}, part.text), element("small", {}, short(part.confidence)),
-  element("span", { class: "digits-hidden" }, `, digit ${index + 1} of ${answer.parts.length}`)));
+  element("span", { class: "digits-hidden" }, `, digit ${index + 1} of ${answer.parts.length}`))]);
 }
 
 function bars(list, part) {
@@ -82,7 +85,7 @@ function pixels(canvas, image) {
 }
 
 // answer: {seq, text, reason, points, seconds, source, chosen, parts: [{text, digit, confidence, probabilities, reason,
-// candidates, box, image}]}.
+// candidates, box, image, line, doubt}]}.
 function answer(root, found) {
   const place = root.querySelector(".digits-answer"), part = found.parts[found.chosen];
   if (!place) return;
@@ -91,7 +94,8 @@ function answer(root, found) {
     points: found.points, text: found.text, source: found.source, seq: found.seq, say: spoken(found) });
   const large = place.querySelector(".digits-figure"), several = found.parts.length > 1;
   large.classList.toggle("digits-several", several);
-  large.style.setProperty("--count", found.parts.length);
+  const lines = found.text.split("\n"), longest = Math.max(...lines.map(line => line.length));
+  large.style.setProperty("--count", Math.max(longest, 2.2 * lines.length));
   if (several) large.removeAttribute("aria-hidden"); else large.setAttribute("aria-hidden", "true");
   large.replaceChildren(...figure(found));
   place.querySelector(".digits-verdict").replaceChildren(...verdict(found));
