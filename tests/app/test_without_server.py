@@ -118,6 +118,30 @@ def test_pen_digits_and_rows_get_the_same_answers(scripts, recognizer, pen):
     )
 
 
+def test_lines_signs_and_letters_get_the_same_answers(scripts, recognizer, pen):
+    rng, small, drawings = np.random.default_rng(3), np.array([(0, 0), (20, -3)]), []
+    for k in range(0, 160 if ALL else 32, 4):
+        upper, lower, (a, b) = (
+            twins.row(pen[k : k + 2]),
+            twins.row(pen[k + 2 : k + 4]),
+            pen[k : k + 2],
+        )
+        drawings.append([(np.array(s) * 0.5 - (0, 45)).tolist() for s in upper])
+        drawings[-1] += [(np.array(s) * 0.5 + (0, rng.uniform(15, 70))).tolist() for s in lower]
+        half = [(np.array(s) * 0.5 + (40, 20)).tolist() for s in twins.row([a, b])]
+        for x, y, scale in ((12, 100, 1), (107, 125, (0.2, -3)), (98, 130, (1.5, 28))):
+            drawings.append([*half, (small * scale + (x, y)).tolist()])
+        tiny = [(np.array(s) * 0.15 + (220, rng.uniform(40, 200))).tolist() for s in b]
+        drawings.append([*[(np.array(s) * 0.7).tolist() for s in a], *tiny])
+    touching = [rng.uniform(60, 200, (rng.integers(2, 4), 2)).tolist() for _ in range(90)]
+    drawings += [touching[k : k + 3] for k in range(0, 90, 3)]
+    read = [recognizer.read_strokes([np.array(s) for s in one]) for one in drawings]
+    parts = [part for answer in read for part in answer.parts]
+    assert {"-", ","} <= {part.mark for part in parts} and {0, 1} <= {part.line for part in parts}
+    assert len({part.doubt for part in parts}) >= 4
+    check_answers(scripts, recognizer, drawings)
+
+
 @pytest.mark.parametrize("name", ["7-crossed", "4"])
 def test_the_map_of_reasons_is_the_same(scripts, recognizer, name):
     found = recognizer.predict_strokes(DRAWN[name])
@@ -200,6 +224,23 @@ def test_a_number_gets_boxes_and_each_digit_can_be_looked_at(page):
     page.click(".digits-part >> nth=1")
     page.wait_for_selector(".digits-part:nth-child(2)[aria-pressed=true]")
     assert browser.answer(page)["digit"] == "0"
+
+
+def test_lines_stand_one_below_the_other_and_a_minus_is_named(page):
+    two = [
+        [(np.array(s) * 0.5 + (70, y)).tolist() for s in DRAWN[name]]
+        for name, y in (("7", 0), ("3", 135))
+    ]
+    browser.draw_at_once(page, two[0] + two[1])
+    found = browser.settled(page, points("7", "3"))
+    assert (found["text"], found["say"][:14]) == ("7\n3", "7, below it 3,")
+    tops = [box.bounding_box()["y"] for box in page.locator(".digits-part").all()]
+    assert tops[1] > tops[0] + 30
+    browser.clear(page)
+    browser.draw_at_once(page, [[(30, 140), (60, 140)], *DRAWN["2"]])
+    found = browser.settled(page, 2 + points("2"))
+    assert (found["text"], found["reason"]) == ("-2", "not a digit")
+    assert "a minus" in page.locator(".digits-verdict").inner_text()
 
 
 def test_examples_are_drawn_and_doubt_is_said(page):

@@ -217,6 +217,8 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
 
 def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
     """Which strokes of a line are a minus, a comma or a slash: straight ones beside digits."""
+    if len(strokes) > MOST_PIECES:
+        return {}
     boxes, found = [_box([points]) for points in strokes], {}
     tallest = max(bottom - top for _, top, _, bottom in boxes)
     for k, (left, top, right, bottom) in enumerate(boxes):
@@ -230,7 +232,7 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
         centres = [box[0] + box[2] for box in tall]
         between = min(centres) < left + right < max(centres)
         mark = ""
-        if 3 * high <= wide >= height / 5 and height <= 4 * middle <= 3 * height:
+        if 3 * high <= wide >= height / 10 and height <= 4 * middle <= 3 * height:
             mark = "-" if all(b[0] >= right or b[2] <= left for b in others) else ""
         elif 2 * max(wide, high) <= height and 5 * middle >= 4 * height:
             mark = "," if between else ""

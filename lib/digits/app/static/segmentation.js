@@ -206,6 +206,7 @@ function linesOf(pieces, predict) {
 
 // Which strokes of a line are a minus, a comma or a slash: a map from the stroke to the sign.
 function marksOf(strokes) {
+  if (strokes.length > MOST_PIECES) return new Map();
   const boxes = strokes.map(bounds), tallest = Math.max(...boxes.map(box => box[3] - box[1])), found = new Map();
   boxes.forEach(([left, top, right, bottom], k) => {
     const others = boxes.filter((_, i) => i !== k), points = strokes[k], end = points[points.length - 1];
@@ -216,7 +217,7 @@ function marksOf(strokes) {
     const near = tall[away.indexOf(Math.min(...away))], height = near[3] - near[1], middle = (top + bottom) / 2 - near[1];
     const between = Math.min(...centres) < left + right && left + right < Math.max(...centres);
     let mark = "";
-    if (3 * high <= wide && wide >= height / 5 && height <= 4 * middle && 4 * middle <= 3 * height)
+    if (3 * high <= wide && wide >= height / 10 && height <= 4 * middle && 4 * middle <= 3 * height)
       mark = others.every(box => box[0] >= right || box[2] <= left) ? "-" : "";
     else if (2 * Math.max(wide, high) <= height && 5 * middle >= 4 * height) mark = between ? "," : "";
     else if (5 * high >= 4 * height && 5 * wide >= 2 * high && x * y < 0) mark = between ? "/" : "";

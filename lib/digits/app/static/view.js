@@ -21,6 +21,7 @@ function element(name, attributes = {}, ...content) {
 // A share as a percentage that never claims certainty.
 const percent = share => share > 0.999 ? "over 99.9%" : share >= 0.99 ? `${(100 * share).toFixed(1)}%` : `${(100 * share).toFixed(0)}%`;
 const short = share => share > 0.99 ? ">99%" : `${(100 * share).toFixed(0)}%`;
+const ofDigit = part => /\d/.test(part.text) ? short(part.confidence) : ""; // a minus has none
 const trust = part => part.reason ? "digits-doubtful" : "digits-sure";
 const least = answer => answer.parts.reduce((a, b) => (!b.reason - !a.reason || b.confidence - a.confidence) < 0 ? b : a);
 const lowest = answer => percent(Math.min(...answer.parts.map(part => part.confidence)));
@@ -59,7 +60,7 @@ function figure(answer) {
   return answer.parts.flatMap((part, index) => [...part.line > answer.parts[Math.max(index - 1, 0)].line ? [element("i")] : [], element("button", {
     type: "button", class: `digits-part ${trust(part)}`, "data-do": JSON.stringify(["part", index]),
     "aria-pressed": String(index === answer.chosen),
-  }, element("span", {}, part.text), element("small", {}, short(part.confidence)),
+  }, element("span", {}, part.text), element("small", {}, ofDigit(part)),
   element("span", { class: "digits-hidden" }, `, digit ${index + 1} of ${answer.parts.length}`))]);
 }
 
@@ -94,6 +95,7 @@ function answer(root, found) {
     points: found.points, text: found.text, source: found.source, seq: found.seq, say: spoken(found) });
   const large = place.querySelector(".digits-figure"), several = found.parts.length > 1;
   large.classList.toggle("digits-several", several);
+  large.classList.toggle("digits-lines", found.text.includes("\n"));
   const lines = found.text.split("\n"), longest = Math.max(...lines.map(line => line.length));
   large.style.setProperty("--count", Math.max(longest, 2.2 * lines.length));
   if (several) large.removeAttribute("aria-hidden"); else large.setAttribute("aria-hidden", "true");
@@ -118,10 +120,11 @@ function marks(place, found, picture, brush) {
   if (found.parts.length > 1) found.parts.forEach((part, index) => {
     if (!part.box) return;
     const [left, top, right, bottom] = part.box.map((value, k) => value + (k < 2 ? -1 : 1) * brush / 2);
+    if (part.line !== found.parts[Math.max(index - 1, 0)].line) before = -SIZE;
     low = left - before < wide && !low; // a label stands above its box, below where it would cover the one before
     const inside = low ? bottom > SIZE - LABEL[1] : top < LABEL[1];
     const kinds = ["digits-box", trust(part), low && "digits-low", inside && "digits-inner", left > SIZE - wide && "digits-end", index === found.chosen && "digits-chosen"];
-    const box = element("div", { class: kinds.filter(Boolean).join(" ") }, element("span", {}, many ? part.text : `${part.text} ${short(part.confidence)}`));
+    const box = element("div", { class: kinds.filter(Boolean).join(" ") }, element("span", {}, many ? part.text : `${part.text} ${ofDigit(part)}`));
     const share = value => `${(100 * value / SIZE).toFixed(1)}%`;
     Object.assign(box.style, { left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) });
     boxes.push(box);
