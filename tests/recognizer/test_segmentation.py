@@ -1,6 +1,7 @@
 """Several digits across the pad: grouping by geometry, reading with the published model, odd ink."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -289,6 +290,20 @@ def test_odd_ink_is_answered_soon(recognizer, strokes):
     assert len(answer.text.replace("\n", "")) == len(answer.parts) >= 1
     for part in answer.parts:
         assert np.isfinite(part.box).all() and min(part.box) >= 0 and max(part.box) <= 280
+
+
+def test_scribbles_beside_each_other_take_no_gigabytes(recognizer):
+    """Strokes that touch are found by the distances of their points, of which there are many."""
+    rng = np.random.default_rng(1)
+    scribbles = [
+        rng.uniform((140 * (k % 2), 0), (140 + 140 * (k % 2), 280), (400, 2)) for k in range(12)
+    ]
+    tracemalloc.start()
+    try:
+        assert recognizer.read_strokes(scribbles).parts
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_drawing_that_grows_costs_few_inferences(recognizer, monkeypatch):

@@ -280,8 +280,13 @@ def _doubts(
 
 def _touch(a: Sequence[np.ndarray], b: Sequence[np.ndarray], height: float) -> bool:
     """Whether strokes come as near to others as ``TOUCH`` of the height, in pixels."""
-    some, others = (np.concatenate([_even(one, height / 20) for one in them]) for them in (a, b))
-    apart = ((some[:, None] - others) ** 2).sum(-1).min()
+
+    def points(strokes: Sequence[np.ndarray]) -> np.ndarray:
+        length = np.cumsum([_along(one)[-1] for one in strokes])[-1]
+        step = max(height / 20, length / 500)  # a scribble is looked at coarsely
+        return np.concatenate([_even(one, step) for one in strokes])
+
+    apart = ((points(a)[:, None] - points(b)) ** 2).sum(-1).min()
     return bool(apart < (TOUCH * height) ** 2)
 
 

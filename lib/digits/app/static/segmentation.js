@@ -166,7 +166,10 @@ function cutJoined(points, left, right) {
 
 // Whether strokes come near to others.
 function touch(a, b, height) {
-  const [some, others] = [a, b].map(strokes => strokes.flatMap(stroke => evenSteps(stroke, height / 20))), near = (TOUCH * height) ** 2;
+  const near = (TOUCH * height) ** 2, [some, others] = [a, b].map(strokes => {
+    const step = Math.max(height / 20, sum(strokes.map(points => alongPath(points).at(-1))) / 500); // a scribble is looked at coarsely
+    return strokes.flatMap(stroke => evenSteps(stroke, step));
+  });
   return some.some(([x, y]) => others.some(([u, v]) => (x - u) * (x - u) + (y - v) * (y - v) < near));
 }
 
