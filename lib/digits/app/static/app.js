@@ -438,11 +438,11 @@ class App {
     if (name === "why") {
       this.tells = !this.state.why;
       if (this.state.why) this.say("Reasons hidden");
-      this.report("why", !this.state.why);
+      this.report("why", this.state.why = !this.state.why); // a second press may come before the answer to the first
     } else if (name === "tool") {
       const tool = this.state.tool === "eraser" ? "pen" : "eraser";
       this.say(tool === "eraser" ? "Eraser" : "Pen");
-      this.report("tool", this.state.tool = tool); // a second press may come before the answer to the first
+      this.report("tool", this.state.tool = tool); // as above
     } else {
       const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
       more.setAttribute("aria-expanded", open);
@@ -547,8 +547,8 @@ class App {
   // Turn the chosen picture by a quarter, or have a part of it marked on the pad; the new picture is read.
   async edit(button) {
     const { name } = this.picked, picture = await createImageBitmap(this.picked, UPRIGHT), { width, height } = picture;
-    const read = async canvas => this.upload(new File([await blob(canvas, "image/png")], name), true);
-    if (button.dataset.edit === "turn") return read(painted(picture, [0, 0, width, height], 1, 1));
+    const read = async (canvas, upright) => this.upload(new File([await blob(canvas, "image/png")], name), upright);
+    if (button.dataset.edit === "turn") return read(painted(picture, [0, 0, width, height], 1, 1), true);
     const open = !this.marking;
     this.leave();
     if (!open) return;
@@ -580,7 +580,7 @@ class App {
       from = null;
       if (w * width < 8 || h * height < 8) return; // a touch is no part
       this.leave();
-      read(painted(picture, [left * width, top * height, w * width, h * height]));
+      read(painted(picture, [left * width, top * height, w * width, h * height]), this.upright);
     });
   }
 
@@ -599,7 +599,7 @@ class App {
     if (!file || !input) return;
     const limit = Number(input.dataset.limit), megabytes = bytes => (bytes / 1e6).toFixed(1).replace(/\.0$/, "") + " MB";
     const mine = this.sending = Symbol(file.name);
-    this.picked = file;
+    Object.assign(this, { picked: file, upright }); // what a hand has turned is turned no more
     this.leave();
     for (const button of this.root.querySelectorAll("[data-edit]")) button.hidden = false;
     this.finish();
