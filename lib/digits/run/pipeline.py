@@ -487,7 +487,11 @@ def objections(record: dict, place: Place, profile: str) -> list[str]:
     code, data = record.get("code", {}), record.get("dataset", {}).get("name")
     changed, theirs = ", ".join(record.get("settings", [])), record.get("profile")
     stages = record.get("stages", [])
-    carried = [s for s in stages if s.get("carried_over", {}).get("code", code) != code]
+    carried = []
+    for stage in stages:
+        then = stage.get("carried_over", {}).get("code", code)
+        if then != code and comparison.has_read(stage["notebook"], then, code):
+            carried.append(stage["notebook"])
     found = listing(place.final)
     for own in ("run.json", comparison.FILE):
         found.pop(own, None)
@@ -497,7 +501,7 @@ def objections(record: dict, place: Place, profile: str) -> list[str]:
         f"its parameters were changed ({changed})": changed,
         f"its data is {data!r}, not 'mnist'": data != "mnist" and profile == "standard",
         "its code is not a commit": code.get("commit") is None or code.get("dirty"),
-        f"{', '.join(s['notebook'] for s in carried)} ran with other code": carried,
+        f"{', '.join(carried)} ran with other code": carried,
         "its files are not the recorded ones": found != record.get("files"),
     }
     return [reason for reason, applies in reasons.items() if applies]
