@@ -118,7 +118,7 @@ def test_drawing_goes_on_while_postgresql_and_the_kernel_die_and_come_back(postg
         page.wait_for_selector("text=It is kept", timeout=30_000)
         postgres.kill()
         page.click(".digits-right")
-        page.wait_for_selector("text=The feedback was not", timeout=60_000)
+        page.wait_for_selector("text=The feedback was not deleted", timeout=60_000)
         assert "the server does not answer" in page.locator(".digits-message").inner_text()
         postgres.start()
         page.click(".digits-right")

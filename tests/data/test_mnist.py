@@ -481,9 +481,14 @@ def test_saved_arrays_come_back(saved):
     [
         ("X_train", np.zeros((60, 28, 28, 1))),
         ("X_train", np.zeros((60, 28, 28), np.float32)),
+        ("X_test", np.full((20, 28, 28, 1), 2, np.float32)),
+        ("X_test", np.full((20, 28, 28, 1), np.nan, np.float32)),
         ("X_test", np.zeros((0, 28, 28, 1), np.float32)),
+        ("y_test", np.eye(10, dtype=np.float32)[[0] * 19]),
+        ("y_train", np.full((60, 10), 0.1, np.float32)),
+        ("y_train", np.zeros((60, 10), np.float32)),
     ],
-    ids=["float64", "no channel", "none"],
+    ids=["float64", "no channel", "above 1", "NaN", "none", "too few", "shares", "no label"],
 )
 def test_wrong_arrays(saved, name, array):
     np.save(saved / f"{name}.npy", array)

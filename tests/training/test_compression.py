@@ -115,6 +115,8 @@ def test_measured_table(model, files, data):
     assert table.loc["float32", "agreement_with_float32"] == 1
     cost = compression.deployed(model, x, runs=20)
     assert cost["bytes"] == table.loc["float32", "bytes"] and cost["latency_ms_median"] > 0
+    with pytest.raises(ValueError, match="runs must be at least 1"):
+        compression.latency(files["int8"], x, runs=0)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,12 @@ def test_the_smallest_weights_go_and_the_rest_and_all_biases_learn(data):
     assert (after[keep] != before[keep]).all()
     for layer in compression.prunable(net):
         assert (layer.bias.numpy() != biases[layer.name]).any()
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, 80])
+def test_a_sparsity_that_is_no_share_is_refused(sparsity):
+    with pytest.raises(ValueError, match="sparsity"):
+        compression.Prune(sparsity, 10)
 
 
 @pytest.mark.slow

@@ -89,6 +89,24 @@ def test_a_constant_learning_rate_stays_at_its_peak():
     assert float(cold(0)) == pytest.approx(3e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", -3),
+        ("batch_size", 0),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("warmup", 1.5),
+        ("gentle", -0.1),
+        ("weight_decay", -1),
+        ("seed", -1),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        TrainingConfig(**{name: value})
+
+
 def test_too_few_images_are_refused(toy):
     x, y = toy
     with pytest.raises(ValueError, match="fewer than one batch"):
@@ -145,6 +163,12 @@ def test_the_loss_is_least_where_student_and_teacher_agree():
     np.testing.assert_allclose(tape.gradient(loss, student), np.zeros((1, 10)), atol=1e-5)
     shifted = told["loss"](y, student + 1.0)  # no softmax over ten would notice
     assert shifted.numpy()[0] > loss.numpy() + 0.01
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan")])
+def test_a_temperature_is_above_zero(temperature):
+    with pytest.raises(ValueError, match="above zero"):
+        training.distillation(constant(np.zeros(10)), temperature)
 
 
 @pytest.mark.slow

@@ -340,7 +340,7 @@ def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     """Read back what `save_arrays` wrote: X_train, y_train, X_test, y_test.
 
     Images (n, 28, 28, 1) float32 in [0, 1]; labels one-hot, (n, 10) float32. DataError when a file
-    is missing, damaged, or of another shape or type.
+    is missing, damaged, of another shape or type, or holds other values than these.
     """
     arrays: list[np.ndarray] = []
     for name in ("X_train", "y_train", "X_test", "y_test"):
@@ -350,9 +350,16 @@ def load_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         except Exception as error:  # as for mnist.npz
             raise DamagedFile(path, f"missing or damaged ({error})", MAKE_AGAIN) from error
         shape = (28, 28, 1) if name.startswith("X") else (10,)
-        if array.dtype != np.float32 or array.shape[1:] != shape or not len(array):
-            expected = f"(n, {', '.join(map(str, shape))}) float32"
+        usable = array.dtype == np.float32 and array.shape[1:] == shape and len(array) > 0
+        if not usable or not (array.min() >= 0 and array.max() <= 1):  # false for NaN too
+            expected = f"(n, {', '.join(map(str, shape))}) float32 in [0, 1]"
             raise DamagedFile(path, f"{array.shape} {array.dtype} is not {expected}", MAKE_AGAIN)
+        if name.startswith("y") and not (
+            len(array) == len(arrays[-1])
+            and np.isin(array, (0, 1)).all()
+            and (array.sum(1) == 1).all()
+        ):
+            raise DamagedFile(path, "not the one-hot labels of its images", MAKE_AGAIN)
         arrays.append(array)
     x_train, y_train, x_test, y_test = arrays
     return x_train, y_train, x_test, y_test

@@ -89,6 +89,8 @@ def latency(path: Path, images: np.ndarray, runs: int, warmup: int = 50) -> dict
 
     ``runs`` timed predictions cycle through ``images``, after ``warmup`` untimed ones.
     """
+    if runs < 1:
+        raise ValueError(f"runs must be at least 1, not {runs!r}.")
     model = LiteRTModel(path)
     seconds = np.empty(warmup + runs)
     for i in range(warmup + runs):
@@ -202,6 +204,8 @@ class Prune(keras.callbacks.Callback):
 
     def __init__(self, sparsity: float, steps: int, every: int = 10):
         super().__init__()
+        if not 0 <= sparsity < 1:
+            raise ValueError(f"sparsity is a share from 0 up to but not 1, not {sparsity!r}")
         self.sparsity, self.steps, self.every = sparsity, steps, every
         self.step = 0
         self.keep: np.ndarray | None = None  # (n,) of booleans, as ``kernel_weights``

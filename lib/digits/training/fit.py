@@ -1,6 +1,7 @@
 """Fit a network: seeds, batches, schedule, loss, distillation, history."""
 
 import html
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: tea
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained; a notebook's parameters say which values are allowed."""
+    """How a network is trained; ValueError for values that cannot be meant."""
 
     epochs: int = 20  # upper limit; the schedule is laid out over it
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores busy
@@ -34,6 +35,22 @@ class TrainingConfig:
     gentle: float = 0.2  # last fraction of the epochs, with images changed half as much
     patience: int = 8  # epochs without a better validation accuracy before training ends
     seed: int = 1  # weights, order, augmentation, dropout
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, math.inf),
+            ("batch_size", 1, math.inf),
+            ("learning_rate", 1e-9, 1),
+            ("warmup", 0, 1),
+            ("weight_decay", 0, 1),
+            ("gentle", 0, 1),
+            ("patience", 0, math.inf),
+            ("seed", 0, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                limits = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                raise ValueError(f"{name} must be {limits}, not {value!r}.")
 
 
 def set_seed(seed: int) -> None:
@@ -84,9 +101,11 @@ def distillation(teacher: keras.Model, temperature: float = 4.0) -> dict:
     The teacher sees the same augmented image as its student, which listens to nobody else
     ("consistent teaching", Beyer et al. 2022). It tells probabilities over eleven classes, the ten
     and a background with a logit of zero, so that the student learns what is no digit, too.
-    ``temperature`` (above zero) divides both networks' logits: small probabilities become large
+    ``temperature``, above zero, divides both networks' logits: small probabilities become large
     enough to learn from, such as that a 4 looks a little like a 9.
     """
+    if not temperature > 0:
+        raise ValueError(f"the temperature is above zero, not {temperature!r}")
     logits_of = keras.Model(teacher.inputs[0], teacher.get_layer("logits").output)
 
     def relabel(images: tf.Tensor, _labels: tf.Tensor) -> tf.Tensor:

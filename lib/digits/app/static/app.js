@@ -548,12 +548,12 @@ class App {
   async edit(button) {
     const { name } = this.picked, picture = await createImageBitmap(this.picked, UPRIGHT), { width, height } = picture;
     const read = async (canvas, upright) => this.upload(new File([await blob(canvas, "image/png")], name), upright);
-    if (button.dataset.edit === "turn") return read(painted(picture, [0, 0, width, height], 1, 1), true);
+    if (button.dataset.edit === "turn") return read(painted(picture, undefined, 1, 1), true);
     const open = !this.marking;
     this.leave();
     if (!open) return;
     button.setAttribute("aria-pressed", true);
-    const shown = painted(picture, [0, 0, width, height], Math.min(800 / Math.max(width, height), 1)), plain = painted(shown);
+    const shown = painted(picture, undefined, Math.min(800 / Math.max(width, height), 1)), plain = painted(shown);
     const context = shown.getContext("2d"), place = this.marking = document.createElement("div");
     place.className = "digits-marking";
     place.append(shown);
