@@ -822,6 +822,21 @@ def test_two_visitors_never_see_each_other(visit):
     assert browser.answer(other)["text"] == "3" and has_ink(other) and not has_ink(one)
 
 
+def test_a_drawing_travels_in_a_link(visit):
+    """Shown where the browser copies nothing; whoever opens it gets it read."""
+    page = visit()
+    draw(page, SEVEN)
+    page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")
+    page.click("[data-send=link]")
+    browser.wait(page, "document.querySelector('.digits-sent').value.includes('#ink=')")
+    link, other = page.locator(".digits-sent").inner_text(), visit()
+    other.goto("about:blank")  # a new hash alone loads no page
+    other.goto(link)
+    other.wait_for_selector(browser.READY, timeout=60_000)
+    assert browser.settled(other, points(SEVEN))["text"] == "7"
+    assert "#" not in other.url
+
+
 def test_a_dead_kernel_is_said_and_a_reload_helps(visit):
     page = visit()
     draw(page, SEVEN)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import browser
 import pages
@@ -178,7 +179,7 @@ def opened(chromium, address, **settings):
     page, said = context.new_page(), []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: request.url == address or said.append(request.url))
+    page.on("request", lambda request: request.url in address or said.append(request.url))
     page.goto(address)
     page.wait_for_selector(browser.READY)
     yield page
@@ -312,18 +313,90 @@ def test_nothing_is_hard_to_use(chromium, address, scheme):
                 assert [[one["id"], one["nodes"][0]["html"]] for one in found] == []
 
 
-def test_any_static_server_will_do(chromium, address):
-    """And 640 pixels, a window of 1280 at 200%, are enough."""
+@pytest.fixture(scope="module")
+def served(address):
+    """The same page from a plain web server."""
     path = Path(address.removeprefix("file://"))
     handler = partial(SimpleHTTPRequestHandler, directory=path.parent)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/{path.name}"
-        with opened(chromium, url, offline=False, viewport={"width": 640, "height": 400}) as page:
-            browser.draw_at_once(page, DRAWN["58"])
-            assert browser.settled(page, points("58"))["text"] == "58"
-            assert page.evaluate("document.documentElement.scrollWidth") <= 640
+        yield f"http://127.0.0.1:{server.server_port}/{path.name}"
         server.shutdown()
+
+
+def test_any_static_server_will_do(chromium, served):
+    """And 640 pixels, a window of 1280 at 200%, are enough."""
+    with opened(chromium, served, offline=False, viewport={"width": 640, "height": 400}) as page:
+        browser.draw_at_once(page, DRAWN["58"])
+        assert browser.settled(page, points("58"))["text"] == "58"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 640
+
+
+def test_a_drawing_travels_in_a_link(chromium, served):
+    """Whoever opens it sees the drawing read as it was; a reload shows what was made of it."""
+    settings = {"offline": False, "permissions": ["clipboard-read", "clipboard-write"]}
+    with opened(chromium, served, **settings) as page:
+        page.click("[data-send=link]")
+        browser.wait(
+            page, "document.querySelector('.digits-sent').value === 'Draw something first.'"
+        )
+        browser.draw_at_once(page, DRAWN["2026"])
+        browser.settled(page, points("2026"))
+        page.click("[data-send=link]")
+        browser.wait(page, "document.querySelector('.digits-sent').value === 'The link is copied.'")
+        link = page.evaluate("navigator.clipboard.readText()")
+        assert page.url == served and len(link) < 2000
+    with opened(chromium, link, offline=False) as page:
+        assert browser.settled(page, points("2026"))["text"] == "2026"
+        sent, got = (
+            DRAWN["2026"],
+            page.evaluate("document.querySelector('.digits-app').reader.strokes"),
+        )
+        assert all(np.abs(np.subtract(a, b)).max() <= 0.2 for a, b in zip(sent, got, strict=True))
+        assert page.url == served
+        browser.draw_at_once(page, [[(5, 5), (9, 9)]])
+        browser.settled(page, points("2026") + 2)
+        page.reload()
+        browser.settled(page, points("2026") + 2)
+        page.evaluate(f"location.hash = {link.partition('#')[2]!r}")  # another link in the same tab
+        browser.settled(page, points("2026"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "0",
+        "00000",
+        "zz",
+        "--",
+        "0000-",
+        "<b>hello</b>",
+        "%00%00",
+        "0000" * 5_000,
+        "0000-" * 3_000,
+    ],
+)
+def test_a_damaged_link_draws_nothing_and_says_so(chromium, served, damage):
+    with opened(chromium, f"{served}#ink={damage}", offline=False) as page:
+        assert "damaged" in page.locator(".digits-upload-note").inner_text()
+        assert browser.answer(page)["points"] == "0" and page.url == served
+        browser.draw_at_once(page, DRAWN["7"])
+        assert browser.settled(page, points("7"))["text"] == "7"
+
+
+def test_a_drawing_is_saved_as_a_picture_with_its_answer(page, tmp_path):
+    assert not page.locator(
+        "[data-send=link]"
+    ).is_visible()  # nobody else can open this file's address
+    browser.draw_at_once(page, DRAWN["2026"])
+    browser.settled(page, points("2026"))
+    with page.expect_download() as saved:
+        page.click("[data-send=picture]")
+    assert saved.value.suggested_filename == "2026.png"
+    saved.value.save_as(tmp_path / "2026.png")
+    with Image.open(tmp_path / "2026.png") as picture:
+        assert picture.size == (840, 960) and picture.convert("L").getextrema() == (24, 255)
 
 
 def test_the_page_needs_nothing_but_itself(address):

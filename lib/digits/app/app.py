@@ -46,8 +46,8 @@ class App:
     >>> app = App.open()  # outputs/latest when it is good, else outputs/reference
     >>> app.show(app.header, (app.drawing, app.answer))  # from top to bottom, brackets abreast
 
-    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``examples``,
-    ``why``, ``threshold``, ``upload``, ``model``, ``footer``.
+    The pieces, each a widget: ``header``, ``drawing``, ``answer``, ``feedback``, ``send``,
+    ``examples``, ``why``, ``threshold``, ``upload``, ``model``, ``footer``.
     """
 
     def __init__(self, recognizer: Recognizer):
@@ -110,8 +110,9 @@ class App:
         self.drawing = _box([surface, pieces["toolbar"]], "digits-drawing")
         self.answer = _card(pieces["answer"], "digits-result")
         self.why = _card(pieces["why"], "digits-reasons")
-        self.feedback, self.examples, self.threshold, self.upload, self.model = (
-            _card(pieces[name]) for name in ("feedback", "examples", "threshold", "upload", "model")
+        self.feedback, self.send, self.examples, self.threshold, self.upload, self.model = (
+            _card(pieces[name])
+            for name in ("feedback", "send", "examples", "threshold", "upload", "model")
         )
         self._show_answer()
         self._show_state()

@@ -226,7 +226,8 @@ def readers(run: Path, record: dict, metrics: dict) -> tuple[str, str]:
         "app": max(NOTEBOOKS.glob("*.ipynb")).name,
     }
     template, first = environment.get_template("draw.html.j2"), {chosen: models[chosen]}
-    return template.render(page, models=first), template.render(page, models=models)
+    whole = template.render(page, models=models, whole=True)
+    return template.render(page, models=first), whole
 
 
 def _sha256(text: str) -> str:

@@ -20,6 +20,7 @@ const PIECE = 32768; // bytes of a file in one message: a third of a second at 1
 const SMALL = 300000, LONGEST = 2000; // bytes of a picture that is sent as it is; pixels of one that is made smaller
 const TRIES = 3; // to send a file
 const KEPT = "digits-ink"; // where the ink is kept over a reload
+const LINK = /^#ink=((?:[0-9a-z]{4})+(?:-(?:[0-9a-z]{4})+)*)$/, LONGEST_LINK = 20000; // a drawing in an address; characters
 const REPLAY = 1100; // milliseconds that an example takes to be drawn
 const QUIET = 900; // without a new answer for so long, it is read out
 
@@ -60,6 +61,8 @@ class App {
     const setup = JSON.parse(this.root.querySelector(".digits-setup").dataset.setup);
     this.examples = new Map(setup.examples.map(one => [one.name, one.strokes]));
     view.set(this.root, setup);
+    const known = document.body.dataset.voila && location.protocol.startsWith("http"); // others can open this address
+    for (const part of this.root.querySelectorAll(".digits-link")) part.hidden = !known;
     this.bind();
     this.fit();
     this.read();
@@ -309,6 +312,21 @@ class App {
     this.lost("");
     if (this.root.dataset.ready) return;
     this.root.dataset.ready = "true";
+    this.open() || this.restore();
+  }
+
+  // The drawing that came with the address is drawn, and taken out of it: a reload shows what was made of it.
+  open() {
+    if (!document.body.dataset.voila || !location.hash.startsWith("#ink=")) return false;
+    const strokes = location.hash.length <= LONGEST_LINK && unpacked(location.hash);
+    history.replaceState(null, "", location.pathname + location.search);
+    if (!strokes) { this.note("The drawing in this link is damaged.", true); return false; }
+    this.finish();
+    this.play(strokes);
+    return true;
+  }
+
+  restore() {
     if (document.body.dataset.voila && !this.state.ink) {
       try {
         const strokes = JSON.parse(sessionStorage[KEPT] ?? "[]").map(pairs);
@@ -428,9 +446,10 @@ class App {
   // --- Controls ---------------------------------------------------------------------------------------------------------
 
   click(event) {
-    const button = event.target.closest("[data-do], [data-toggle], [data-edit]");
+    const button = event.target.closest("[data-do], [data-toggle], [data-edit], [data-send]");
     if (!button || !this.root.contains(button) || button.getAttribute("aria-disabled") === "true") return;
     if (button.dataset.edit) this.edit(button).catch(() => this.note("This browser cannot change the picture.", true));
+    else if (button.dataset.send) this.send(button);
     else if (button.dataset.toggle) this.toggle(button.dataset.toggle); else this.act(JSON.parse(button.dataset.do));
   }
 
@@ -530,6 +549,22 @@ class App {
       this.set(brush);
     } else return false;
     return true;
+  }
+
+  // The drawing to send: as a link that holds it, or as a picture with its answer.
+  async send(button) {
+    const strokes = this.mine() ?? [], told = this.root.querySelector(".digits-sent");
+    if (!strokes.length) told.value = "Draw something first.";
+    else if (button.dataset.send === "picture") {
+      const number = this.found.text.replaceAll("\n", " / "), sure = this.root.querySelector(".digits-verdict").innerText.replaceAll("\n", ": ");
+      const file = { href: card(this.canvas, number, sure).toDataURL(), download: `${number.replace(/[^\d.-]+/g, "_") || "drawing"}.png` };
+      Object.assign(document.createElement("a"), file).click();
+      told.value = "The picture is saved.";
+    } else {
+      const link = location.href.replace(/#.*/, "") + packed(strokes);
+      if (link.length > LONGEST_LINK) told.value = "This is too long for a link.";
+      else told.value = await navigator.clipboard?.writeText(link).then(() => "The link is copied.", () => "") || link; // to copy by hand
+    }
   }
 
   // --- Files ------------------------------------------------------------------------------------------------------------
@@ -638,6 +673,25 @@ class App {
 const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
 const flat = stroke => stroke.flat().map(value => Math.round(10 * value) / 10);
 
+// A drawing in an address: quarters of a pixel, two digits to the base of 36 each, "-" between strokes; null for none.
+const packed = strokes => "#ink=" + strokes.map(stroke => stroke.flat().map(value => Math.round(4 * value).toString(36).padStart(2, "0")).join("")).join("-");
+const unpacked = hash => LINK.exec(hash)?.[1].split("-").map(stroke => pairs(stroke.match(/../g).map(two => parseInt(two, 36) / 4))) ?? null;
+
+// What is on the pad, on white, with what it was read as.
+function card(ink, number, sure) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 840, height: 960 }), context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, 840, 960);
+  context.drawImage(ink, 0, 0, 840, 840);
+  context.fillStyle = "#15181c";
+  context.textAlign = "center";
+  context.font = "600 44px system-ui, sans-serif";
+  context.fillText(number ? `Read as ${number}` : "", 420, 890, 800);
+  context.font = "26px system-ui, sans-serif";
+  context.fillText(sure, 420, 935, 800);
+  return canvas;
+}
+
 const UPRIGHT = { imageOrientation: "from-image" };
 const blob = (canvas, type) => new Promise(done => canvas.toBlob(done, type, 0.85));
 
@@ -687,6 +741,7 @@ listen(window, "keydown", event => {
 
 listen(document, "visibilitychange pointerdown pointermove", () => apps.forEach(app => app.wake()));
 listen(window, "online focus", () => apps.forEach(app => app.wake()));
+listen(window, "hashchange", () => apps.forEach(app => app.open()));
 listen(window, "pagehide", () => apps.forEach(app => app.keep()));
 
 listen(document, "paste", event => {
