@@ -162,6 +162,14 @@ def test_what_is_below_is_another_line(recognizer, upper, lower, slope):
     assert [part.line for part in answer.parts] == [0] * len(texts[0]) + [1] * len(texts[1])
 
 
+@pytest.mark.parametrize("upper, lower", ["30", "50", "68"])
+def test_two_digits_are_no_eight_because_together_they_look_like_one(recognizer, upper, lower):
+    strokes = placed(row([upper], 0, 60), 110, 60) + placed(row([lower], 0, 60), 112, 136)
+    whole, answer = recognizer.predict_strokes(strokes), recognizer.read_strokes(strokes)
+    assert (whole.digit, whole.accepted) == (8, True)
+    assert (answer.text, answer.reason) == (f"{upper}\n{lower}", "")
+
+
 def test_three_lines_and_a_digit_of_two_strokes_one_above_the_other(recognizer):
     lines = [placed(row([name], 0, 60), 100, y) for name, y in (("2", 10), ("5", 100), ("7", 190))]
     assert recognizer.read_strokes(flat(lines)).text == "2\n5\n7"

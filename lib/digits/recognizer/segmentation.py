@@ -148,14 +148,20 @@ def _box(pieces: Iterable[np.ndarray]) -> Box:
 def _lines(predict: Predict, pieces: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Strokes by the line that they are in, from top to bottom, each line in their order."""
     gap, *parted = _parted(pieces)
-    if gap <= LINE_GAP or gap < CLEAR_GAP and _is_stacked(predict(pieces)):
+    if gap <= LINE_GAP or gap < CLEAR_GAP and _is_stacked(predict, pieces, parted):
         return [pieces]
     return [line for some in parted for line in _lines(predict, some)]
 
 
-def _is_stacked(whole: "Prediction") -> bool:
-    """Whether it is surely a digit that some write as two strokes, one above the other."""
-    return whole.accepted and whole.digit in (5, 8)
+def _is_stacked(predict: Predict, pieces: list[np.ndarray], parted: list[list[np.ndarray]]) -> bool:
+    """Whether it is surely one digit in two strokes: an 8 of two rings, a 5 below its roof."""
+    whole = predict(pieces)
+    if not whole.accepted or whole.digit not in (5, 8):
+        return False
+    parts = [predict(some) for some in parted]
+    return {part.digit for part in parts} == {0} or (
+        whole.digit == 5 and not all(part.accepted for part in parts)
+    )
 
 
 def _parted(pieces: list[np.ndarray]) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
@@ -253,7 +259,7 @@ def _doubts(
     read: from left to right. pieces: the strokes before some were cut.
     """
     doubts, boxes = [""] * len(read), [_box(group) for _, group in read]
-    if len(read) == 1 and _is_stacked(read[0][0]):
+    if len(read) == 1 and read[0][0].digit == 8:
         gap, *lines = _parted(read[0][1])
         if gap > 2 * LINE_GAP and all(predict(line).accepted for line in lines):
             return [TWO_LINES]

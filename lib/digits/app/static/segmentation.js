@@ -198,12 +198,18 @@ function parted(pieces) {
   return best;
 }
 
-const isStacked = whole => !whole.reason && [5, 8].includes(whole.digit);
+// Whether it is surely one digit in two strokes: an 8 of two rings, a 5 below its roof.
+function isStacked(predict, pieces, sides) {
+  const whole = predict(pieces);
+  if (whole.reason || ![5, 8].includes(whole.digit)) return false;
+  const parts = sides.map(predict);
+  return parts.every(({ digit }) => digit === 0) || whole.digit === 5 && parts.some(({ reason }) => reason);
+}
 
 // Strokes by the line that they are in, from top to bottom.
 function linesOf(pieces, predict) {
   const [gap, ...sides] = parted(pieces);
-  if (gap <= LINE_GAP || gap < CLEAR_GAP && isStacked(predict(pieces))) return [pieces];
+  if (gap <= LINE_GAP || gap < CLEAR_GAP && isStacked(predict, pieces, sides)) return [pieces];
   return sides.flatMap(side => linesOf(side, predict));
 }
 
@@ -232,7 +238,7 @@ function marksOf(strokes) {
 // Why each digit of a line is withheld for what is around it. groups: from left to right; pieces: before some were cut.
 function doubtsOf(groups, pieces, predict) {
   const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map(() => "");
-  if (groups.length === 1 && isStacked(all[0])) {
+  if (groups.length === 1 && all[0].digit === 8) {
     const [gap, ...lines] = parted(groups[0]);
     if (gap > 2 * LINE_GAP && lines.every(line => !predict(line).reason)) return [TWO_LINES];
   }
