@@ -143,6 +143,13 @@ def comma(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
     return beside(pieces, 0.12, rng, [0, rng.uniform(0.05, 0.2), 0]), text
 
 
+def point(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
+    pieces = [scaled(digit, rng.uniform(0.85, 1.15)) for digit in digits[:2]]
+    pieces.insert(1, [rng.uniform(0, 0.08, (6, 2)).cumsum(0) % 0.08])
+    text = f"{digits[0].label}.{digits[1].label}"
+    return beside(pieces, 0.12, rng, [0, 0, 0]), text
+
+
 def slash(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
     pieces = [scaled(digit, rng.uniform(0.85, 1.15)) for digit in digits[:2]]
     pieces.insert(1, _sign([(rng.uniform(0.55, 0.8), 0), (0, rng.uniform(1.1, 1.4))], rng))
@@ -158,5 +165,6 @@ KINDS: dict[str, tuple[int, Callable]] = {  # how many are drawn, and how
     "exponent": (150, exponent),
     "minus": (100, minus),
     "comma": (100, comma),
+    "point": (100, point),
     "slash": (100, slash),
 }

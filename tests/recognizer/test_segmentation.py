@@ -187,10 +187,11 @@ def test_three_lines_and_a_digit_of_two_strokes_one_above_the_other(recognizer):
     [
         ("-", ((15, 140), (50, 139))),
         (",", ((145, 178), (138, 198))),
+        (".", ((141, 181), (144, 183), (142, 184), (141, 181))),
         ("/", ((162, 85), (110, 195))),
     ],
 )
-def test_a_minus_a_comma_and_a_slash_are_known_and_withheld(recognizer, sign, at):
+def test_a_minus_a_comma_a_point_and_a_slash_are_known_and_withheld(recognizer, sign, at):
     left, right = placed(row(["3"], 0, 90), 60, 95), placed(row(["2"], 0, 90), 170, 95)
     answer = recognizer.read_strokes([*left, line(*at), *right])
     assert answer.text == ("-32" if sign == "-" else f"3{sign}2")

@@ -41,10 +41,12 @@ RAISED = 0.65  # of its neighbour's height: a digit less tall that is off the li
 TOUCH = 0.06  # digits that come as near touch
 SURE = 0.95  # the confidence that is asked of digits that touch and together look like a letter
 LETTER = 1.2  # of its height: nothing wider is one
+POINT = 0.12  # of a digit's height: a stroke between two digits that is no larger is a point
 STRAIGHT = 1.25  # of the way from end to end: the length of a stroke that may be a sign
 MARKS = {
     "-": "a minus: only digits are read",
     ",": "a comma: only digits are read",
+    ".": "a point: only digits are read",
     "/": "a slash: only digits are read",
 }
 EXPONENT = "one is small and off the line, like an exponent"
@@ -63,7 +65,7 @@ class Part:
     box: Box | None = None  # of the pen's path on the canvas; of a photo, in its preview
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) each, canvas pixels; none of a photo
     line: int = 0  # counted from the top
-    mark: str = ""  # "-", "," or "/" when it is such a sign, and no digit
+    mark: str = ""  # one of ``MARKS`` when it is such a sign, and no digit
     doubt: str = ""  # in words, why it is withheld for what is around it; "" when it is not
 
     @property
@@ -222,7 +224,7 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
 
 
 def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
-    """Which strokes of a line are a minus, a comma or a slash: straight ones beside digits."""
+    """Which strokes of a line are signs: straight ones beside digits, and points between them."""
     if len(strokes) > MOST_PIECES:
         return {}
     boxes, found = [_box([points]) for points in strokes], {}
@@ -231,20 +233,24 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
         others, rest = boxes[:k] + boxes[k + 1 :], strokes[:k] + strokes[k + 1 :]
         tall = [b for b in others if 2 * (b[3] - b[1]) >= max(tallest, b[2] - b[0])]
         wide, high, (x, y) = right - left, bottom - top, strokes[k][-1] - strokes[k][0]
-        if not tall or _along(strokes[k])[-1] > STRAIGHT * np.sqrt(x * x + y * y):
+        if not tall:
             continue
         near = min(tall, key=lambda box: abs(box[0] + box[2] - left - right))
         height, middle = near[3] - near[1], (top + bottom) / 2 - near[1]
         centres = [box[0] + box[2] for box in tall]
         between = min(centres) < left + right < max(centres)
         mark = ""
-        if 3 * high <= wide >= height / 10 and height <= 4 * middle <= 3 * height:
+        if max(wide, high) <= POINT * height:
+            mark = "." if between and all(b[0] >= right or b[2] <= left for b in tall) else ""
+        elif _along(strokes[k])[-1] > STRAIGHT * np.sqrt(x * x + y * y):
+            continue
+        elif 3 * high <= wide >= height / 10 and height <= 4 * middle <= 3 * height:
             mark = "-" if all(b[0] >= right or b[2] <= left for b in others) else ""
         elif 2 * max(wide, high) <= height and 5 * middle >= 4 * height:
             mark = "," if between else ""
         elif 5 * high >= 4 * height and 5 * wide >= 2 * high and x * y < 0:
             mark = "/" if between else ""
-        if mark and (mark == "-" or not _touch([strokes[k]], rest, height)):
+        if mark and (mark in "-." or not _touch([strokes[k]], rest, height)):
             found[k] = mark
     return found if len(found) < len(strokes) else {}
 

@@ -6,8 +6,8 @@ const FARTHEST = 0.3, WIDEST = 2, MOST_STROKES = 6, MOST_PIECES = 24, SPECK = 0.
 const WEIGHTS = [-12.6, -1.6, -18.6, -19.6, 10.2], CONFIDENCE_WEIGHT = 2.8, REFUSED_WEIGHT = -1.2;
 const HOPELESS = 12, CUT_COST = 3, NARROWEST_PAIR = 0.7, LEAST_SHARE = 0.5;
 const LINE_GAP = 0.1, CLEAR_GAP = 0.35, LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
-const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, STRAIGHT = 1.25;
-const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", "/": "a slash: only digits are read" };
+const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, POINT = 0.12, STRAIGHT = 1.25;
+const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", ".": "a point: only digits are read", "/": "a slash: only digits are read" };
 const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter", TWO_LINES = "it may be two lines";
 const CUTS = [[0, 1], [0.5, 0.5], [1, 1], [0, 0]];
 
@@ -213,7 +213,7 @@ function linesOf(pieces, predict) {
   return sides.flatMap(side => linesOf(side, predict));
 }
 
-// Which strokes of a line are a minus, a comma or a slash: a map from the stroke to the sign.
+// Which strokes of a line are signs, straight ones beside digits and points between them: a map from the stroke to the sign.
 function marksOf(strokes) {
   if (strokes.length > MOST_PIECES) return new Map();
   const boxes = strokes.map(bounds), tallest = Math.max(...boxes.map(box => box[3] - box[1])), found = new Map();
@@ -221,16 +221,19 @@ function marksOf(strokes) {
     const others = boxes.filter((_, i) => i !== k), points = strokes[k], end = points[points.length - 1];
     const tall = others.filter(box => 2 * (box[3] - box[1]) >= Math.max(tallest, box[2] - box[0]));
     const wide = right - left, high = bottom - top, x = end[0] - points[0][0], y = end[1] - points[0][1];
-    if (!tall.length || alongPath(points).pop() > STRAIGHT * Math.sqrt(x * x + y * y)) return;
+    if (!tall.length) return;
     const centres = tall.map(box => box[0] + box[2]), away = centres.map(centre => Math.abs(centre - left - right));
     const near = tall[away.indexOf(Math.min(...away))], height = near[3] - near[1], middle = (top + bottom) / 2 - near[1];
     const between = Math.min(...centres) < left + right && left + right < Math.max(...centres);
     let mark = "";
-    if (3 * high <= wide && wide >= height / 10 && height <= 4 * middle && 4 * middle <= 3 * height)
+    if (Math.max(wide, high) <= POINT * height)
+      mark = between && tall.every(box => box[0] >= right || box[2] <= left) ? "." : "";
+    else if (alongPath(points).pop() > STRAIGHT * Math.sqrt(x * x + y * y)) return;
+    else if (3 * high <= wide && wide >= height / 10 && height <= 4 * middle && 4 * middle <= 3 * height)
       mark = others.every(box => box[0] >= right || box[2] <= left) ? "-" : "";
     else if (2 * Math.max(wide, high) <= height && 5 * middle >= 4 * height) mark = between ? "," : "";
     else if (5 * high >= 4 * height && 5 * wide >= 2 * high && x * y < 0) mark = between ? "/" : "";
-    if (mark && (mark === "-" || !touch([points], strokes.filter((_, i) => i !== k), height))) found.set(points, mark);
+    if (mark && ("-.".includes(mark) || !touch([points], strokes.filter((_, i) => i !== k), height))) found.set(points, mark);
   });
   return found.size < strokes.length ? found : new Map();
 }
