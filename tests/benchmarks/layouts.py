@@ -150,6 +150,15 @@ def point(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
     return beside(pieces, 0.12, rng, [0, 0, 0]), text
 
 
+def underline(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
+    strokes = line_of(digits[:2], rng)
+    points = np.concatenate(strokes)
+    (left, _), (right, low) = points.min(0), points.max(0)
+    rule = _sign([(left - rng.uniform(-0.05, 0.15), 0), (right + rng.uniform(-0.05, 0.15), 0)], rng)
+    rule = [stroke + (0, low + rng.uniform(0.1, 0.3)) for stroke in rule]
+    return strokes + rule, "".join(str(digit.label) for digit in digits[:2])
+
+
 def slash(digits: list[PenDigit], rng) -> tuple[Strokes, str]:
     pieces = [scaled(digit, rng.uniform(0.85, 1.15)) for digit in digits[:2]]
     pieces.insert(1, _sign([(rng.uniform(0.55, 0.8), 0), (0, rng.uniform(1.1, 1.4))], rng))
@@ -167,4 +176,5 @@ KINDS: dict[str, tuple[int, Callable]] = {  # how many are drawn, and how
     "comma": (100, comma),
     "point": (100, point),
     "slash": (100, slash),
+    "underlined": (100, underline),
 }

@@ -170,6 +170,23 @@ def test_two_digits_are_no_eight_because_together_they_look_like_one(recognizer,
     assert (answer.text, answer.reason) == (f"{upper}\n{lower}", "")
 
 
+@pytest.mark.parametrize("names", ["9", "1 7", "2 0 2 6"])
+def test_a_number_may_be_underlined_and_a_fraction_is_two_lines(recognizer, names):
+    digits = placed(row(names.split(), 12, 60), 40, 60)
+    right = max(stroke[:, 0].max() for stroke in digits)
+    underlined = [*digits, line((35, 130), (right + 8, 133))]
+    assert recognizer.read_strokes(underlined).text == names.replace(" ", "")
+    below = placed(row(["5", "8"], 12, 60), 45, 146)
+    assert recognizer.read_strokes(underlined + below).text == names.replace(" ", "") + "\n58"
+
+
+def test_a_foot_and_a_roof_stay_with_their_digit(recognizer):
+    one = [line((100, 90), (140, 50), (140, 200)), line((105, 201), (180, 201))]
+    assert recognizer.read_strokes(one).text == "1"
+    five = [line((110, 60), (180, 58)), *placed(row(["5"], 0, 130), 100, 62)[:1]]
+    assert not segmentation._marks(five)
+
+
 def test_three_lines_and_a_digit_of_two_strokes_one_above_the_other(recognizer):
     lines = [placed(row([name], 0, 60), 100, y) for name, y in (("2", 10), ("5", 100), ("7", 190))]
     assert recognizer.read_strokes(flat(lines)).text == "2\n5\n7"

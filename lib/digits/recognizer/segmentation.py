@@ -49,6 +49,7 @@ MARKS = {
     ".": "a point: only digits are read",
     "/": "a slash: only digits are read",
 }
+RULE = "_"  # what underlines a number, or parts it from another: no digit, and read past
 EXPONENT = "one is small and off the line, like an exponent"
 LIKE_LETTER = "strokes that touch may be a letter"
 TWO_LINES = "it may be two lines"
@@ -217,6 +218,8 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
         for (one, group), doubt in zip(read, doubts, strict=True)
     ]
     for k, mark in marks.items():
+        if mark == RULE:
+            continue
         why, alone = "not a digit", [strokes[k]]
         one = replace(predict(alone), accepted=False, reason=why)
         parts.append(Part(one, why, _box(alone), tuple(alone), line, mark, MARKS[mark]))
@@ -224,7 +227,7 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
 
 
 def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
-    """Which strokes of a line are signs: straight ones beside digits, and points between them."""
+    """Which strokes of a line are no digits: straight ones beside them, points between them."""
     if len(strokes) > MOST_PIECES:
         return {}
     boxes, found = [_box([points]) for points in strokes], {}
@@ -246,6 +249,8 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
             continue
         elif 3 * high <= wide >= height / 10 and height <= 4 * middle <= 3 * height:
             mark = "-" if all(b[0] >= right or b[2] <= left for b in others) else ""
+        elif 3 * high <= wide and _is_rule(boxes[k], tall):
+            mark = RULE
         elif 2 * max(wide, high) <= height and 5 * middle >= 4 * height:
             mark = "," if between else ""
         elif 5 * high >= 4 * height and 5 * wide >= 2 * high and x * y < 0:
@@ -253,6 +258,20 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
         if mark and (mark in "-." or not _touch([strokes[k]], rest, height)):
             found[k] = mark
     return found if len(found) < len(strokes) else {}
+
+
+def _is_rule(box: Box, digits: list[Box]) -> bool:
+    """Whether a flat stroke runs below the middles of all these, or above two or more of them.
+
+    What is above a single digit is the roof of a 5.
+    """
+    left, top, right, bottom = box
+    lefts, tops, rights, bottoms = zip(*digits, strict=True)
+    centres = [one[0] + one[2] for one in digits]
+    if top > max(bottoms):
+        return 2 * left <= min(centres) and 2 * right >= max(centres)
+    above = bottom < min(tops) and left < min(lefts) and right > max(rights)
+    return above and len(digits) > 1
 
 
 def _doubts(

@@ -6,7 +6,7 @@ const FARTHEST = 0.3, WIDEST = 2, MOST_STROKES = 6, MOST_PIECES = 24, SPECK = 0.
 const WEIGHTS = [-12.6, -1.6, -18.6, -19.6, 10.2], CONFIDENCE_WEIGHT = 2.8, REFUSED_WEIGHT = -1.2;
 const HOPELESS = 12, CUT_COST = 3, NARROWEST_PAIR = 0.7, LEAST_SHARE = 0.5;
 const LINE_GAP = 0.1, CLEAR_GAP = 0.35, LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
-const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, POINT = 0.12, STRAIGHT = 1.25;
+const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, POINT = 0.12, RULE = "_", STRAIGHT = 1.25;
 const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", ".": "a point: only digits are read", "/": "a slash: only digits are read" };
 const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter", TWO_LINES = "it may be two lines";
 const CUTS = [[0, 1], [0.5, 0.5], [1, 1], [0, 0]];
@@ -213,6 +213,13 @@ function linesOf(pieces, predict) {
   return sides.flatMap(side => linesOf(side, predict));
 }
 
+// Whether a flat stroke runs below the middles of all these, or above two or more: above a single one is the roof of a 5.
+function isRule([left, top, right, bottom], digits) {
+  const centres = digits.map(box => box[0] + box[2]), most = k => Math.max(...digits.map(box => box[k])), least = k => Math.min(...digits.map(box => box[k]));
+  if (top > most(3)) return 2 * left <= Math.min(...centres) && 2 * right >= Math.max(...centres);
+  return digits.length > 1 && bottom < least(1) && left < least(0) && right > most(2);
+}
+
 // Which strokes of a line are signs, straight ones beside digits and points between them: a map from the stroke to the sign.
 function marksOf(strokes) {
   if (strokes.length > MOST_PIECES) return new Map();
@@ -231,6 +238,7 @@ function marksOf(strokes) {
     else if (alongPath(points).pop() > STRAIGHT * Math.sqrt(x * x + y * y)) return;
     else if (3 * high <= wide && wide >= height / 10 && height <= 4 * middle && 4 * middle <= 3 * height)
       mark = others.every(box => box[0] >= right || box[2] <= left) ? "-" : "";
+    else if (3 * high <= wide && isRule(boxes[k], tall)) mark = RULE;
     else if (2 * Math.max(wide, high) <= height && 5 * middle >= 4 * height) mark = between ? "," : "";
     else if (5 * high >= 4 * height && 5 * wide >= 2 * high && x * y < 0) mark = between ? "/" : "";
     if (mark && ("-.".includes(mark) || !touch([points], strokes.filter((_, i) => i !== k), height))) found.set(points, mark);
@@ -274,6 +282,7 @@ function readLine(strokes, line, predict) {
   const parts = best.groups.map((group, k) => ({ ...part(group), mark: "", doubt: doubts[k] }));
   if (!marks.size) return parts;
   for (const [points, mark] of marks) {
+    if (mark === RULE) continue; // a number may be underlined
     const alone = part([points]);
     parts.push({ ...alone, mark, doubt: MARKS[mark], prediction: { ...alone.prediction, reason: "not a digit" } });
   }
