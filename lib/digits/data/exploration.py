@@ -13,6 +13,7 @@ from scipy import ndimage, stats
 from skimage.morphology import skeletonize
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -122,8 +123,7 @@ def extremes(values: pd.Series, count: int) -> tuple[np.ndarray, np.ndarray]:
 def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Median and middle nine tenths of ``shape_table``: a row for each digit and one for "all".
 
-    The columns have two levels: the quantity, then ``median``, ``low``, ``high`` (5th and 95th
-    percentile).
+    The columns: the quantity, then ``median``, ``low`` and ``high`` (5th and 95th percentile).
     """
     values = table.drop(columns="digit")
     groups = {str(digit): group for digit, group in values.groupby(table["digit"])}
@@ -186,15 +186,13 @@ def knn_distance(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarr
 def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """The closest two images of each pair of different digits, the closest pair first.
 
-    Columns: ``first`` and ``second`` (indices), ``digit`` and ``other`` (their labels),
-    ``distance``.
+    Columns: the indices ``first``, ``second``; their labels ``digit``, ``other``; ``distance``.
     """
     groups = {digit: np.flatnonzero(labels == digit) for digit in np.unique(labels)}
     rows = []
     for digit, other in combinations(groups, 2):
-        search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(images[groups[other]]))
-        found = search.kneighbors(flat(images[groups[digit]]))
-        distances, nearest = (column[:, 0] for column in found)
+        pictures = (flat(images[groups[which]]) for which in (digit, other))
+        nearest, distances = pairwise_distances_argmin_min(*pictures)
         best = distances.argmin()
         pair = groups[digit][best], groups[other][nearest[best]]
         rows.append((*pair, digit, other, distances[best]))
@@ -204,14 +202,10 @@ def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
     """Indices of images that are, pixel for pixel, in ``others`` or, without, an earlier one."""
-    known = {image.tobytes() for image in np.ascontiguousarray(() if others is None else others)}
-    found = []
-    for index, image in enumerate(np.ascontiguousarray(images)):
-        if image.tobytes() in known:
-            found.append(index)
-        elif others is None:
-            known.add(image.tobytes())
-    return np.array(found, int)
+    pixels = pd.Series([image.tobytes() for image in images])
+    if others is None:
+        return np.flatnonzero(pixels.duplicated())
+    return np.flatnonzero(pixels.isin([image.tobytes() for image in others]))
 
 
 # Baselines, and digits drawn with a pen
