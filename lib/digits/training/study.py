@@ -5,7 +5,6 @@
     python -m digits.training.study search          which settings do TPE and chance find?
     python -m digits.training.study seeds           the recipe with other seeds, alone and together
     python -m digits.training.study students tiny   small networks with a patient teacher
-    python -m digits.training.study worker NAME     one more worker of a notebook's search
 
 Each needs MNIST, the pen digits and hours. Validation images and pen digits of the development
 writers choose; only ``seeds`` and ``students`` meet the test sets, once for each network. What is
@@ -15,8 +14,6 @@ finished is kept, so that an interrupted study goes on.
 import argparse
 import json
 import platform
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -115,8 +112,7 @@ def train(
 ) -> tuple[keras.Model, dict]:
     """A network trained from scratch, and ``parameters``, ``macs``, ``seconds`` and its ``score``.
 
-    The first of ``sets`` is the validation data that stops the training. Everything random follows
-    the condition's seed.
+    The first of ``sets`` is the validation data. All that is random follows the condition's seed.
     """
     seed = condition.config.seed
     training.begin(seed)
@@ -264,7 +260,8 @@ def find_settings(options: argparse.Namespace) -> None:
     budget = {name: getattr(options, name) for name in ("train_size", "epochs")}
     plan = search.Plan(**budget, seed=1, data=search.fingerprint(x, y, *validation))
     score = search.training_score(plan, x, y, validation)
-    usual = search.reference_settings()
+    usual = {name: getattr(training.TrainingConfig(), name) for name in search.TUNED}
+    usual |= {"dropout": 0.2, "width": 40, "augmentation": 1.0}  # the published network's
     result = {"budget": budget | {"trials": options.trials}, "baseline": usual | score(usual, None)}
     keep(options.output, {"search": result | MADE_WITH})
     chance, grid = (replace(plan, sampler=kind, prune=False) for kind in ("random", "grid"))
@@ -453,34 +450,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if name == "students":
             one.add_argument("network", choices=networks.NAMES)
             one.add_argument("--width", type=int, help="default: the network's own")
-    worker = studies.add_parser("worker")
-    worker.add_argument("name", help="of the search, as the notebook says it")
-    worker.add_argument("--run", default="latest", help="the folder below outputs/")
-    worker.add_argument("--trials", type=int, help="default: as many as the notebook asked for")
     options = parser.parse_args(arguments)
     options.output = options.output or (files.SEEDS if options.study == "seeds" else files.STUDY)
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing, write after each training, print the results; the exit status."""
+def main(arguments: list[str] | None = None) -> None:
+    """Train what is missing, write after each training, print the results."""
     options = parse(arguments)
-    if options.study == "worker":
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-        try:
-            search.work(options.run, options.name, options.trials)
-        except (files.RunError, data.DataError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("\nStopped. The trial that was running will be run again.", file=sys.stderr)
-            return 130
-        return 0
     options.models.mkdir(parents=True, exist_ok=True)
     special = {"search": find_settings, "seeds": repeat_with_seeds, "students": train_student}
     special.get(options.study, compare)(options)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
