@@ -1,9 +1,7 @@
-"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or any database of
-SQLAlchemy's.
+"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or another database.
 
-``DIGITS_FEEDBACK_URL`` names another database (``postgresql+psycopg://...``). Every problem, a
-damaged or read-only file alike, is a FeedbackError in words that can be shown, so that drawing goes
-on.
+``DIGITS_FEEDBACK_URL`` names any of SQLAlchemy's (``postgresql+psycopg://...``). Every problem is a
+FeedbackError in words that can be shown, so that drawing goes on.
 
     python -m digits.app.feedback export corrections.npz
 """
@@ -203,15 +201,15 @@ def _engine(url: str) -> sa.Engine:
         limits = {name: value for name, value in limits.items() if name not in parsed.query}
     engine = sa.create_engine(parsed, poolclass=NullPool, connect_args=limits)
     if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _use_wal)
+
+        @sa.event.listens_for(engine, "connect")
+        def use_wal(connection, _record) -> None:
+            """Readers and writers never wait; what is committed survives a power cut."""
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
+
     return engine
-
-
-def _use_wal(connection, _record) -> None:
-    """Readers and a writer do not wait for each other; what is committed survives a power cut."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
 
 
 @contextlib.contextmanager

@@ -139,9 +139,7 @@ def eraser_width(brush: float) -> float:
 
 
 def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
-    """What is left of ``stroke`` (n, 2) where ``rubbed`` (SIZE, SIZE) is zero: the stroke itself,
-    or its pieces.
-    """
+    """The stroke itself, or what is left of it, (n, 2) each, where ``rubbed`` (SIZE, SIZE) is 0."""
     # Points along it at most two pixels apart; whole positions are the stroke's own points.
     count = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / 2), 1).astype(int)
     between = [i + np.arange(n) / n for i, n in enumerate(count)]
@@ -238,8 +236,7 @@ def parse(text: str) -> tuple[int, list[tuple]]:
     """The number and the operations of one message: ``(12, [("down", 10.0, 20.0, None), ("move",
     [(11.0, 22.0)])])``.
 
-    Coordinates are finite numbers in canvas pixels. MessageError for anything that the page's
-    script does not send.
+    Coordinates are finite, in canvas pixels. MessageError for what the page's script never sends.
     """
     if not isinstance(text, str) or len(text) > MAX_MESSAGE:
         raise MessageError("too long")

@@ -348,18 +348,12 @@ class PageHandler(TornadoVoilaHandler):
         self.finish(sorry(self, status_code, seconds))
 
 
-class NothingHandler(web.RequestHandler):
+class NothingHandler(web.ErrorHandler):
     """For every address that the page does not use."""
 
-    def initialize(self, status_code: int = 404) -> None:
-        self._code = status_code
-
-    def prepare(self) -> None:
-        self.set_status(self._code)
-        self.finish(sorry(self, self._code))
-
-    def check_xsrf_cookie(self) -> None:
-        """There is nothing here to protect."""
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """A page that says no, whatever the method was."""
+        self.finish(sorry(self, status_code))
 
 
 def sorry(handler: web.RequestHandler, status_code: int, seconds: int | None = None) -> str:
@@ -606,14 +600,16 @@ class ChannelHandler(VoilaKernelWebsocketHandler):
             self.ws_connection.stream.close()
             return None
         if sending is not None:
-            self._unread += len(message)
-            sending.add_done_callback(functools.partial(self._sent, len(message)))
-        return sending
+            size = len(message)
+            self._unread += size
 
-    def _sent(self, size: int, sending: asyncio.Future) -> None:
-        self._unread -= size
-        if not sending.cancelled():
-            sending.exception()  # the page is gone; asyncio would log what nobody asks for
+            def sent(sending: asyncio.Future) -> None:
+                self._unread -= size
+                if not sending.cancelled():
+                    sending.exception()  # the page is gone; asyncio would log what nobody asks for
+
+            sending.add_done_callback(sent)
+        return sending
 
     def write_error(self, status_code: int, **_: Any) -> None:
         """Say no, and no more."""
@@ -665,8 +661,7 @@ class MetricsHandler(web.RequestHandler):
         forwarded = {"X-Forwarded-For", "Forwarded"} & set(self.request.headers)
         hidden = forwarded and not is_within(peer, settings.proxies)
         if hidden or not is_within(self.request.remote_ip, settings.metrics_from):
-            self.send_error(403)
-            return
+            raise web.HTTPError(403)
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest())
 
@@ -703,7 +698,7 @@ def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
     # Any other name can be made to lead here, too (DNS rebinding).
     names = "|".join(map(re.escape, hosts))
     foreign = Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421})
-    return [*watched, foreign, *served, (r".*", NothingHandler)]
+    return [*watched, foreign, *served, (r".*", NothingHandler, {"status_code": 404})]
 
 
 def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
