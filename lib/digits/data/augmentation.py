@@ -333,8 +333,7 @@ def estimate_width(image: np.ndarray) -> float:
 def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
     """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
 
-    The pen of an added stroke is about as wide as the pen that wrote the digit; the result is
-    normalised as every other ink.
+    An added stroke is about as wide as the digit's pen; the result is normalised as all ink is.
     """
     choices = _STYLES.get(int(label))
     if not choices:
@@ -423,8 +422,7 @@ def contrast(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.n
 
 
 def pen_width(image: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
-    """Make strokes wider by about ``pixels``; where negative, thinner, and what is thinner
-    vanishes.
+    """Make strokes wider by about ``pixels``; where negative, thinner, and thin ones vanish.
 
     On a picture enlarged four times, so that half pixels count.
     """

@@ -1,8 +1,7 @@
 """Ink to MNIST's 28 x 28: the one normalization that app, uploads, benchmarks and notebooks share.
 
-Strokes become a picture by whole numbers alone, thousandths of a pixel. Sums and products of those
-are exact, so every processor draws the same picture, and so does ``app/static/ink.js`` in a
-browser, to the bit.
+Strokes become a picture by whole numbers alone, thousandths of a pixel. Their sums and products are
+exact: every processor and, in a browser, ``app/static/ink.js`` draw the same picture, to the bit.
 
 MNIST's rule (LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist): scale the ink's bounding box
 into 20 x 20 keeping its aspect ratio, with anti-aliasing, then place its centre of mass at the

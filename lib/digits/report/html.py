@@ -1,7 +1,6 @@
 """A run as HTML files that need nothing else, and the READMEs' tables of numbers.
 
-The report is the executed notebooks. The reader is the drawing app's page (``app/static``), with
-``local.js`` in its kernel's place.
+The report is the executed notebooks. The reader is the app's page, with ``local.js`` as kernel.
 
 ``python -m digits.report.html RUN FILE`` builds the report of the finished run in a folder anew;
 of a README.md it renews the tables from that run's numbers, draw.html becomes the run's reader.

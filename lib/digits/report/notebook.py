@@ -85,8 +85,7 @@ def plain(value: Any) -> Any:
 class Run:
     """One run's folder, opened by one notebook.
 
-    Figures and tables are numbered in the order in which they are first shown; showing one again
-    keeps its number.
+    Figures and tables are numbered as they are first shown; shown again, each keeps its number.
     """
 
     path: Path  # outputs/<run>

@@ -1,8 +1,7 @@
 """The command line: what is asked for is read, checked and resolved here, before anything runs.
 
 What the notebooks take stands in their parameters cells, with what is allowed in the comments; what
-a profile changes stands beside them, in ``profiles.toml``. Standard library only: this works before
-the environment is made.
+a profile changes, in ``profiles.toml``. Standard library only: it works before there is more.
 """
 
 import argparse
@@ -308,9 +307,7 @@ def spelled(text: str, default: Any) -> Any:
 
 
 def checked(notebook: Notebook, parameter: str, value: Any, where: str) -> Any:
-    """``value`` when that parameter may have it (a whole number will do for a float), else
-    RunError.
-    """
+    """``value``, or its float, when that parameter may have it, else RunError."""
     if parameter not in notebook.defaults:
         names = ", ".join(key for key in notebook.defaults if key != "run_name")
         raise RunError(f"{where}: {notebook.name} has no parameter {parameter!r}. Known: {names}.")

@@ -1,5 +1,4 @@
-"""Where a run's numbers come from, and whether two runs agree: both can be told from two
-``run.json``.
+"""Where a run's numbers come from, and whether two runs agree, told from their ``run.json``.
 
 Importing this needs the standard library only.
 """

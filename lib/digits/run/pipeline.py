@@ -1,8 +1,7 @@
 """A run from its first notebook to its report: never half a run where a good one stood.
 
 A run grows in ``outputs/NAME.building``. Success swaps it into ``outputs/NAME``; failure keeps it
-as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of that name puts
-right.
+as ``outputs/NAME.failed``. What a power cut leaves, the next run of that name puts right.
 """
 
 import json
@@ -460,8 +459,7 @@ def carry_over(place: Place, request: Request) -> list[dict]:
 def publish(name: str, profile: str) -> int:
     """Copy what readers, the app and comparisons need of a finished run, to be committed.
 
-    The standard run becomes outputs/reference/. Of another profile's the record and the numbers
-    are kept, to be compared with.
+    The standard run becomes outputs/reference/; of another, record and numbers are kept.
     """
     published = files.reference(profile)
     place, target = Place(files.OUTPUTS, name), Place(published.parent, published.name)

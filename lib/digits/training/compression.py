@@ -116,8 +116,7 @@ def measure_files(
 
     sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; one called "pen"
     gives the columns ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``.
-    ``agreement_with_float32``: share of the first set's images that get the same digit as from the
-    file called "float32".
+    ``agreement_with_float32``: share of the first set that gets the same digit from "float32".
     """
     first = next(iter(sets.values()))[0]
     expected = litert_logits(files["float32"], first).argmax(1)
@@ -158,8 +157,7 @@ def refusals(path: Path, images: np.ndarray) -> int:
 def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Series:
     """Which files of ``measure_files`` are at most a tolerance (a share) below float32 on each set.
 
-    Sets that the table lacks are not asked for. Counted in errors, so that rounding decides
-    nothing.
+    Sets that the table lacks are left out. Counted in errors: no rounding decides.
     """
     good = pd.Series(True, table.index)
     for kind, tolerance in tolerances.items():
