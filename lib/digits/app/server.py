@@ -41,9 +41,10 @@ from tornado.iostream import IOStream, StreamBufferFullError
 from tornado.routing import HostMatches, Rule
 from tornado.websocket import WebSocketClosedError
 from voila.app import Voila
+from voila.paths import collect_static_paths
 from voila.request_info_handler import RequestInfoSocketHandler
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
+from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -250,14 +251,16 @@ def packed(path: str, _changed: float) -> bytes:
     return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
 
 
-class FileHandler(web.StaticFileHandler):
-    """A file of the page, found by the next class, compressed for a browser that takes it so.
+class FileHandler(MultiStaticFileHandler):
+    """A file of the page, compressed for a browser that takes it so.
 
     The browser keeps it for good when its name changes with its content.
     """
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
-        """As the next class does; of a compressed file no part can be had alone."""
+        """As Tornado does; of a compressed file no part can be had alone."""
+        if not os.path.isfile(absolute_path):
+            raise web.HTTPError(404)  # without a word: what Voila would say fills a log
         found = super().validate_absolute_path(root, absolute_path)
         if found and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             content = packed(found, os.stat(found).st_mtime)
@@ -269,22 +272,10 @@ class FileHandler(web.StaticFileHandler):
         return found
 
     def set_headers(self) -> None:
-        """As the next class does, but for what it says about time."""
+        """As Tornado does, but for how long a browser may keep it."""
         super().set_headers()
         if re.search(r"\.[0-9a-f]{16,}\.js$", self.path):  # how webpack names its scripts
             self.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-class TemplateHandler(FileHandler, TemplateStaticFileHandler):
-    """A file of a page template."""
-
-
-class VoilaFileHandler(FileHandler, MultiStaticFileHandler):
-    """A file of Voila's."""
-
-
-class ExtensionHandler(FileHandler, FileFindHandler):
-    """A file of an extension's."""
 
 
 # --- The page -------------------------------------------------------------------------------------
@@ -675,6 +666,7 @@ def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
     extensions = "|".join(map(re.escape, voila.voila_configuration.extension_allowlist))
     kernel = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     script = r"[\w.-]+\.js"
+    templates = collect_static_paths(["voila", "nbconvert"], "digits")
     labs = rf"voila/labextensions/((?:{extensions})/static/{script})"
     # A load balancer asks for these by number, not by name.
     watched = [
@@ -687,9 +679,9 @@ def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
         (rf"api/kernels/{kernel}", OwnKernelHandler),
         (rf"api/kernels/{kernel}/channels", ChannelHandler),
         (rf"voila/api/shutdown/{kernel}", FarewellHandler),
-        (rf"voila/templates/(digits/static/{script})", TemplateHandler),
-        (rf"voila/static/({script})", VoilaFileHandler, options[MultiStaticFileHandler]),
-        (labs, ExtensionHandler, options[FileFindHandler]),
+        (rf"voila/templates/digits/static/({script})", FileHandler, {"paths": templates}),
+        (rf"voila/static/({script})", FileHandler, options[MultiStaticFileHandler]),
+        (labs, FileHandler, {"paths": options[FileFindHandler]["path"]}),
     ]
     watched, served = (
         [(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group]
@@ -791,9 +783,8 @@ class KernelManager(AsyncMappingKernelManager):
             VISITORS_REFUSED.labels("full" if free <= 0 else "share").inc()
             raise web.HTTPError(503 if free <= 0 else 429)
         name, now = page.current_user.username, time.monotonic()
-        self._line = {one: at for one, at in self._line.items() if now - at < 3 * SOON} | {
-            name: now
-        }
+        self._line = {one: at for one, at in self._line.items() if now - at < 3 * SOON}
+        self._line[name] = now
         if list(self._line).index(name) >= self._ready() + (os.cpu_count() or 1) - self._making:
             raise web.HTTPError(202)
         del self._line[name]
