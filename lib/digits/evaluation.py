@@ -307,19 +307,11 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     (counts).
     """
     confidence = np.asarray(confidence, np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(~np.asarray(correct, bool)[order])
-    # samples of equal confidence cannot be told apart by a threshold: keep the last of each run
-    last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
-    answered = last + 1
-    columns = {
-        "threshold": confidence[order][last],
-        "coverage": answered / len(order),
-        "risk": wrong[last] / answered,
-        "answered": answered,
-        "wrong": wrong[last],
-    }
-    return pd.DataFrame(columns)
+    wrong = pd.Series(~np.asarray(correct, bool)).groupby(-confidence)
+    table = wrong.agg(answered="count", wrong="sum").cumsum().rename_axis("threshold").reset_index()
+    coverage, risk = table["answered"] / len(confidence), table["wrong"] / table["answered"]
+    table = table.assign(threshold=-table["threshold"], coverage=coverage, risk=risk)
+    return table[["threshold", "coverage", "risk", "answered", "wrong"]]
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
