@@ -92,7 +92,7 @@ def run(request: Request, execute: Execute | None = None) -> int:
         with locked(place), stop_on_signals(), kernel_environment():
             for note in repair(place):
                 say(note)
-            record = prepare(place, request)
+            record = new_record(place, request)
             try:
                 run_stages(place, record, request, execute)
                 finish(place, record, request)
@@ -110,8 +110,8 @@ def run(request: Request, execute: Execute | None = None) -> int:
     return 0
 
 
-def prepare(place: Place, request: Request) -> dict:
-    """Make the building folder, with what earlier notebooks wrote, and the new record."""
+def new_record(place: Place, request: Request) -> dict:
+    """What ``run.json`` holds before the first notebook."""
     parameters = request.parameters
     datasets = [one.get("dataset") for one in parameters.values()]
     record = {
@@ -137,13 +137,6 @@ def prepare(place: Place, request: Request) -> dict:
         causes.pop("data", None)  # not read yet
         if causes:
             say("\n".join(["What is different here:", *comparison.sentences(causes)]))
-    try:
-        place.building.mkdir()
-        if request.continued:
-            record["stages"] = carry_over(place, request)
-    except BaseException:
-        shutil.rmtree(place.building, ignore_errors=True)  # nothing of its own is in it yet
-        raise
     return record
 
 
@@ -154,8 +147,14 @@ def changed(request: Request, notebook: Notebook) -> dict[str, Any]:
 
 
 def run_stages(place: Place, record: dict, request: Request, execute: Execute | None) -> None:
-    """Run the notebooks one by one; ``run.json`` is written before and after each."""
+    """Run the notebooks one by one, in the building folder, with what earlier ones wrote there.
+
+    ``run.json`` is written before and after each.
+    """
     begin = time.monotonic()
+    place.building.mkdir()
+    if request.continued:
+        record["stages"] = carry_over(place, request)
     (place.building / "notebooks").mkdir(exist_ok=True)
     before = stage_files(place)
     for index, notebook in enumerate(request.notebooks[request.first :], start=request.first + 1):
@@ -181,9 +180,8 @@ def run_stages(place: Place, record: dict, request: Request, execute: Execute | 
         finally:
             stage |= {"seconds": round(time.monotonic() - started, 2), "ended": now()}
             with suppress(OSError, RunError):  # half written on a full disk: that error says so
-                text = json.dumps(
-                    comparison.tidy_tree(read_json(target)), indent=1, ensure_ascii=False
-                )
+                executed = comparison.tidy_tree(read_json(target))
+                text = json.dumps(executed, indent=1, ensure_ascii=False)
                 target.write_text(text.replace(place.building.name, place.name) + "\n", "utf-8")
         after, metrics = stage_files(place), read_json(place.building / "metrics.json")
         mine = metrics.get(notebook.name)
