@@ -40,9 +40,7 @@ class Augmentation:
 
     def amounts(self) -> dict[str, str]:
         """How much of each, in words."""
-        return {
-            name.replace("_", " "): UNITS[name].format(value) for name, value in vars(self).items()
-        }
+        return {name.replace("_", " "): UNITS[name].format(n) for name, n in vars(self).items()}
 
 
 UNITS = {
@@ -157,10 +155,10 @@ def _line(image: np.ndarray, points, width: float) -> np.ndarray:
     """``image`` with an anti-aliased pen line through ``points`` (n, 2), in its pixels."""
     height, breadth = image.shape
     big = np.zeros((FINE * height, FINE * breadth), np.uint8)
-    path = (
-        np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32).reshape(-1, 1, 2)
+    path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
+    cv2.polylines(
+        big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4
     )
-    cv2.polylines(big, [path], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
     line = cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.maximum(image, line / 255)
 

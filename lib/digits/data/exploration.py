@@ -50,9 +50,8 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     """Mean and standard deviation of each digit's pixels: two arrays (10, 28, 28)."""
     pictures = np.asarray(images).reshape(len(images), *images.shape[1:3])
     groups = [pictures[labels == digit] for digit in DIGITS]
-    return np.stack([group.mean(0) for group in groups]), np.stack(
-        [group.std(0) for group in groups]
-    )
+    means, deviations = zip(*((group.mean(0), group.std(0)) for group in groups), strict=True)
+    return np.stack(means), np.stack(deviations)
 
 
 # The shape of one image
@@ -137,12 +136,11 @@ def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
 def deslant(images: np.ndarray) -> np.ndarray:
     """Each image sheared about its centre of mass until its slant is 0; a blank one stays blank."""
     pictures = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
-    leaning, middle = np.tan(np.radians(slants(images))), centres(images)[:, 1]
+    leaning = np.nan_to_num(np.tan(np.radians(slants(images))))
+    middle = np.nan_to_num(centres(images)[:, 1])
     options = {"dsize": pictures.shape[:0:-1], "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
     upright = []
-    for image, lean, row in zip(
-        pictures, np.nan_to_num(leaning), np.nan_to_num(middle), strict=True
-    ):
+    for image, lean, row in zip(pictures, leaning, middle, strict=True):
         source = np.array([[1, -lean, lean * row], [0, 1, 0]])
         upright.append(cv2.warpAffine(image, source, **options))
     return np.stack(upright).reshape(images.shape)
@@ -229,7 +227,5 @@ def scores(
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Index of the first sample of each of ``evaluation.confused_pairs``."""
     confusions = zip(pairs["digit"], pairs["read as"], strict=True)
-    found = [
-        np.flatnonzero((labels == digit) & (predictions == read)) for digit, read in confusions
-    ]
-    return np.array([indices[0] for indices in found], int)
+    alike = [(labels == digit) & (predictions == read) for digit, read in confusions]
+    return np.array([some.argmax() for some in alike], int)

@@ -291,10 +291,8 @@ def compare(reference: Evidence, run: Evidence) -> tuple[Outcome, list[tuple]]:
     rows, agreed = [], []
     for label in dict.fromkeys([*reference.headlines, *run.headlines]):
         one, other = reference.headlines.get(label, {}), run.headlines.get(label, {})
-        limit = one.get("tolerance")
-        agreed.append(
-            bool(one and other) and (limit is None or abs(other["value"] - one["value"]) <= limit)
-        )
+        limit, both = one.get("tolerance"), bool(one and other)
+        agreed.append(both and (limit is None or abs(other["value"] - one["value"]) <= limit))
         verdict = "DIFFERENT" if not agreed[-1] else "any" if limit is None else f"± {limit:g}"
         rows.append((label, one.get("text"), other.get("text"), verdict))
     pairs = [(one.record["stages"], one.metrics) for one in (reference, run)]

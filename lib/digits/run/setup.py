@@ -165,9 +165,8 @@ def python_of(prefix: Path) -> Path:
 def runs(*command: str | Path) -> bool:
     """True when ``command`` can be started and ends well; it says nothing."""
     try:
-        return (
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        return done.returncode == 0
     except OSError:
         return False
 

@@ -178,11 +178,8 @@ def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
 
 def prunable(model: keras.Model) -> list[keras.Layer]:
     """The layers whose kernels pruning may thin out: convolutions and dense layers. No biases."""
-    return [
-        layer
-        for layer in model.layers
-        if isinstance(getattr(layer, "kernel", None), keras.Variable)
-    ]
+    kernels = [(layer, getattr(layer, "kernel", None)) for layer in model.layers]
+    return [layer for layer, kernel in kernels if isinstance(kernel, keras.Variable)]
 
 
 def kernel_weights(model: keras.Model) -> np.ndarray:
