@@ -668,29 +668,23 @@ def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
     script = r"[\w.-]+\.js"
     templates = collect_static_paths(["voila", "nbconvert"], "digits")
     labs = rf"voila/labextensions/((?:{extensions})/static/{script})"
-    # A load balancer asks for these by number, not by name.
-    watched = [
-        (r"healthz", HealthHandler, {"full_is_well": False}),
-        (r"livez", HealthHandler, {"full_is_well": True}),
-        (r"metrics", MetricsHandler),
+    root, names = re.escape(voila.server_url), "|".join(map(re.escape, hosts))
+    return [
+        # A load balancer asks for these by number, not by name.
+        (rf"{root}healthz", HealthHandler, {"full_is_well": False}),
+        (rf"{root}livez", HealthHandler, {"full_is_well": True}),
+        (rf"{root}metrics", MetricsHandler),
+        # Any other name can be made to lead here, too (DNS rebinding).
+        Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421}),
+        (root, PageHandler, options[TornadoVoilaHandler]),
+        (rf"{root}api/kernels/{kernel}", OwnKernelHandler),
+        (rf"{root}api/kernels/{kernel}/channels", ChannelHandler),
+        (rf"{root}voila/api/shutdown/{kernel}", FarewellHandler),
+        (rf"{root}voila/templates/digits/static/({script})", FileHandler, {"paths": templates}),
+        (rf"{root}voila/static/({script})", FileHandler, options[MultiStaticFileHandler]),
+        (rf"{root}{labs}", FileHandler, {"paths": options[FileFindHandler]["path"]}),
+        (r".*", NothingHandler, {"status_code": 404}),
     ]
-    served = [
-        (r"", PageHandler, options[TornadoVoilaHandler]),
-        (rf"api/kernels/{kernel}", OwnKernelHandler),
-        (rf"api/kernels/{kernel}/channels", ChannelHandler),
-        (rf"voila/api/shutdown/{kernel}", FarewellHandler),
-        (rf"voila/templates/digits/static/({script})", FileHandler, {"paths": templates}),
-        (rf"voila/static/({script})", FileHandler, options[MultiStaticFileHandler]),
-        (labs, FileHandler, {"paths": options[FileFindHandler]["path"]}),
-    ]
-    watched, served = (
-        [(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group]
-        for group in (watched, served)
-    )
-    # Any other name can be made to lead here, too (DNS rebinding).
-    names = "|".join(map(re.escape, hosts))
-    foreign = Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421})
-    return [*watched, foreign, *served, (r".*", NothingHandler, {"status_code": 404})]
 
 
 def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:

@@ -278,9 +278,7 @@ def die_with_runner() -> None:
         try:
             os.kill(runner(), 0)  # it may have died before the line above took effect
         except ProcessLookupError:
-            raise RunError(
-                "The runner that started this notebook is gone; nothing is written."
-            ) from None
+            raise RunError("This notebook's runner is gone; nothing is written.") from None
 
 
 class _Element(HTML):

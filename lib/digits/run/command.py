@@ -119,9 +119,7 @@ def resolve(
         _, recorded = pipeline.newest(pipeline.Place(files.OUTPUTS, name))
         profile, continued = recorded["profile"], True
         if options.profile not in (None, profile):
-            raise RunError(
-                f"--from: that run has the profile {profile!r}, not {options.profile!r}."
-            )
+            raise RunError(f"--from: that run's profile is {profile!r}, not {options.profile!r}.")
         if dataset in (None, recorded["dataset"].get("name")):
             dataset = recorded["dataset"]["requested"]
         settings = [*recorded["settings"], *settings]

@@ -48,9 +48,7 @@ def export_litert(
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
     if kind == "int8" and (representative is None or not len(representative)):
-        raise ValueError(
-            "int8 needs representative training images: they set the range of every activation."
-        )
+        raise ValueError("int8 needs representative training images, for the activations' ranges.")
     if model.layers[-1].name == "probabilities":
         model = logits_model(model)
     image = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")

@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from digits import evaluation, files
 from digits.data.augmentation import Augmentation
-from digits.files import RunError
 from digits.training import fit, keras, networks
 
 TUNED = ("learning_rate", "batch_size", "weight_decay")  # of ``TrainingConfig``
@@ -165,7 +164,7 @@ def connect(url: str) -> RDBStorage:
         )
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RunError(
+        raise files.RunError(
             f"The study's database cannot be used ({reason}). Is its folder there, and writable?"
         ) from None
 
@@ -224,7 +223,7 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
                     raise
     except (StorageInternalError, sa.exc.SQLAlchemyError, UnboundLocalError) as error:
         cause = error.__context__ if isinstance(error, UnboundLocalError) else error  # Optuna 5.0's
-        raise RunError(
+        raise files.RunError(
             f"The study's database failed ({str(cause.__cause__ or cause).splitlines()[0]}). "
             "What was finished is kept; start again."
         ) from error

@@ -28,7 +28,6 @@ from scipy import stats
 from digits import data, evaluation, files
 from digits.data import non_digits
 from digits.data.augmentation import Augmentation
-from digits.files import read_json, write_json
 from digits.recognizer import Calibration, LiteRTModel, Recognizer, ink
 from digits.training import compression, keras, networks, search, tf
 from digits.training import fit as training
@@ -148,7 +147,7 @@ def repeat(
     ``kept`` is a JSON file that is written after every training; what it holds already is not
     trained again, so that a long study can be interrupted.
     """
-    done = read_json(kept).get("runs", []) if kept else []
+    done = files.read_json(kept).get("runs", []) if kept else []
     there = {(row["name"], row["seed"]) for row in done}
     for seed in seeds:
         for name, (network, condition) in jobs.items():
@@ -157,7 +156,7 @@ def repeat(
                 row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded, name)[1]}
                 done.append(json.loads(json.dumps(row)))  # intervals become lists, as in the file
                 if kept:
-                    write_json(kept, read_json(kept) | {"runs": done})
+                    files.write_json(kept, files.read_json(kept) | {"runs": done})
     return pd.DataFrame(done)
 
 
@@ -231,7 +230,7 @@ def exams() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def keep(path: Path, result: dict) -> None:
     """Write ``result`` beside what the file holds already."""
-    write_json(path, json.loads(json.dumps(read_json(path) | result, default=float)))
+    files.write_json(path, json.loads(json.dumps(files.read_json(path) | result, default=float)))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -243,12 +242,12 @@ def compare(options: argparse.Namespace) -> None:
     x, y, _ = images()
     budget = {name: getattr(options, name, "") for name in ("network", "train_size", "epochs")}
     kept = options.output.with_suffix(f".{options.study}.json")
-    if read_json(kept).get("budget", budget) != budget:
+    if files.read_json(kept).get("budget", budget) != budget:
         raise SystemExit(f"{kept.name} was begun with another budget: delete it, or keep to it.")
     keep(kept, {"budget": budget})
     n = options.train_size
     runs = repeat(jobs, options.seeds, x[:n], y[:n], validation_sets(), kept)
-    keep(options.output, {options.study: read_json(kept) | MADE_WITH})
+    keep(options.output, {options.study: files.read_json(kept) | MADE_WITH})
     kept.unlink()
     shown = runs.groupby("name", sort=False)[["validation_accuracy", "pen_accuracy", "seconds"]]
     print(shown.agg(["mean", "std"]).to_string())
@@ -331,7 +330,7 @@ def repeat_with_seeds(options: argparse.Namespace) -> None:
         "parameters": networks.build("compact").count_params(),  # tells the width
         "non_digits": int(training.NON_DIGITS * len(images()[0])),
     }
-    known = read_json(options.output)
+    known = files.read_json(options.output)
     if known.get("recipe", recipe) != recipe:
         raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
     runs = known.get("runs", {})
@@ -421,7 +420,8 @@ def train_student(options: argparse.Namespace) -> None:
         "files": table.to_dict("index"),
         **MADE_WITH,
     }
-    keep(options.output, {"students": read_json(options.output).get("students", {}) | {name: row}})
+    known = files.read_json(options.output).get("students", {})
+    keep(options.output, {"students": known | {name: row}})
     print(table.T.to_string())
 
 
