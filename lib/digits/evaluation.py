@@ -397,9 +397,8 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
 def paired_table(ways: Mapping[str, Predictions], reference: str) -> pd.DataFrame:
     """Several ways to read the same images, each tested against the one called ``reference``.
 
-    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``, ``only here`` and ``only there``
-    (images that this way or only the reference gets right), ``p`` (``mcnemar``); NaN in the
-    reference's own row.
+    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``; NaN for the reference: ``only
+    here`` and ``only there`` (what just this way or the reference gets right), ``p`` (``mcnemar``).
     """
     rows = []
     for name, one in ways.items():
@@ -445,9 +444,8 @@ def robustness(
 ) -> pd.DataFrame:
     """Accuracy under each corruption at each severity, on the same images with the same seed.
 
-    ``predict``: images (n, 28, 28) to probabilities (n, 10). ``corruptions``: as in
-    ``data.augmentation``. Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``,
-    ``low``, ``high`` (95%).
+    predict: images (n, 28, 28) to probabilities (n, 10). corruptions: ``data.augmentation``'s.
+    Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``, ``low``, ``high`` (95%).
     """
     rows = []
     for corruption in corruptions:

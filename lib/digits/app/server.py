@@ -203,21 +203,12 @@ class Headers(web.OutputTransform):
 class Listener(HTTPServer):
     """An HTTP server without room for the slow and the many, that believes known proxies only."""
 
-    def initialize(self, app: web.Application, proxies: Sequence[str] = ()) -> None:
-        self._proxies = proxies
-        super().initialize(
-            app,
-            trusted_downstream=list(proxies),
-            idle_connection_timeout=PATIENCE[0],
-            body_timeout=PATIENCE[1],
-            max_header_size=16_384,
-            max_body_size=65_536,
-        )
-
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
-        too_many = of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)
+        too_many = of_one >= CONNECTIONS_OF_ONE and not is_within(
+            address[0], self.trusted_downstream
+        )
         if len(self._connections) >= CONNECTIONS or too_many:
             stream.close()
             return
@@ -228,7 +219,7 @@ class Listener(HTTPServer):
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
         """Take a request; a proxy says in X-Forwarded-For and -Proto whom it is from."""
-        self.xheaders = is_within(request_conn.context.address[0], self._proxies)
+        self.xheaders = is_within(request_conn.context.address[0], self.trusted_downstream)
         delegate = super().start_request(server_conn, request_conn)
         receive = delegate.headers_received
 
@@ -692,7 +683,14 @@ def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
     all_handlers = voila.init_handlers
 
     def listen(port: int, address: str) -> Listener:
-        server = Listener(voila.app, proxies=settings.proxies)
+        server = Listener(
+            voila.app,
+            trusted_downstream=list(settings.proxies),
+            idle_connection_timeout=PATIENCE[0],
+            body_timeout=PATIENCE[1],
+            max_header_size=16_384,
+            max_body_size=65_536,
+        )
         server.listen(port, address)
         return server
 

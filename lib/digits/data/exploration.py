@@ -95,8 +95,7 @@ def slants(images: np.ndarray) -> np.ndarray:
 def stroke_width(image: np.ndarray) -> float:
     """Width of the pen in pixels: twice the median distance from the skeleton to the paper.
 
-    Measured at half of the darkest ink on an enlarged image, so that quarters of a pixel count. NaN
-    for a blank image.
+    At half of the darkest ink, enlarged, so that quarters of a pixel count. NaN for a blank image.
     """
     enlarged = cv2.resize(np.squeeze(np.asarray(image, np.float32)), None, fx=4, fy=4)
     inked = np.pad(enlarged > enlarged.max() / 2, 1)

@@ -52,8 +52,7 @@ def rasterize(
 ) -> np.ndarray:
     """Draw strokes with a round pen; one point is a dot. ValueError for other shapes.
 
-    size: the canvas's side, brush: the pen's width, both in pixels. Returns (size, size) uint8,
-    light ink (255) on dark.
+    In pixels, size: the canvas's side, brush: the pen's width. Returns (size, size) uint8, 255 ink.
     """
     strokes = [np.clip(stroke, -size, 2 * size) for stroke in check_strokes(strokes)]
     edges = np.zeros((size, size + 1), int)  # +1 where ink begins in a row, -1 behind its end

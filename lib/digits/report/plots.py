@@ -260,8 +260,7 @@ def confusion_maps(counts: np.ndarray, rates: np.ndarray) -> Figure:
 def error_gallery(images: np.ndarray, table: pd.DataFrame, columns: int = 8) -> Figure:
     """Wrong answers as tiles: true digit and index above, the two best guesses below.
 
-    images: (n, 28, 28[, 1]), all that ``table`` (``evaluation.error_table``) indexes. A known label
-    error is framed and carries a dagger.
+    images: (n, 28, 28[, 1]), which ``evaluation.error_table`` indexes; label errors are marked.
     """
     figure, axes = _tiles(len(table), columns, WIDTH / columns + 0.32)
     for ax, error in zip(axes, table.to_dict("records"), strict=True):

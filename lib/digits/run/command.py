@@ -58,8 +58,6 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run the notebooks in order and write outputs/<run>/report.html.",
-        usage="%(prog)s [--profile PROFILE] [--dataset DATASET] [--run NAME] [--from NN]\n"
-        "           [--set NOTEBOOK.PARAMETER=VALUE] [--check [RUN.JSON]] [--setup-only]",
         epilog="Exit status: 0 done, or identical; 1 a notebook failed; 2 a wrong request;\n"
         "3 equal within the tolerances; 4 different; 128 + n stopped by signal n.\n\n"
         "Data: MNIST from the folder in DIGITS_DATA, else the Keras cache, else a download. When\n"
@@ -78,7 +76,8 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
     add("--run", metavar="NAME", help=help)
     add("--from", dest="first", metavar="NN", help="continue that run at notebook NN")
     help = "change a parameter of one notebook, or without its name of all; may be repeated"
-    add("--set", dest="settings", action="append", default=[], metavar="...", help=help)
+    setting = "NOTEBOOK.PARAMETER=VALUE"
+    add("--set", dest="settings", action="append", default=[], metavar=setting, help=help)
     help = "run, then compare with the published run of the profile; or run what that file records"
     help += " and compare with it"
     add("--check", nargs="?", const=True, metavar="RUN.JSON", help=help)
