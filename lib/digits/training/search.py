@@ -28,9 +28,8 @@ from digits.training import fit, keras, networks
 TUNED = ("learning_rate", "batch_size", "weight_decay")  # of ``TrainingConfig``
 SETTINGS = (*TUNED, "dropout", "width", "augmentation")
 STARTUP = 10  # random trials before TPE has enough to learn from; Optuna's own default
-HEARTBEAT = 5  # seconds between two signs of life of a trial
-GRACE = 30  # seconds without one after which its worker counts as dead, and the trial is run again
-RETRIES = 2  # of a trial that is interrupted; one more, and it may be what kills its workers
+HEARTBEAT = 15  # seconds between two signs of life of a trial; without two it is run again
+RETRIES = 2  # of a trial whose process dies; one more, and it may be what kills it
 
 # (settings, trial to report each epoch's accuracy to) -> {"accuracy": share, "pruned": bool, ...}
 Score = Callable[[dict[str, Any], optuna.Trial | None], dict[str, Any]]
@@ -159,7 +158,6 @@ def connect(url: str) -> RDBStorage:
             url,
             engine_kwargs={"connect_args": {"timeout": 60}},
             heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
         )
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
