@@ -302,9 +302,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """What every possible threshold gives (Geifman and El-Yaniv 2017), a row a distinct confidence.
 
-    Columns: ``threshold`` (descending; answer when the confidence is at least that), ``coverage``
-    (share that is answered), ``risk`` (share of the answers that is wrong), ``answered``, ``wrong``
-    (counts).
+    Columns: ``threshold`` (descending; the least confidence that is answered), ``coverage`` (share
+    that is answered), ``risk`` (share of these that is wrong), the counts ``answered``, ``wrong``.
     """
     confidence = np.asarray(confidence, np.float64)
     wrong = pd.Series(~np.asarray(correct, bool)).groupby(-confidence)

@@ -73,10 +73,7 @@ class App:
 
     @classmethod
     def open(cls, run: str | None = None, model: str | None = None) -> "App":
-        """The app with a run's model, as ``Recognizer.load`` finds it.
-
-        RecognizerError when it cannot be used.
-        """
+        """The app with a run's model, as ``Recognizer.load`` finds it; else RecognizerError."""
         kernel.require_guard()
         return cls(Recognizer.load(run, model))
 
@@ -271,10 +268,8 @@ class App:
             self._read = None
             self._ticker.ask()
             return
-        again = (
-            replace(part, prediction=self.recognizer.predict(part.prediction.image))
-            for part in self.shown.parts
-        )
+        predict, parts = self.recognizer.predict, self.shown.parts
+        again = (replace(part, prediction=predict(part.prediction.image)) for part in parts)
         self._answer_is(replace(self.shown, parts=tuple(again)))
 
     def _do_why(self, wanted: bool) -> None:

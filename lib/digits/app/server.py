@@ -206,9 +206,8 @@ class Listener(HTTPServer):
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
-        too_many = of_one >= CONNECTIONS_OF_ONE and not is_within(
-            address[0], self.trusted_downstream
-        )
+        is_proxy = is_within(address[0], self.trusted_downstream)
+        too_many = of_one >= CONNECTIONS_OF_ONE and not is_proxy
         if len(self._connections) >= CONNECTIONS or too_many:
             stream.close()
             return
@@ -539,10 +538,7 @@ class ChannelHandler(VoilaKernelWebsocketHandler):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, for the server or for the page.
-
-        For five seconds more frames can come, which nobody may read.
-        """
+        """Whether it is over, for server or page; frames that still come nobody may read."""
         link, wire = self.connection, self.ws_connection
         return link is None or link.is_over or wire is None or wire.is_closing()
 

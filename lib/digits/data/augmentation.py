@@ -156,9 +156,7 @@ def _line(image: np.ndarray, points, width: float) -> np.ndarray:
     height, breadth = image.shape
     big = np.zeros((FINE * height, FINE * breadth), np.uint8)
     path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
-    cv2.polylines(
-        big, [path.reshape(-1, 1, 2)], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4
-    )
+    cv2.polylines(big, [path[:, None]], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
     line = cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.maximum(image, line / 255)
 

@@ -1,7 +1,6 @@
 """What the data looks like in numbers: shapes, a map, odd and alike images, duplicates.
 
-Everywhere: ``images`` is (n, 28, 28[, 1]) float in [0, 1], ink light on dark; ``labels`` is (n,)
-with integers 0 to 9.
+Everywhere: ``images`` (n, 28, 28[, 1]) float in [0, 1], light ink; ``labels`` (n,) from 0 to 9.
 """
 
 from itertools import combinations

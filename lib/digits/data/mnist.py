@@ -288,9 +288,8 @@ def _bundled_digits() -> Dataset:
     for image in images:
         off_centre = 14 - np.array(ndimage.center_of_mass(image))  # at most 3, the frame is 4 wide
         image[:] = np.roll(image, np.round(off_centre).astype(int), axis=(0, 1))
-    parts = train_test_split(
-        255 * images, bundled.target, test_size=0.2, stratify=bundled.target, random_state=0
-    )
+    given = bundled.target
+    parts = train_test_split(255 * images, given, test_size=0.2, stratify=given, random_state=0)
     arrays = dict(zip(("x_train", "x_test", "y_train", "y_test"), parts, strict=True))
     source = "scikit-learn's bundled 8 x 8 digits, enlarged to 28 x 28, standing in for MNIST"
     return _dataset("digits", source, arrays)

@@ -238,9 +238,8 @@ def heat_map(ax: Axes, matrix: np.ndarray, title: str, text: str = "{:.0f}") -> 
     errors = known - np.diag(np.diag(known))
     words = np.vectorize(lambda value: text.format(value) if value > 0 else "")(errors)
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1.15 * (errors.max() or 1), "cbar": False}
-    sns.heatmap(
-        errors, mask=np.eye(10, dtype=bool), annot=words, fmt="", square=True, ax=ax, **look
-    )
+    diagonal = np.eye(10, dtype=bool)
+    sns.heatmap(errors, mask=diagonal, annot=words, fmt="", square=True, ax=ax, **look)
     ax.set_facecolor("#e5e7eb")
     for i, value in enumerate(np.diag(known)):
         word = text.format(value) if value > 0 else ""
@@ -482,9 +481,8 @@ def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
         ax.scatter(table["points"], places, c=colors, s=25, zorder=2)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(places, names)
-        ax.set(
-            title=SETS[kind], xlabel="change in accuracy (points)", ylim=(-0.6, len(names) - 0.4)
-        )
+        ax.set(title=SETS[kind], xlabel="change in accuracy (points)")
+        ax.set_ylim(-0.6, len(names) - 0.4)
         ax.grid(axis="y", visible=False)
     return figure
 

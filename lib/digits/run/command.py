@@ -62,10 +62,7 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
         "3 equal within the tolerances; 4 different; 128 + n stopped by signal n.\n\n"
         "Data: MNIST from the folder in DIGITS_DATA, else the Keras cache, else a download. When\n"
         "none can be had, --dataset auto goes on with scikit-learn's bundled digits, and the\n"
-        "report says so.\n\n"
-        "--publish NAME runs nothing: it copies a finished standard run on MNIST to\n"
-        "outputs/reference/, with --profile quick the record of a quick one to\n"
-        "outputs/reference-quick/.",
+        "report says so.",
     )
     add = parser.add_argument
     help = "quick: minutes, to see that it works; standard (default): the report's; full: hours"
@@ -81,7 +78,8 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
     help = "run, then compare with the published run of the profile; or run what that file records"
     help += " and compare with it"
     add("--check", nargs="?", const=True, metavar="RUN.JSON", help=help)
-    add("--publish", metavar="NAME", help=argparse.SUPPRESS)
+    help = "run nothing: copy a finished run of the profile to its place among the published ones"
+    add("--publish", metavar="NAME", help=help)
     add("--setup-only", action="store_true", help="make the environment and print its Python")
     options = parser.parse_args(arguments)
     others = options.dataset or options.settings or options.first
@@ -273,10 +271,9 @@ def effective(
         if dot:
             chosen = [known(notebooks, name, where)]
         if not chosen:
-            names = sorted({key for one in notebooks for key in one.defaults} - {"run_name"})
-            raise RunError(
-                f"{where}: no notebook has the parameter {parameter!r}. Known: {', '.join(names)}."
-            )
+            every = {key for one in notebooks for key in one.defaults} - {"run_name"}
+            names = ", ".join(sorted(every))
+            raise RunError(f"{where}: no notebook has the parameter {parameter!r}. Known: {names}.")
         for notebook in chosen:
             value = spelled(text.strip(), notebook.defaults.get(parameter))
             values[notebook.name][parameter] = checked(notebook, parameter, value, where)

@@ -160,9 +160,8 @@ def tidy(text: str) -> str:
 def tidy_tree(value: Any) -> Any:
     """``tidy`` applied to every string in a tree of dicts and lists."""
     if isinstance(value, dict):
-        return type(value)(
-            {k: v if k.startswith("image/") else tidy_tree(v) for k, v in value.items()}
-        )
+        tidied = {k: v if k.startswith("image/") else tidy_tree(v) for k, v in value.items()}
+        return type(value)(tidied)
     if isinstance(value, list):
         return [tidy_tree(item) for item in value]
     return tidy(value) if isinstance(value, str) else value

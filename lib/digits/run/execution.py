@@ -107,12 +107,7 @@ def cause_of_death(status: int | None) -> str:
 def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook at ``path``; the executed copy is written to ``target`` after each cell.
 
-    The kernel is gone when this returns, however it returns.
-
-    Raises
-    ------
-    NotebookFailed
-        when a cell raises or the kernel dies
+    The kernel is gone afterwards, in any case. NotebookFailed when a cell raises or it dies.
     """
     try:
         execute_notebook(

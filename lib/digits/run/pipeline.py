@@ -90,8 +90,7 @@ def run(request: Request, execute: Execute | None = None) -> int:
     place = Place(files.OUTPUTS, request.name)
     try:
         with locked(place), stop_on_signals(), kernel_environment():
-            for note in repair(place):
-                say(note)
+            repair(place)
             record = new_record(place, request)
             try:
                 run_stages(place, record, request, execute)
@@ -111,7 +110,7 @@ def run(request: Request, execute: Execute | None = None) -> int:
 
 
 def new_record(place: Place, request: Request) -> dict:
-    """What ``run.json`` holds before the first notebook."""
+    """What ``run.json`` holds before the first notebook; of a check, what differs is said."""
     parameters = request.parameters
     datasets = [one.get("dataset") for one in parameters.values()]
     record = {
@@ -147,10 +146,7 @@ def changed(request: Request, notebook: Notebook) -> dict[str, Any]:
 
 
 def run_stages(place: Place, record: dict, request: Request, execute: Execute | None) -> None:
-    """Run the notebooks one by one, in the building folder, with what earlier ones wrote there.
-
-    ``run.json`` is written before and after each.
-    """
+    """Run the notebooks in the building folder; ``run.json`` is written before and after each."""
     begin = time.monotonic()
     place.building.mkdir()
     if request.continued:
@@ -348,24 +344,23 @@ def locked(place: Place) -> Iterator[None]:
         ) from None
 
 
-def repair(place: Place) -> list[str]:
-    """Put right what a killed run left; returns what was done, in words."""
-    notes, record = [], files.read_or_empty(place.building / "run.json")
+def repair(place: Place) -> None:
+    """Put right what a killed run left, and say what was done."""
+    record = files.read_or_empty(place.building / "run.json")
     if record.get("status") == "finished":  # killed before the end of the swap
         swap(place)
-        notes.append(f"The last run of {place.name!r} was complete; now it is in its place.")
+        say(f"The last run of {place.name!r} was complete; now it is in its place.")
     elif place.previous.exists() and not place.final.exists():
         place.previous.rename(place.final)
-        notes.append(f"A swap was interrupted; the previous run of {place.name!r} is back.")
+        say(f"A swap was interrupted; the previous run of {place.name!r} is back.")
     if place.building.exists() and not (place.building / "run.json").exists():
         shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own
     if place.building.exists():
         if record.get("status") in (None, "running"):
             record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
         keep_failed(place, record)
-        notes.append(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
+        say(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
     shutil.rmtree(place.previous, ignore_errors=True)
-    return notes
 
 
 def swap(place: Place) -> None:
@@ -462,8 +457,7 @@ def publish(name: str, profile: str) -> int:
     published = files.reference(profile)
     place, target = Place(files.OUTPUTS, name), Place(published.parent, published.name)
     with locked(place), locked(target):
-        for note in repair(target):
-            say(note)
+        repair(target)
         record = read_json(place.final / "run.json")
         if reasons := objections(record, place, profile):
             raise RunError(f"{name!r} cannot be published: {'; '.join(reasons)}.")
