@@ -41,5 +41,5 @@ def work(url: str, trials: int, seconds: float, log: Path) -> None:
         tell("ended", settings)
         return result
 
-    search.HEARTBEAT, search.GRACE = 1, 6
+    search.HEARTBEAT = 3
     search.run(search.open_study(url, PLAN), PLAN, slow, trials)

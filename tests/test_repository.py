@@ -176,7 +176,7 @@ def test_the_library_only_shrinks():
     """The aim is 30 modules and 10,500 lines; these bounds are lowered with every step there."""
     modules = [path for path in FILES if path.name != "__init__.py"]
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES)
-    assert len(modules) <= 30 and lines <= 10_797
+    assert len(modules) <= 30 and lines <= 10_491
 
 
 def test_the_library_names_no_notebook():

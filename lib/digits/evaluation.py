@@ -1,20 +1,17 @@
 """How good, how sure, how robust: probabilities and labels in, numbers and tables out.
 
 Everywhere: ``probabilities`` is (n, 10) with rows that sum to 1, ``labels`` is (n,) with integers 0
-to 9, ``confidence`` is (n,) in [0, 1], ``correct`` is (n,) of booleans. NumPy and SciPy; only a
-table needs pandas, which the app does not have.
+to 9, ``confidence`` is (n,) in [0, 1], ``correct`` is (n,) of booleans.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, special, stats
-
-if TYPE_CHECKING:
-    import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 CLASSES = np.arange(10)
 BINS = 15  # of equal width, for confidence between 0 and 1
@@ -54,15 +51,9 @@ class Predictions:
         return replace(self, temperature=1.0)
 
 
-def kept_epoch(history: "pd.DataFrame") -> "pd.Series":
+def kept_epoch(history: pd.DataFrame) -> pd.Series:
     """The row of ``fit``'s history whose weights were kept: of the best epochs the last."""
     return history.loc[history["val_accuracy"][::-1].idxmax()]
-
-
-def _table(rows, **options) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(rows, **options)
 
 
 # Shares and accuracy, with their intervals
@@ -131,19 +122,17 @@ def tolerance(share: float, n: int) -> float:
     return 3 * float(np.sqrt(2 * p * (1 - p) / n)) if n else 1.0
 
 
-def comparison(summaries: Mapping[str, dict]) -> "pd.DataFrame":
+def comparison(summaries: Mapping[str, dict]) -> pd.DataFrame:
     """Accuracy summaries by name as a table, the best first."""
     rows = []
     for name, one in summaries.items():
         row = {"model": name} | {key: one[key] for key in ("accuracy", "errors", "n")}
         rows.append(row | {"95% interval": "{:.2%} to {:.2%}".format(*one["interval"])})
-    return _table(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Counts (10, 10): row = true digit, column = digit that was read."""
-    from sklearn.metrics import confusion_matrix
-
     return confusion_matrix(labels, predictions, labels=CLASSES)
 
 
@@ -153,16 +142,16 @@ def confusion_rates(matrix: np.ndarray) -> np.ndarray:
     return np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
 
 
-def confused_pairs(matrix: np.ndarray, top: int = 5) -> "pd.DataFrame":
+def confused_pairs(matrix: np.ndarray, top: int = 5) -> pd.DataFrame:
     """The commonest confusions, the most frequent first: ``digit``, ``read as``, ``count``."""
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-errors, axis=None, kind="stable")[:top]
     rows, columns = np.unravel_index(order, errors.shape)
-    table = _table({"digit": rows, "read as": columns, "count": errors[rows, columns]})
+    table = pd.DataFrame({"digit": rows, "read as": columns, "count": errors[rows, columns]})
     return table[table["count"] > 0]
 
 
-def per_class(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
+def per_class(labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
     """One row a digit: ``n``, ``errors``, ``recall`` (NaN for a digit that does not occur) with its
     95% interval, ``precision``, ``mostly read as`` (the commonest wrong answer, "–" for none)."""
     matrix = confusion(labels, predictions)
@@ -180,12 +169,12 @@ def per_class(labels: np.ndarray, predictions: np.ndarray) -> "pd.DataFrame":
         "precision": precision,
         "mostly read as": worst,
     }
-    return _table(columns).rename_axis("digit")
+    return pd.DataFrame(columns).rename_axis("digit")
 
 
-def by_group(groups: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
+def by_group(groups: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """``n``, ``right``, ``errors``, ``accuracy``, 95% ``low``, ``high`` of each group (n,)."""
-    grouped = _table({"group": groups, "correct": correct}).groupby("group")["correct"]
+    grouped = pd.DataFrame({"group": groups, "correct": correct}).groupby("group")["correct"]
     table = grouped.agg(n="count", right="sum")
     table["errors"] = table["n"] - table["right"]
     table["accuracy"] = table["right"] / table["n"]
@@ -196,7 +185,7 @@ def by_group(groups: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
 
 def error_table(
     labels: np.ndarray, probabilities: np.ndarray, known: Iterable[int] = ()
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Every wrong prediction, the most confident first.
 
     Columns: ``index`` into the data, ``label``, ``first`` and ``second`` guess with ``p first`` and
@@ -214,7 +203,7 @@ def error_table(
         "p second": probabilities[index, second],
         "known": np.isin(index, list(known)),
     }
-    table = _table(columns)
+    table = pd.DataFrame(columns)
     return table.sort_values("p first", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -227,7 +216,7 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
     return float(-np.log(np.maximum(true, _TINY)).mean())
 
 
-def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Confidence against accuracy in bins of equal width (Guo et al. 2017, section 2), none empty.
 
     Columns: ``low``, ``high`` (the bin's edges), ``n``, mean ``confidence``, ``accuracy`` with its
@@ -240,7 +229,7 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFra
         interval = wilson_interval(right, n)
         rows.append((edges[place], edges[place + 1], n, mean, right / n, *interval))
     measured = ["confidence", "accuracy", "accuracy low", "accuracy high"]
-    return _table(rows, columns=["low", "high", "n", *measured])
+    return pd.DataFrame(rows, columns=["low", "high", "n", *measured])
 
 
 def _bin_members(confidence: np.ndarray) -> dict[int, np.ndarray]:
@@ -253,8 +242,7 @@ def _bin_members(confidence: np.ndarray) -> dict[int, np.ndarray]:
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, equation 3).
 
-    In [0, 1]; a perfectly calibrated model has a small positive value too, see
-    ``calibration_error_by_chance``.
+    In [0, 1]; chance gives perfect calibration some, too: ``calibration_error_by_chance``.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, bool)
     members = _bin_members(confidence).values()
@@ -311,27 +299,18 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 # Selective prediction: answer, or say "not sure"
 
 
-def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> "pd.DataFrame":
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """What every possible threshold gives (Geifman and El-Yaniv 2017), a row a distinct confidence.
 
-    Columns: ``threshold`` (descending; answer when the confidence is at least that), ``coverage``
-    (share that is answered), ``risk`` (share of the answers that is wrong), ``answered``, ``wrong``
-    (counts).
+    Columns: ``threshold`` (descending; the least confidence that is answered), ``coverage`` (share
+    that is answered), ``risk`` (share of these that is wrong), the counts ``answered``, ``wrong``.
     """
     confidence = np.asarray(confidence, np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(~np.asarray(correct, bool)[order])
-    # samples of equal confidence cannot be told apart by a threshold: keep the last of each run
-    last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
-    answered = last + 1
-    columns = {
-        "threshold": confidence[order][last],
-        "coverage": answered / len(order),
-        "risk": wrong[last] / answered,
-        "answered": answered,
-        "wrong": wrong[last],
-    }
-    return _table(columns)
+    wrong = pd.Series(~np.asarray(correct, bool)).groupby(-confidence)
+    table = wrong.agg(answered="count", wrong="sum").cumsum().rename_axis("threshold").reset_index()
+    coverage, risk = table["answered"] / len(confidence), table["wrong"] / table["answered"]
+    table = table.assign(threshold=-table["threshold"], coverage=coverage, risk=risk)
+    return table[["threshold", "coverage", "risk", "answered", "wrong"]]
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, risk: float) -> float:
@@ -346,8 +325,7 @@ def conformal_probability(probabilities: np.ndarray, labels: np.ndarray, coverag
     """The probability that the right digit of a new image reaches with a chance of ``coverage``.
 
     Split conformal prediction (Sadinle, Lei and Wasserman 2019), corrected for finite samples
-    (Angelopoulos and Bates 2021, section 1); it holds for images like these. 0 when there are too
-    few.
+    (Angelopoulos and Bates 2021, section 1); it holds for images like these. 0 for too few.
     """
     missed = int((len(labels) + 1) * (1 - coverage) + 1e-9)
     right = np.sort(probabilities[np.arange(len(labels)), labels])
@@ -372,12 +350,10 @@ def acceptance_summary(accepted: np.ndarray, correct: np.ndarray) -> dict:
     return {"answered": proportion(answered, len(accepted)), "right": proportion(right, answered)}
 
 
-def refusal_table(replies: Mapping[str, Sequence]) -> "pd.DataFrame":
-    """What a recognizer replied to non-digits, from lists of ``recognizer.Prediction``: a row a
-    kind.
+def refusal_table(replies: Mapping[str, Sequence]) -> pd.DataFrame:
+    """What a recognizer replied to non-digits, a row a kind, from lists of its ``Prediction``.
 
-    Columns: ``kind``, ``n``, the shares ``answered``, ``unsure`` and ``not a digit``, ``commonest
-    guess``.
+    Columns: ``kind``, ``n``; shares ``answered``, ``unsure``, ``not a digit``; ``commonest guess``.
     """
     rows = []
     for kind, predictions in replies.items():
@@ -387,19 +363,17 @@ def refusal_table(replies: Mapping[str, Sequence]) -> "pd.DataFrame":
         row |= {reason: (reasons == reason).mean() for reason in ("unsure", "not a digit")}
         row["commonest guess"] = str(np.bincount(guesses).argmax()) if guesses else "–"
         rows.append(row)
-    return _table(rows)
+    return pd.DataFrame(rows)
 
 
-def at_thresholds(
-    confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray
-) -> "pd.DataFrame":
+def at_thresholds(confidence: np.ndarray, correct: np.ndarray, refused: np.ndarray) -> pd.DataFrame:
     """What a movable threshold gives: for 0, 0.01, ... 0.99 the share ``answered`` and, of those,
     the share ``right``. What is ``refused`` (n,) for another reason is answered at no threshold."""
     thresholds = np.arange(100) / 100
     given = (np.asarray(confidence) >= thresholds[:, None]) & ~np.asarray(refused, bool)
     hits = (given & np.asarray(correct, bool)).sum(1)
     right = np.divide(hits, given.sum(1), out=np.ones(100), where=given.any(1))
-    return _table({"threshold": thresholds, "answered": given.mean(1), "right": right})
+    return pd.DataFrame({"threshold": thresholds, "answered": given.mean(1), "right": right})
 
 
 # Comparing two models, and intervals for anything
@@ -419,12 +393,11 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict:
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
 
 
-def paired_table(ways: Mapping[str, Predictions], reference: str) -> "pd.DataFrame":
+def paired_table(ways: Mapping[str, Predictions], reference: str) -> pd.DataFrame:
     """Several ways to read the same images, each tested against the one called ``reference``.
 
-    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``, ``only here`` and ``only there``
-    (images that this way or only the reference gets right), ``p`` (``mcnemar``); NaN in the
-    reference's own row.
+    Columns: ``way``, ``accuracy``, ``errors``, ``95% interval``; NaN for the reference: ``only
+    here`` and ``only there`` (what just this way or the reference gets right), ``p`` (``mcnemar``).
     """
     rows = []
     for name, one in ways.items():
@@ -435,7 +408,7 @@ def paired_table(ways: Mapping[str, Predictions], reference: str) -> "pd.DataFra
         for title, key in (("only here", "only_a"), ("only there", "only_b"), ("p", "p_value")):
             row[title] = test.get(key, float("nan"))
         rows.append(row)
-    return _table(rows)
+    return pd.DataFrame(rows)
 
 
 def p_text(p_value: float) -> str:
@@ -467,12 +440,11 @@ def robustness(
     labels: np.ndarray,
     corruptions: Sequence,
     seed: int,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Accuracy under each corruption at each severity, on the same images with the same seed.
 
-    ``predict``: images (n, 28, 28) to probabilities (n, 10). ``corruptions``: as in
-    ``data.augmentation``. Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``,
-    ``low``, ``high`` (95%).
+    predict: images (n, 28, 28) to probabilities (n, 10). corruptions: ``data.augmentation``'s.
+    Columns: ``corruption``, ``severity``, ``accuracy``, ``errors``, ``n``, ``low``, ``high`` (95%).
     """
     rows = []
     for corruption in corruptions:
@@ -482,4 +454,4 @@ def robustness(
             low, high = score.pop("interval")
             named = {"corruption": corruption.name, "severity": severity}
             rows.append({**named, **score, "low": low, "high": high})
-    return _table(rows)
+    return pd.DataFrame(rows)

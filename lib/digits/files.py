@@ -109,10 +109,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """``write(file)`` to a file that has its name only when it is whole.
-
-    Nobody reads half of it, and a full disk leaves the old one.
-    """
+    """``write(file)`` to a file that takes its name, and an old one's place, only when whole."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "wb") as file:

@@ -262,11 +262,9 @@ def test_export_is_training_data(store, outputs):
         store.export_npz(outputs / "no" / "such" / "folder.npz")
 
 
-def test_command_line(outputs, capsys):
+def test_a_damaged_collection_is_not_exported(outputs):
     add(Store.open())
-    assert (
-        feedback.main(["export", str(outputs / "one.npz")]) == 0 and (outputs / "one.npz").exists()
-    )
+    assert Store.open().export_npz(outputs / "one.npz") == 1 and (outputs / "one.npz").exists()
     file_of(outputs).write_bytes(b"x" * 5000)
-    assert feedback.main(["export", str(outputs / "two.npz")]) == 1
-    assert "damaged" in capsys.readouterr().err
+    with pytest.raises(FeedbackError, match="damaged"):
+        Store.open().export_npz(outputs / "two.npz")

@@ -1,5 +1,4 @@
-"""The dashboard: what a visitor does becomes ink, ink becomes an answer, and the answer is shown
-while it changes.
+"""The dashboard: what a visitor does becomes ink, ink an answer that is shown while it changes.
 
 One ``App`` for each kernel, so for each visitor; nothing is shared. The static half of the page is
 ``static/page.html``; what changes is drawn by ``static/view.js`` from data in hidden elements. What
@@ -74,10 +73,7 @@ class App:
 
     @classmethod
     def open(cls, run: str | None = None, model: str | None = None) -> "App":
-        """The app with a run's model, as ``Recognizer.load`` finds it.
-
-        RecognizerError when it cannot be used.
-        """
+        """The app with a run's model, as ``Recognizer.load`` finds it; else RecognizerError."""
         kernel.require_guard()
         return cls(Recognizer.load(run, model))
 
@@ -89,9 +85,8 @@ class App:
         display(Output(assets()), _box([*lines, *self._data], "digits-app"))
 
     def _build(self) -> None:
-        self._state, self._answer, self._picture, self._reasons, self._ink = (
-            HTML() for _ in range(5)
-        )
+        changing = [HTML() for _ in range(5)]
+        self._state, self._answer, self._picture, self._reasons, self._ink = changing
         examples = [
             {"name": one.name, "title": one.title, "strokes": [s.tolist() for s in one.strokes]}
             for one in ink.examples()
@@ -99,9 +94,7 @@ class App:
         mnist = self.record.get("dataset", {}).get("name", "mnist") == "mnist"
         notice = "" if mnist else "This network did not learn from MNIST. It errs more."
         setup = {"notice": notice, "limit": LARGEST_FILE, "examples": examples}
-        setup = HTML(data("setup", setup))
-        changing = [self._state, self._answer, self._picture, self._reasons, self._ink]
-        self._data = [setup, *changing]
+        self._data = [HTML(data("setup", setup)), *changing]
         pieces = {name: HTML(markup) for name, markup in PIECES.items()}
         marks = HTML('<div class="digits-marks"></div>')
         notes = _box([pieces["notes"]], "digits-notes")
@@ -276,10 +269,8 @@ class App:
             self._read = None
             self._ticker.ask()
             return
-        again = (
-            replace(part, prediction=self.recognizer.predict(part.prediction.image))
-            for part in self.shown.parts
-        )
+        predict, parts = self.recognizer.predict, self.shown.parts
+        again = (replace(part, prediction=predict(part.prediction.image)) for part in parts)
         self._answer_is(replace(self.shown, parts=tuple(again)))
 
     def _do_why(self, wanted: bool) -> None:
@@ -361,9 +352,9 @@ class Upload:
 
         PhotoError when it cannot become one; what still comes of it has nothing to join.
         """
-        content, expected = (
-            (self._content, self._expected) if offset else (bytearray(), (name, size))
-        )
+        content, expected = self._content, self._expected
+        if not offset:
+            content, expected = bytearray(), (name, size)
         self._content, self._expected = bytearray(), None  # 12 MB are not kept for nothing
         if size > self._limit:
             raise PhotoError(
@@ -444,35 +435,42 @@ class Feedback:
         recognizer, rows = self._app.recognizer, []
         for verdict, label, part in pending:
             prediction = part.prediction
-            rows.append(
-                {
-                    "verdict": verdict,
-                    "label": label,
-                    "digit": prediction.digit,
-                    "confidence": prediction.confidence,
-                    "accepted": not part.reason,
-                    "reason": part.reason,
-                    "probabilities": prediction.probabilities,
-                    "strokes": list(part.strokes) or None,
-                    "crop": None if part.strokes else prediction.image,
-                    "model": recognizer.name,
-                    "model_sha256": recognizer.sha256,
-                    "run": recognizer.run,
-                    "app_version": VERSION,
-                }
-            )
-        inks = [part.strokes or (part.prediction.image,) for *_, part in pending]
-        keys = [b"".join(np.asarray(one).tobytes() for one in ink) for ink in inks]
-        self._work(list(zip(keys, rows, strict=True)), "Thank you. It is kept.")
+            row = {
+                "verdict": verdict,
+                "label": label,
+                "digit": prediction.digit,
+                "confidence": prediction.confidence,
+                "accepted": not part.reason,
+                "reason": part.reason,
+                "probabilities": prediction.probabilities,
+                "strokes": list(part.strokes) or None,
+                "crop": None if part.strokes else prediction.image,
+                "model": recognizer.name,
+                "model_sha256": recognizer.sha256,
+                "run": recognizer.run,
+                "app_version": VERSION,
+            }
+            drawn = part.strokes or (prediction.image,)
+            rows.append((b"".join(np.asarray(one).tobytes() for one in drawn), row))
+        self._work(rows, "Thank you. It is kept.")
 
     def _work(self, rows: list[tuple[bytes, dict]], words: str) -> None:
+        from digits.app.feedback import FeedbackError
+
+        def stored(done: asyncio.Future) -> None:
+            try:
+                done.result()
+            except FeedbackError as error:
+                self._tell(str(error), "error")
+            else:
+                self._tell(words, "agreed" if self._agreed else "note")
+            self._app._show_state()
+
         done = asyncio.get_running_loop().run_in_executor(None, self._store_all, rows)
-        done.add_done_callback(self._app._guarded(lambda done: self._stored(done, words)))
+        done.add_done_callback(self._app._guarded(stored))
 
     def _store_all(self, rows: list[tuple[bytes, dict]]) -> None:
-        """Keep these, or take all back, in a thread: a database that is busy must not stop the
-        drawing.
-        """
+        """Keep these, or take all back, in a thread: a busy database must not stop the drawing."""
         from digits.app.feedback import Store  # SQLAlchemy: 12 MB that many visitors never need
 
         with self._lock:
@@ -485,17 +483,6 @@ class Feedback:
                 number = self._store.add(**values)
                 if number is not None:  # else this very ink is there already
                     self._kept[key] = number
-
-    def _stored(self, done: asyncio.Future, words: str) -> None:
-        from digits.app.feedback import FeedbackError
-
-        try:
-            done.result()
-        except FeedbackError as error:
-            self._tell(str(error), "error")
-        else:
-            self._tell(words, "agreed" if self._agreed else "note")
-        self._app._show_state()
 
     def _tell(self, text: str, kind: str = "note") -> None:
         self.told = {"kind": kind, "text": text}

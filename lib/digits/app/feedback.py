@@ -1,19 +1,15 @@
-"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or any database of
-SQLAlchemy's.
+"""What visitors told us about answers, in SQLite in ``outputs/feedback`` or another database.
 
-``DIGITS_FEEDBACK_URL`` names another database (``postgresql+psycopg://...``). Every problem, a
-damaged or read-only file alike, is a FeedbackError in words that can be shown, so that drawing goes
-on.
+``DIGITS_FEEDBACK_URL`` names any of SQLAlchemy's (``postgresql+psycopg://...``). Every problem is a
+FeedbackError in words that can be shown, so that drawing goes on. For training:
 
-    python -m digits.app.feedback export corrections.npz
+    python -c "from digits.app.feedback import Store; Store.open().export_npz('corrections.npz')"
 """
 
-import argparse
 import contextlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,15 +199,15 @@ def _engine(url: str) -> sa.Engine:
         limits = {name: value for name, value in limits.items() if name not in parsed.query}
     engine = sa.create_engine(parsed, poolclass=NullPool, connect_args=limits)
     if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _use_wal)
+
+        @sa.event.listens_for(engine, "connect")
+        def use_wal(connection, _record) -> None:
+            """Readers and writers never wait; what is committed survives a power cut."""
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
+
     return engine
-
-
-def _use_wal(connection, _record) -> None:
-    """Readers and a writer do not wait for each other; what is committed survives a power cut."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA max_page_count={MOST_BYTES // 4096}")
 
 
 @contextlib.contextmanager
@@ -251,21 +247,3 @@ def _stroke_json(strokes: Sequence[np.ndarray]) -> str:
     if not checked or len(text) > MOST_STROKE_BYTES:
         raise FeedbackError("There is no ink to keep, or more than can be kept.")
     return text
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """What visitors said about answers."""
-    parser = argparse.ArgumentParser(prog="python -m digits.app.feedback", description=main.__doc__)
-    parser.add_argument("command", choices=["export"], help="write labelled ink for training")
-    parser.add_argument("file", type=Path, help="as .npz")
-    options = parser.parse_args(arguments)
-    try:
-        print(f"{Store.open().export_npz(options.file):,} labelled pictures in {options.file}.")
-    except FeedbackError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -82,9 +82,7 @@ class Kernel(IPythonKernel):
             if expected(kind, message["content"]):
                 return handle(stream, ident, message)
             if not self._refused:  # said once: a flood must not fill the log
-                _log.warning(
-                    "A %s that the page does not send was refused; this is said once.", kind
-                )
+                _log.warning("A %s that no page sends was refused; this is said once.", kind)
             self._refused = True
 
         return gate

@@ -41,10 +41,7 @@ class PadFull(Exception):
 
 @dataclass
 class Drawing:
-    """Strokes in canvas pixels, y downwards, with undo and redo.
-
-    Finished strokes are never changed in place.
-    """
+    """Strokes in canvas pixels, y downwards, never changed in place, with undo and redo."""
 
     strokes: tuple[np.ndarray, ...] = ()  # (n, 2) float each, in the order in which they were drawn
     brush: float = 14.0  # pixels; only how ink looks: it is read with an even pen
@@ -60,10 +57,7 @@ class Drawing:
         return self._open or self._eraser is not None
 
     def down(self, x: float, y: float, tool: str | None = None) -> None:
-        """The pen touches the pad; PadFull when the drawing has no room.
-
-        ``tool`` stands in for the chosen one.
-        """
+        """The chosen tool, or ``tool``, touches the pad; PadFull when the drawing has no room."""
         self.up()
         if (tool or self.tool) == "eraser":
             self._remember()
@@ -139,9 +133,7 @@ def eraser_width(brush: float) -> float:
 
 
 def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
-    """What is left of ``stroke`` (n, 2) where ``rubbed`` (SIZE, SIZE) is zero: the stroke itself,
-    or its pieces.
-    """
+    """The stroke itself, or what is left of it, (n, 2) each, where ``rubbed`` (SIZE, SIZE) is 0."""
     # Points along it at most two pixels apart; whole positions are the stroke's own points.
     count = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / 2), 1).astype(int)
     between = [i + np.arange(n) / n for i, n in enumerate(count)]
@@ -155,10 +147,8 @@ def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
     corner = (position % 1 == 0) & kept  # of the points between, only the ends of a piece count
     corner[edges[::2]] = corner[edges[1::2] - 1] = True
-    pieces = [
-        fine[begin:end][corner[begin:end]]
-        for begin, end in zip(edges[::2], edges[1::2], strict=True)
-    ]
+    spans = zip(edges[::2], edges[1::2], strict=True)
+    pieces = [fine[begin:end][corner[begin:end]] for begin, end in spans]
     return [piece for piece in pieces if len(piece) > 1]  # a single point would be a speck
 
 
@@ -238,8 +228,7 @@ def parse(text: str) -> tuple[int, list[tuple]]:
     """The number and the operations of one message: ``(12, [("down", 10.0, 20.0, None), ("move",
     [(11.0, 22.0)])])``.
 
-    Coordinates are finite numbers in canvas pixels. MessageError for anything that the page's
-    script does not send.
+    Coordinates are finite, in canvas pixels. MessageError for what the page's script never sends.
     """
     if not isinstance(text, str) or len(text) > MAX_MESSAGE:
         raise MessageError("too long")

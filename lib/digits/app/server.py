@@ -41,9 +41,10 @@ from tornado.iostream import IOStream, StreamBufferFullError
 from tornado.routing import HostMatches, Rule
 from tornado.websocket import WebSocketClosedError
 from voila.app import Voila
+from voila.paths import collect_static_paths
 from voila.request_info_handler import RequestInfoSocketHandler
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
+from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -202,21 +203,11 @@ class Headers(web.OutputTransform):
 class Listener(HTTPServer):
     """An HTTP server without room for the slow and the many, that believes known proxies only."""
 
-    def initialize(self, app: web.Application, proxies: Sequence[str] = ()) -> None:
-        self._proxies = proxies
-        super().initialize(
-            app,
-            trusted_downstream=list(proxies),
-            idle_connection_timeout=PATIENCE[0],
-            body_timeout=PATIENCE[1],
-            max_header_size=16_384,
-            max_body_size=65_536,
-        )
-
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Take a connection, when there is room for it."""
         of_one = sum(one.context.address[0] == address[0] for one in self._connections)
-        too_many = of_one >= CONNECTIONS_OF_ONE and not is_within(address[0], self._proxies)
+        is_proxy = is_within(address[0], self.trusted_downstream)
+        too_many = of_one >= CONNECTIONS_OF_ONE and not is_proxy
         if len(self._connections) >= CONNECTIONS or too_many:
             stream.close()
             return
@@ -227,7 +218,7 @@ class Listener(HTTPServer):
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
         """Take a request; a proxy says in X-Forwarded-For and -Proto whom it is from."""
-        self.xheaders = is_within(request_conn.context.address[0], self._proxies)
+        self.xheaders = is_within(request_conn.context.address[0], self.trusted_downstream)
         delegate = super().start_request(server_conn, request_conn)
         receive = delegate.headers_received
 
@@ -250,14 +241,16 @@ def packed(path: str, _changed: float) -> bytes:
     return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
 
 
-class FileHandler(web.StaticFileHandler):
-    """A file of the page, found by the next class, compressed for a browser that takes it so.
+class FileHandler(MultiStaticFileHandler):
+    """A file of the page, compressed for a browser that takes it so.
 
     The browser keeps it for good when its name changes with its content.
     """
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
-        """As the next class does; of a compressed file no part can be had alone."""
+        """As Tornado does; of a compressed file no part can be had alone."""
+        if not os.path.isfile(absolute_path):
+            raise web.HTTPError(404)  # without a word: what Voila would say fills a log
         found = super().validate_absolute_path(root, absolute_path)
         if found and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             content = packed(found, os.stat(found).st_mtime)
@@ -269,22 +262,10 @@ class FileHandler(web.StaticFileHandler):
         return found
 
     def set_headers(self) -> None:
-        """As the next class does, but for what it says about time."""
+        """As Tornado does, but for how long a browser may keep it."""
         super().set_headers()
         if re.search(r"\.[0-9a-f]{16,}\.js$", self.path):  # how webpack names its scripts
             self.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-class TemplateHandler(FileHandler, TemplateStaticFileHandler):
-    """A file of a page template."""
-
-
-class VoilaFileHandler(FileHandler, MultiStaticFileHandler):
-    """A file of Voila's."""
-
-
-class ExtensionHandler(FileHandler, FileFindHandler):
-    """A file of an extension's."""
 
 
 # --- The page -------------------------------------------------------------------------------------
@@ -348,18 +329,12 @@ class PageHandler(TornadoVoilaHandler):
         self.finish(sorry(self, status_code, seconds))
 
 
-class NothingHandler(web.RequestHandler):
+class NothingHandler(web.ErrorHandler):
     """For every address that the page does not use."""
 
-    def initialize(self, status_code: int = 404) -> None:
-        self._code = status_code
-
-    def prepare(self) -> None:
-        self.set_status(self._code)
-        self.finish(sorry(self, self._code))
-
-    def check_xsrf_cookie(self) -> None:
-        """There is nothing here to protect."""
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """A page that says no, whatever the method was."""
+        self.finish(sorry(self, status_code))
 
 
 def sorry(handler: web.RequestHandler, status_code: int, seconds: int | None = None) -> str:
@@ -563,10 +538,7 @@ class ChannelHandler(VoilaKernelWebsocketHandler):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, for the server or for the page.
-
-        For five seconds more frames can come, which nobody may read.
-        """
+        """Whether it is over, for server or page; frames that still come nobody may read."""
         link, wire = self.connection, self.ws_connection
         return link is None or link.is_over or wire is None or wire.is_closing()
 
@@ -606,14 +578,16 @@ class ChannelHandler(VoilaKernelWebsocketHandler):
             self.ws_connection.stream.close()
             return None
         if sending is not None:
-            self._unread += len(message)
-            sending.add_done_callback(functools.partial(self._sent, len(message)))
-        return sending
+            size = len(message)
+            self._unread += size
 
-    def _sent(self, size: int, sending: asyncio.Future) -> None:
-        self._unread -= size
-        if not sending.cancelled():
-            sending.exception()  # the page is gone; asyncio would log what nobody asks for
+            def sent(sending: asyncio.Future) -> None:
+                self._unread -= size
+                if not sending.cancelled():
+                    sending.exception()  # the page is gone; asyncio would log what nobody asks for
+
+            sending.add_done_callback(sent)
+        return sending
 
     def write_error(self, status_code: int, **_: Any) -> None:
         """Say no, and no more."""
@@ -665,8 +639,7 @@ class MetricsHandler(web.RequestHandler):
         forwarded = {"X-Forwarded-For", "Forwarded"} & set(self.request.headers)
         hidden = forwarded and not is_within(peer, settings.proxies)
         if hidden or not is_within(self.request.remote_ip, settings.metrics_from):
-            self.send_error(403)
-            return
+            raise web.HTTPError(403)
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest())
 
@@ -680,30 +653,25 @@ def routes(voila: Voila, hosts: frozenset[str], handlers: list) -> list:
     extensions = "|".join(map(re.escape, voila.voila_configuration.extension_allowlist))
     kernel = r"(?P<kernel_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     script = r"[\w.-]+\.js"
+    templates = collect_static_paths(["voila", "nbconvert"], "digits")
     labs = rf"voila/labextensions/((?:{extensions})/static/{script})"
-    # A load balancer asks for these by number, not by name.
-    watched = [
-        (r"healthz", HealthHandler, {"full_is_well": False}),
-        (r"livez", HealthHandler, {"full_is_well": True}),
-        (r"metrics", MetricsHandler),
+    root, names = re.escape(voila.server_url), "|".join(map(re.escape, hosts))
+    return [
+        # A load balancer asks for these by number, not by name.
+        (rf"{root}healthz", HealthHandler, {"full_is_well": False}),
+        (rf"{root}livez", HealthHandler, {"full_is_well": True}),
+        (rf"{root}metrics", MetricsHandler),
+        # Any other name can be made to lead here, too (DNS rebinding).
+        Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421}),
+        (root, PageHandler, options[TornadoVoilaHandler]),
+        (rf"{root}api/kernels/{kernel}", OwnKernelHandler),
+        (rf"{root}api/kernels/{kernel}/channels", ChannelHandler),
+        (rf"{root}voila/api/shutdown/{kernel}", FarewellHandler),
+        (rf"{root}voila/templates/digits/static/({script})", FileHandler, {"paths": templates}),
+        (rf"{root}voila/static/({script})", FileHandler, options[MultiStaticFileHandler]),
+        (rf"{root}{labs}", FileHandler, {"paths": options[FileFindHandler]["path"]}),
+        (r".*", NothingHandler, {"status_code": 404}),
     ]
-    served = [
-        (r"", PageHandler, options[TornadoVoilaHandler]),
-        (rf"api/kernels/{kernel}", OwnKernelHandler),
-        (rf"api/kernels/{kernel}/channels", ChannelHandler),
-        (rf"voila/api/shutdown/{kernel}", FarewellHandler),
-        (rf"voila/templates/(digits/static/{script})", TemplateHandler),
-        (rf"voila/static/({script})", VoilaFileHandler, options[MultiStaticFileHandler]),
-        (labs, ExtensionHandler, options[FileFindHandler]),
-    ]
-    watched, served = (
-        [(re.escape(voila.server_url) + pattern, *rest) for pattern, *rest in group]
-        for group in (watched, served)
-    )
-    # Any other name can be made to lead here, too (DNS rebinding).
-    names = "|".join(map(re.escape, hosts))
-    foreign = Rule(HostMatches(rf"(?!(?:{names})$).*"), NothingHandler, {"status_code": 421})
-    return [*watched, foreign, *served, (r".*", NothingHandler)]
 
 
 def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
@@ -711,7 +679,14 @@ def protect(voila: Voila, manager: "KernelManager", settings: Settings) -> None:
     all_handlers = voila.init_handlers
 
     def listen(port: int, address: str) -> Listener:
-        server = Listener(voila.app, proxies=settings.proxies)
+        server = Listener(
+            voila.app,
+            trusted_downstream=list(settings.proxies),
+            idle_connection_timeout=PATIENCE[0],
+            body_timeout=PATIENCE[1],
+            max_header_size=16_384,
+            max_body_size=65_536,
+        )
         server.listen(port, address)
         return server
 
@@ -796,9 +771,8 @@ class KernelManager(AsyncMappingKernelManager):
             VISITORS_REFUSED.labels("full" if free <= 0 else "share").inc()
             raise web.HTTPError(503 if free <= 0 else 429)
         name, now = page.current_user.username, time.monotonic()
-        self._line = {one: at for one, at in self._line.items() if now - at < 3 * SOON} | {
-            name: now
-        }
+        self._line = {one: at for one, at in self._line.items() if now - at < 3 * SOON}
+        self._line[name] = now
         if list(self._line).index(name) >= self._ready() + (os.cpu_count() or 1) - self._making:
             raise web.HTTPError(202)
         del self._line[name]

@@ -14,7 +14,3 @@ from digits.data.mnist import (
     split,
 )
 from digits.data.pen_digits import TABLET, PenDigit, load_pen_digits, parse_unipen
-
-__all__ = ["LABEL_ERRORS", "STAND_IN_NOTICE", "TABLET", "DataError", "DataMissing", "DataWarning"]
-__all__ += ["Dataset", "PenDigit", "load", "load_arrays", "load_pen_digits", "one_hot"]
-__all__ += ["parse_unipen", "save_arrays", "split"]

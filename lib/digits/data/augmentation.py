@@ -40,9 +40,7 @@ class Augmentation:
 
     def amounts(self) -> dict[str, str]:
         """How much of each, in words."""
-        return {
-            name.replace("_", " "): UNITS[name].format(value) for name, value in vars(self).items()
-        }
+        return {name.replace("_", " "): UNITS[name].format(n) for name, n in vars(self).items()}
 
 
 UNITS = {
@@ -157,10 +155,8 @@ def _line(image: np.ndarray, points, width: float) -> np.ndarray:
     """``image`` with an anti-aliased pen line through ``points`` (n, 2), in its pixels."""
     height, breadth = image.shape
     big = np.zeros((FINE * height, FINE * breadth), np.uint8)
-    path = (
-        np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32).reshape(-1, 1, 2)
-    )
-    cv2.polylines(big, [path], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
+    path = np.round((np.asarray(points, float) + 0.5) * FINE * 16).astype(np.int32)
+    cv2.polylines(big, [path[:, None]], False, 255, max(round(width * FINE), 1), cv2.LINE_AA, 4)
     line = cv2.resize(big, (breadth, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.maximum(image, line / 255)
 
@@ -333,8 +329,7 @@ def estimate_width(image: np.ndarray) -> float:
 def style(image: np.ndarray, label: int, rng: np.random.Generator) -> np.ndarray:
     """Redraw one (28, 28) digit in a style that MNIST lacks, if it has one.
 
-    The pen of an added stroke is about as wide as the pen that wrote the digit; the result is
-    normalised as every other ink.
+    An added stroke is about as wide as the digit's pen; the result is normalised as all ink is.
     """
     choices = _STYLES.get(int(label))
     if not choices:
@@ -423,8 +418,7 @@ def contrast(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.n
 
 
 def pen_width(image: np.ndarray, pixels: float, rng: np.random.Generator) -> np.ndarray:
-    """Make strokes wider by about ``pixels``; where negative, thinner, and what is thinner
-    vanishes.
+    """Make strokes wider by about ``pixels``; where negative, thinner, and thin ones vanish.
 
     On a picture enlarged four times, so that half pixels count.
     """

@@ -1,7 +1,6 @@
 """What the data looks like in numbers: shapes, a map, odd and alike images, duplicates.
 
-Everywhere: ``images`` is (n, 28, 28[, 1]) float in [0, 1], ink light on dark; ``labels`` is (n,)
-with integers 0 to 9.
+Everywhere: ``images`` (n, 28, 28[, 1]) float in [0, 1], light ink; ``labels`` (n,) from 0 to 9.
 """
 
 from itertools import combinations
@@ -13,6 +12,7 @@ from scipy import ndimage, stats
 from skimage.morphology import skeletonize
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -49,9 +49,8 @@ def class_averages(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     """Mean and standard deviation of each digit's pixels: two arrays (10, 28, 28)."""
     pictures = np.asarray(images).reshape(len(images), *images.shape[1:3])
     groups = [pictures[labels == digit] for digit in DIGITS]
-    return np.stack([group.mean(0) for group in groups]), np.stack(
-        [group.std(0) for group in groups]
-    )
+    means, deviations = zip(*((group.mean(0), group.std(0)) for group in groups), strict=True)
+    return np.stack(means), np.stack(deviations)
 
 
 # The shape of one image
@@ -95,8 +94,7 @@ def slants(images: np.ndarray) -> np.ndarray:
 def stroke_width(image: np.ndarray) -> float:
     """Width of the pen in pixels: twice the median distance from the skeleton to the paper.
 
-    Measured at half of the darkest ink on an enlarged image, so that quarters of a pixel count. NaN
-    for a blank image.
+    At half of the darkest ink, enlarged, so that quarters of a pixel count. NaN for a blank image.
     """
     enlarged = cv2.resize(np.squeeze(np.asarray(image, np.float32)), None, fx=4, fy=4)
     inked = np.pad(enlarged > enlarged.max() / 2, 1)
@@ -122,8 +120,7 @@ def extremes(values: pd.Series, count: int) -> tuple[np.ndarray, np.ndarray]:
 def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Median and middle nine tenths of ``shape_table``: a row for each digit and one for "all".
 
-    The columns have two levels: the quantity, then ``median``, ``low``, ``high`` (5th and 95th
-    percentile).
+    The columns: the quantity, then ``median``, ``low`` and ``high`` (5th and 95th percentile).
     """
     values = table.drop(columns="digit")
     groups = {str(digit): group for digit, group in values.groupby(table["digit"])}
@@ -137,12 +134,11 @@ def shape_summary(table: pd.DataFrame) -> pd.DataFrame:
 def deslant(images: np.ndarray) -> np.ndarray:
     """Each image sheared about its centre of mass until its slant is 0; a blank one stays blank."""
     pictures = np.asarray(images, np.float32).reshape(len(images), *images.shape[1:3])
-    leaning, middle = np.tan(np.radians(slants(images))), centres(images)[:, 1]
+    leaning = np.nan_to_num(np.tan(np.radians(slants(images))))
+    middle = np.nan_to_num(centres(images)[:, 1])
     options = {"dsize": pictures.shape[:0:-1], "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP}
     upright = []
-    for image, lean, row in zip(
-        pictures, np.nan_to_num(leaning), np.nan_to_num(middle), strict=True
-    ):
+    for image, lean, row in zip(pictures, leaning, middle, strict=True):
         source = np.array([[1, -lean, lean * row], [0, 1, 0]])
         upright.append(cv2.warpAffine(image, source, **options))
     return np.stack(upright).reshape(images.shape)
@@ -186,15 +182,13 @@ def knn_distance(images: np.ndarray, labels: np.ndarray, k: int = 5) -> np.ndarr
 def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """The closest two images of each pair of different digits, the closest pair first.
 
-    Columns: ``first`` and ``second`` (indices), ``digit`` and ``other`` (their labels),
-    ``distance``.
+    Columns: the indices ``first``, ``second``; their labels ``digit``, ``other``; ``distance``.
     """
     groups = {digit: np.flatnonzero(labels == digit) for digit in np.unique(labels)}
     rows = []
     for digit, other in combinations(groups, 2):
-        search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(images[groups[other]]))
-        found = search.kneighbors(flat(images[groups[digit]]))
-        distances, nearest = (column[:, 0] for column in found)
+        pictures = (flat(images[groups[which]]) for which in (digit, other))
+        nearest, distances = pairwise_distances_argmin_min(*pictures)
         best = distances.argmin()
         pair = groups[digit][best], groups[other][nearest[best]]
         rows.append((*pair, digit, other, distances[best]))
@@ -204,14 +198,10 @@ def alike_pairs(images: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
     """Indices of images that are, pixel for pixel, in ``others`` or, without, an earlier one."""
-    known = {image.tobytes() for image in np.ascontiguousarray(() if others is None else others)}
-    found = []
-    for index, image in enumerate(np.ascontiguousarray(images)):
-        if image.tobytes() in known:
-            found.append(index)
-        elif others is None:
-            known.add(image.tobytes())
-    return np.array(found, int)
+    pixels = pd.Series([image.tobytes() for image in images])
+    if others is None:
+        return np.flatnonzero(pixels.duplicated())
+    return np.flatnonzero(pixels.isin([image.tobytes() for image in others]))
 
 
 # Baselines, and digits drawn with a pen
@@ -235,7 +225,5 @@ def scores(
 def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Index of the first sample of each of ``evaluation.confused_pairs``."""
     confusions = zip(pairs["digit"], pairs["read as"], strict=True)
-    found = [
-        np.flatnonzero((labels == digit) & (predictions == read)) for digit, read in confusions
-    ]
-    return np.array([indices[0] for indices in found], int)
+    alike = [(labels == digit) & (predictions == read) for digit, read in confusions]
+    return np.array([some.argmax() for some in alike], int)

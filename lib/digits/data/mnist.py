@@ -172,10 +172,8 @@ def obtain(title: str, read: Callable, keep: Callable, cache: Path, mirrors: tup
                 cache.mkdir(parents=True, exist_ok=True)
                 keep(Path(folder), content)
             except OSError as error:
-                unkept = f"{cache}: the download could not be kept here ({error})"
-                warnings.warn(
-                    f"{unkept}; it will be repeated next time.", DataWarning, stacklevel=3
-                )
+                words = f"{cache}: the download could not be kept here and will be repeated"
+                warnings.warn(f"{words} ({error}).", DataWarning, stacklevel=3)
             return content, f"downloaded from {urlsplit(addresses[0]).hostname}"
     listed = "\n".join(f"  - {line}" for line in tried)
     remedy = "Connect to the internet, or set DIGITS_DATA to a folder that holds the files."
@@ -257,15 +255,10 @@ def read_bytes(path: Path) -> bytes:
 
 def _keep_mnist(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     """As ``mnist.npz``, where Keras's own loader looks for it, with the bytes that it knows."""
-
-    def write(file):
-        archive = folder / "mnist.npz"
-        if archive.exists():
-            file.write(archive.read_bytes())
-        else:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_file(download_cache() / "mnist.npz", write)
+    archive = folder / "mnist.npz"
+    if not archive.exists():
+        np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
+    write_file(download_cache() / "mnist.npz", lambda file: file.write(archive.read_bytes()))
 
 
 def _dataset(name: str, source: str, arrays: dict[str, np.ndarray]) -> Dataset:
@@ -295,9 +288,8 @@ def _bundled_digits() -> Dataset:
     for image in images:
         off_centre = 14 - np.array(ndimage.center_of_mass(image))  # at most 3, the frame is 4 wide
         image[:] = np.roll(image, np.round(off_centre).astype(int), axis=(0, 1))
-    parts = train_test_split(
-        255 * images, bundled.target, test_size=0.2, stratify=bundled.target, random_state=0
-    )
+    given = bundled.target
+    parts = train_test_split(255 * images, given, test_size=0.2, stratify=given, random_state=0)
     arrays = dict(zip(("x_train", "x_test", "y_train", "y_test"), parts, strict=True))
     source = "scikit-learn's bundled 8 x 8 digits, enlarged to 28 x 28, standing in for MNIST"
     return _dataset("digits", source, arrays)

@@ -46,10 +46,8 @@ def _scribble(rng):
 def _hatching(rng):
     """A pen that goes to and fro."""
     n = int(rng.integers(5, 12))
-    along, across = (
-        np.linspace(40, 240, n),
-        np.where(np.arange(n) % 2, 1, -1) * rng.uniform(30, 100),
-    )
+    along = np.linspace(40, 240, n)
+    across = np.where(np.arange(n) % 2, 1, -1) * rng.uniform(30, 100)
     points = np.column_stack([along, 140 + across + rng.normal(0, 12, n)])
     points = points if rng.random() < 0.6 else _smooth(points)
     return [_turned(points, rng.uniform(0, 360))]

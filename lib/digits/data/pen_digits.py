@@ -35,15 +35,8 @@ class PenDigit:
 def load_pen_digits(split: str) -> list[PenDigit]:
     """The pen digits from the folder ``DIGITS_DATA``, else the cache, else downloaded; verified.
 
-    Parameters
-    ----------
-    split
-        "tra": 7,494 digits of 30 writers. "tes": 3,498 digits of 14 other writers.
-
-    Raises
-    ------
-    DataError
-        When the file in ``DIGITS_DATA`` is damaged; `DataMissing` when it cannot be had.
+    split: "tra", 7,494 digits of 30 writers, or "tes", 3,498 digits of 14 other writers. DataError
+    when the file in ``DIGITS_DATA`` is damaged; `DataMissing` when it cannot be had.
     """
     if split not in SHA256:
         raise DataError(f"There are no pen digits {split!r}. Choose tra or tes.")

@@ -11,16 +11,3 @@ from digits.recognizer.model import (
     softmax,
 )
 from digits.recognizer.segmentation import Answer, Part
-
-__all__ = [
-    "Answer",
-    "Calibration",
-    "LiteRTModel",
-    "Part",
-    "PhotoError",
-    "Prediction",
-    "Recognizer",
-    "RecognizerError",
-    "energy",
-    "softmax",
-]

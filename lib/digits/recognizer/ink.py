@@ -1,8 +1,7 @@
 """Ink to MNIST's 28 x 28: the one normalization that app, uploads, benchmarks and notebooks share.
 
-Strokes become a picture by whole numbers alone, thousandths of a pixel. Sums and products of those
-are exact, so every processor draws the same picture, and so does ``app/static/ink.js`` in a
-browser, to the bit.
+Strokes become a picture by whole numbers alone, thousandths of a pixel. Their sums and products are
+exact: every processor and, in a browser, ``app/static/ink.js`` draw the same picture, to the bit.
 
 MNIST's rule (LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist): scale the ink's bounding box
 into 20 x 20 keeping its aspect ratio, with anti-aliasing, then place its centre of mass at the
@@ -53,8 +52,7 @@ def rasterize(
 ) -> np.ndarray:
     """Draw strokes with a round pen; one point is a dot. ValueError for other shapes.
 
-    size: the canvas's side, brush: the pen's width, both in pixels. Returns (size, size) uint8,
-    light ink (255) on dark.
+    In pixels, size: the canvas's side, brush: the pen's width. Returns (size, size) uint8, 255 ink.
     """
     strokes = [np.clip(stroke, -size, 2 * size) for stroke in check_strokes(strokes)]
     edges = np.zeros((size, size + 1), int)  # +1 where ink begins in a row, -1 behind its end

@@ -190,8 +190,7 @@ class Recognizer:
 
         Without a run: ``latest`` when it is a finished standard or full run on MNIST with no
         setting changed, else ``reference``, the published one. Without a model: the file that the
-        run chose. RecognizerError when the run or the file is missing, cannot be used, or is not
-        the one that the run recorded.
+        run chose. RecognizerError when run or file is missing, unusable, or not as recorded.
         """
         if run is None:
             latest = files.read_or_empty(files.OUTPUTS / "latest" / "run.json")
@@ -310,8 +309,7 @@ def _is_good(record: dict) -> bool:
 def _checked(path: Path, recorded: dict) -> str:
     """The SHA-256 of a file; RecognizerError when the run recorded another one.
 
-    A damaged file can crash the interpreter, so it is never opened. A notebook that is run by hand
-    records nothing.
+    A damaged file can crash the interpreter: it is never opened. A run by hand records nothing.
     """
     try:
         digest = files.sha256(path)

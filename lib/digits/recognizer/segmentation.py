@@ -390,14 +390,10 @@ def arrange(boxes: np.ndarray) -> tuple[list[int], np.ndarray, float]:
 
 def row_height(boxes: np.ndarray) -> float:
     """A digit's usual height in pixels: the median over runs of ``boxes`` that overlap in x."""
-    runs: list[np.ndarray] = []
-    for box in boxes[np.argsort(boxes[:, 0])]:
-        if runs and box[0] <= runs[-1][2]:
-            runs[-1] = np.r_[np.minimum(runs[-1][:2], box[:2]), np.maximum(runs[-1][2:], box[2:])]
-        else:
-            runs.append(box)
-    left, top, right, bottom = np.array(runs).T
-    heights, widths = bottom - top, right - left
+    boxes = boxes[np.argsort(boxes[:, 0])]
+    starts = np.flatnonzero(np.append(True, _gaps(boxes) > 0))
+    low = np.minimum.reduceat(boxes[:, :2], starts)
+    widths, heights = (np.maximum.reduceat(boxes[:, 2:], starts) - low).T
     # A flat line is no row of digits: its width bounds the height from below.
     return float(max(np.median(heights[heights >= heights.max() / 2]), np.median(widths) / 6, 1.0))
 

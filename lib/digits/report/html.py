@@ -1,7 +1,6 @@
 """A run as HTML files that need nothing else, and the READMEs' tables of numbers.
 
-The report is the executed notebooks. The reader is the drawing app's page (``app/static``), with
-``local.js`` in its kernel's place.
+The report is the executed notebooks. The reader is the app's page, with ``local.js`` as kernel.
 
 ``python -m digits.report.html RUN FILE`` builds the report of the finished run in a folder anew;
 of a README.md it renews the tables from that run's numbers, draw.html becomes the run's reader.
@@ -42,14 +41,9 @@ _BLOCK = re.compile(r"(<!-- (results|aims):.*?-->\n).*?(<!-- /\2 -->)", re.DOTAL
 
 
 def build(executed: list[Path], record: dict, metrics: dict, alive: str = "") -> str:
-    """The report of a run.
+    """The report of a run from its executed notebooks, ``run.json`` and ``metrics.json``.
 
-    Parameters
-    ----------
-    executed : the executed notebooks in order, one chapter each
-    record : the contents of ``run.json``
-    metrics : the contents of ``metrics.json``
-    alive : the page that its first picture becomes, see ``readers``; "" for none
+    Each notebook is a chapter. alive: the page that the first picture becomes, see ``readers``.
     """
     mnist = record["dataset"].get("name", "mnist") == "mnist"
     page = {
@@ -150,10 +144,7 @@ def link_chapters(soup: BeautifulSoup) -> None:
 
 
 def number_headings(soup: BeautifulSoup) -> None:
-    """Number the chapters' headings ("1", "1.1"); list them, and the appendices', as contents.
-
-    A chapter has its notebook's number, as its figures have.
-    """
+    """Number headings ("1.1") by their notebook's number; list them and appendices as contents."""
     contents = soup.select_one("nav.contents ol")
     for section in soup.find_all("section", id=re.compile(r"^chapter-\d+$")):
         counts = [int(str(section["id"]).removeprefix("chapter-")) - 1, 0, 0]
@@ -198,10 +189,7 @@ def renewed(text: str, metrics: dict, record: dict) -> str:
 
 
 def readers(run: Path, record: dict, metrics: dict) -> tuple[str, str]:
-    """The reader of the run in a folder with its network alone, and with all models that fit.
-
-    Both are "" for a run without one that the page can compute.
-    """
+    """A run's reader with its network alone, and with all models that fit; "" where none does."""
     models = stored_models(run, metrics)
     if not models:
         return "", ""

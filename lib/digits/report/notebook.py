@@ -85,8 +85,7 @@ def plain(value: Any) -> Any:
 class Run:
     """One run's folder, opened by one notebook.
 
-    Figures and tables are numbered in the order in which they are first shown; showing one again
-    keeps its number.
+    Figures and tables are numbered as they are first shown; shown again, each keeps its number.
     """
 
     path: Path  # outputs/<run>
@@ -132,13 +131,9 @@ class Run:
     ) -> None:
         """Record one number of the first page, which ``--check`` compares with the published one.
 
-        A value that is not defined (NaN) is not recorded.
-
-        Parameters
-        ----------
-        text : the format of the value, such as "{:.2%}"
-        detail : a sentence that makes the number readable: counts, interval, conditions
-        tolerance : how far the same run on another machine may be from this value; None for any
+        A value that is not defined (NaN) is not recorded. text: its format, such as "{:.2%}".
+        detail: a sentence that makes it readable: counts, interval, conditions. tolerance: how far
+        the same run on another machine may be from it; None for any.
         """
         if not math.isnan(value):
             entry = {"value": value, "text": text.format(value), "detail": detail}
@@ -152,13 +147,10 @@ class Run:
         at_least: float | None = None,
         at_most: float | None = None,
     ) -> None:
-        """Record what was to be reached, and what was.
+        """Record what was to be reached, one of the bounds, and what was.
 
-        Parameters
-        ----------
-        value : what was measured: a number, or the ``mean`` and ``std`` over ``n`` seeds
-        text : the format of both, such as "{:.1%}"
-        at_least, at_most : the bound; one of the two
+        value: a number, or the ``mean`` and ``std`` over ``n`` seeds. text: its and the bound's
+        format, such as "{:.1%}".
         """
         seeds = value if isinstance(value, dict) else {}
         mean = seeds.get("mean", value)
@@ -185,10 +177,7 @@ class Run:
         return path
 
     def figure(self, figure: Figure, name: str, caption: str, alt: str, live: str = "") -> None:
-        """Show ``figure`` with number, caption and alternative text; keep it in ``figures/``.
-
-        live: HTML (an exhibit) that a screen shows in its place.
-        """
+        """Show ``figure``, on a screen ``live`` (HTML), with number, caption, ``alt``; keep it."""
         if not alt.strip():
             raise ValueError(f"the figure {name!r} has no alternative text")
         label, png = self._label("Figure", name), figure_png(figure)
@@ -279,9 +268,7 @@ def die_with_runner() -> None:
         try:
             os.kill(runner(), 0)  # it may have died before the line above took effect
         except ProcessLookupError:
-            raise RunError(
-                "The runner that started this notebook is gone; nothing is written."
-            ) from None
+            raise RunError("This notebook's runner is gone; nothing is written.") from None
 
 
 class _Element(HTML):
@@ -332,12 +319,8 @@ def slider(
 ) -> ipywidgets.interactive | None:
     """A slider over the figure that follows it; meant as a cell's last expression.
 
-    Under the runner this is None and nothing is drawn: a report shows what stands beside it.
-
-    Parameters
-    ----------
-    draw : the value to a figure and a sentence about it; without side effects
-    alt : what the figure shows, for who does not see it
+    draw: from the value to a figure and a sentence about it; alt: for who does not see it. Under
+    the runner this is None and nothing is drawn: a report shows what stands beside it.
     """
     if runner():
         return None

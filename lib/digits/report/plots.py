@@ -46,7 +46,6 @@ TITLES = {
     "int8": "full int8",
 }
 SETS = {"validation": "validation images", "pen": "pen digits"}
-_FRAME: dict[str, Any] = {"visible": True, "color": "#d1d5db", "linewidth": 0.6}
 
 
 def use_style() -> None:
@@ -57,12 +56,17 @@ def use_style() -> None:
 # --- Tiles ----------------------------------------------------------------------------------------
 
 
+def _framed(ax: Axes) -> None:
+    """A thin frame, and no ticks."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color="#d1d5db", linewidth=0.6)
+
+
 def ink(ax: Axes, image: np.ndarray, title: str = "") -> Axes:
     """One digit image, (28, 28[, 1]) in [0, 1], as a tile without ticks."""
     ax.imshow(np.squeeze(image), cmap="gray_r", vmin=0, vmax=1)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set(**_FRAME)
+    _framed(ax)
     ax.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=2)
     return ax
 
@@ -73,30 +77,28 @@ def strokes(ax: Axes, drawing: Sequence[np.ndarray]) -> Axes:
         style = ("-", "--", ":")[i % 3]
         ax.plot(*stroke.T, color=PALETTE[i % 10], linestyle=style, linewidth=2)
         ax.plot(*stroke[0], "o", color=PALETTE[i % 10], markersize=4)
-    ax.set(xticks=[], yticks=[], aspect="equal", xlim=(0, TABLET), ylim=(TABLET, 0))
-    ax.grid(False)
-    ax.spines[:].set(**_FRAME)
+    ax.set(aspect="equal", xlim=(0, TABLET), ylim=(TABLET, 0))
+    _framed(ax)
     return ax
 
 
-def _tiles(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure of tiles that lie close together, and its axes (rows, columns)."""
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+def _tiles(n: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of ``n`` tiles that lie close together, in rows of that height, and their axes."""
+    rows = max(-(-n // columns), 1)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * height), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.02, wspace=0.02)
-    return figure, axes
+    for ax in axes.flat[n:]:
+        ax.axis("off")
+    return figure, axes.flat[:n]
 
 
 def grid(images: np.ndarray, titles: Sequence[str] | None = None, columns: int = 10) -> Figure:
     """Digit tiles, (n, 28, 28[, 1]) in [0, 1], with n titles or none, ``columns`` in a row."""
     columns = min(columns, max(len(images), 1))
-    rows = max(-(-len(images) // columns), 1)
-    tile = WIDTH / columns + (0.04 if titles is None else 0.18)
-    figure, axes = _tiles(rows, columns, rows * tile)
-    for i, ax in enumerate(axes.flat):
-        if i < len(images):
-            ink(ax, images[i], "" if titles is None else titles[i])
-        else:
-            ax.axis("off")
+    height = WIDTH / columns + (0.04 if titles is None else 0.18)
+    figure, axes = _tiles(len(images), columns, height)
+    for i, ax in enumerate(axes):
+        ink(ax, images[i], "" if titles is None else titles[i])
     return figure
 
 
@@ -107,7 +109,9 @@ def tile_rows(rows: Mapping[str, Sequence], columns: Sequence[str] = ()) -> Figu
     """
     n = max(len(items) for items in rows.values())
     heading = 0.2 * (1 + columns[0].count("\n")) if len(columns) else 0
-    figure, axes = _tiles(len(rows), n, len(rows) * (0.87 * WIDTH / n + 0.02) + heading)
+    height = 0.87 * WIDTH / n + 0.02 + heading / len(rows)
+    figure, axes = _tiles(len(rows) * n, n, height)
+    axes = axes.reshape(len(rows), n)
     for line, (name, items) in zip(axes, rows.items(), strict=True):
         for ax, item in zip(line, items, strict=True):
             (strokes if isinstance(item, tuple) else ink)(ax, item)
@@ -147,8 +151,8 @@ def embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str = "")
         numeral = {"fontsize": 17, "fontweight": "bold", "path_effects": halo, "zorder": 3}
         middle = np.median(group, axis=0)
         ax.text(*middle, str(digit), color=color, ha="center", va="center", **numeral)
-    ax.set(xticks=[], yticks=[], title=title)
-    ax.spines[:].set(**_FRAME)
+    ax.set_title(title)
+    _framed(ax)
     return ax
 
 
@@ -217,13 +221,11 @@ def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
 
 def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
     """The first layer's filters, (height, width, 1, n), on a map that is white at zero."""
-    rows = -(-kernel.shape[-1] // columns)
-    figure, axes = _tiles(rows, columns, rows * WIDTH / columns)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, weights in zip(axes.flat, np.moveaxis(kernel[..., 0, :], -1, 0), strict=False):
+    figure, axes = _tiles(kernel.shape[-1], columns, WIDTH / columns)
+    for ax, weights in zip(axes, np.moveaxis(kernel[..., 0, :], -1, 0), strict=True):
         limit = np.abs(weights).max()
         ax.imshow(weights, cmap="PuOr", vmin=-limit, vmax=limit)
+        ax.axis("off")
     return figure
 
 
@@ -236,9 +238,8 @@ def heat_map(ax: Axes, matrix: np.ndarray, title: str, text: str = "{:.0f}") -> 
     errors = known - np.diag(np.diag(known))
     words = np.vectorize(lambda value: text.format(value) if value > 0 else "")(errors)
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1.15 * (errors.max() or 1), "cbar": False}
-    sns.heatmap(
-        errors, mask=np.eye(10, dtype=bool), annot=words, fmt="", square=True, ax=ax, **look
-    )
+    diagonal = np.eye(10, dtype=bool)
+    sns.heatmap(errors, mask=diagonal, annot=words, fmt="", square=True, ax=ax, **look)
     ax.set_facecolor("#e5e7eb")
     for i, value in enumerate(np.diag(known)):
         word = text.format(value) if value > 0 else ""
@@ -258,14 +259,10 @@ def confusion_maps(counts: np.ndarray, rates: np.ndarray) -> Figure:
 def error_gallery(images: np.ndarray, table: pd.DataFrame, columns: int = 8) -> Figure:
     """Wrong answers as tiles: true digit and index above, the two best guesses below.
 
-    images: (n, 28, 28[, 1]), all that ``table`` (``evaluation.error_table``) indexes. A known label
-    error is framed and carries a dagger.
+    images: (n, 28, 28[, 1]), which ``evaluation.error_table`` indexes; label errors are marked.
     """
-    rows = max(-(-len(table) // columns), 1)
-    figure, axes = _tiles(rows, columns, rows * (WIDTH / columns + 0.32))
-    for ax in axes.flat[len(table) :]:
-        ax.axis("off")
-    for ax, error in zip(axes.flat, table.to_dict("records"), strict=False):
+    figure, axes = _tiles(len(table), columns, WIDTH / columns + 0.32)
+    for ax, error in zip(axes, table.to_dict("records"), strict=True):
         mark = " †" if error["known"] else ""
         ink(ax, images[error["index"]], f"is {error['label']}  (#{error['index']}){mark}")
         guesses = [f"{error[n]}: {percent(error[f'p {n}'])}" for n in ("first", "second")]
@@ -484,9 +481,8 @@ def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
         ax.scatter(table["points"], places, c=colors, s=25, zorder=2)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_yticks(places, names)
-        ax.set(
-            title=SETS[kind], xlabel="change in accuracy (points)", ylim=(-0.6, len(names) - 0.4)
-        )
+        ax.set(title=SETS[kind], xlabel="change in accuracy (points)")
+        ax.set_ylim(-0.6, len(names) - 0.4)
         ax.grid(axis="y", visible=False)
     return figure
 
@@ -513,9 +509,8 @@ def sparsity(ax: Axes, table: pd.DataFrame, limit: int) -> Axes:
 def trade_offs(table: pd.DataFrame, limit: float) -> Figure:
     """Validation error rate against bytes and latency (``compress.measure_files``) of each file.
 
-    A colour is a network, a marker the kind of numbers in the file; thin lines are 95% intervals. A
-    hollow marker shows the size after gzip where that saves a third or more; limit: the lowest
-    accuracy allowed.
+    Colour: network; marker: kind of numbers in the file; thin lines: 95% intervals; hollow: size
+    after gzip where that saves a third or more; limit: the lowest accuracy allowed.
     """
     of_reference = ("float32", "float16", "dynamic_int8", "int8")
     network = ["" if name in of_reference else name.removesuffix("_int8") for name in table.index]

@@ -1,8 +1,7 @@
 """The command line: what is asked for is read, checked and resolved here, before anything runs.
 
 What the notebooks take stands in their parameters cells, with what is allowed in the comments; what
-a profile changes stands beside them, in ``profiles.toml``. Standard library only: this works before
-the environment is made.
+a profile changes, in ``profiles.toml``. Standard library only: it works before there is more.
 """
 
 import argparse
@@ -59,16 +58,11 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run the notebooks in order and write outputs/<run>/report.html.",
-        usage="%(prog)s [--profile PROFILE] [--dataset DATASET] [--run NAME] [--from NN]\n"
-        "           [--set NOTEBOOK.PARAMETER=VALUE] [--check [RUN.JSON]] [--setup-only]",
         epilog="Exit status: 0 done, or identical; 1 a notebook failed; 2 a wrong request;\n"
         "3 equal within the tolerances; 4 different; 128 + n stopped by signal n.\n\n"
         "Data: MNIST from the folder in DIGITS_DATA, else the Keras cache, else a download. When\n"
         "none can be had, --dataset auto goes on with scikit-learn's bundled digits, and the\n"
-        "report says so.\n\n"
-        "--publish NAME runs nothing: it copies a finished standard run on MNIST to\n"
-        "outputs/reference/, with --profile quick the record of a quick one to\n"
-        "outputs/reference-quick/.",
+        "report says so.",
     )
     add = parser.add_argument
     help = "quick: minutes, to see that it works; standard (default): the report's; full: hours"
@@ -79,11 +73,13 @@ def parse(arguments: list[str], profiles: list[str]) -> argparse.Namespace:
     add("--run", metavar="NAME", help=help)
     add("--from", dest="first", metavar="NN", help="continue that run at notebook NN")
     help = "change a parameter of one notebook, or without its name of all; may be repeated"
-    add("--set", dest="settings", action="append", default=[], metavar="...", help=help)
+    setting = "NOTEBOOK.PARAMETER=VALUE"
+    add("--set", dest="settings", action="append", default=[], metavar=setting, help=help)
     help = "run, then compare with the published run of the profile; or run what that file records"
     help += " and compare with it"
     add("--check", nargs="?", const=True, metavar="RUN.JSON", help=help)
-    add("--publish", metavar="NAME", help=argparse.SUPPRESS)
+    help = "run nothing: copy a finished run of the profile to its place among the published ones"
+    add("--publish", metavar="NAME", help=help)
     add("--setup-only", action="store_true", help="make the environment and print its Python")
     options = parser.parse_args(arguments)
     others = options.dataset or options.settings or options.first
@@ -120,9 +116,7 @@ def resolve(
         _, recorded = pipeline.newest(pipeline.Place(files.OUTPUTS, name))
         profile, continued = recorded["profile"], True
         if options.profile not in (None, profile):
-            raise RunError(
-                f"--from: that run has the profile {profile!r}, not {options.profile!r}."
-            )
+            raise RunError(f"--from: that run's profile is {profile!r}, not {options.profile!r}.")
         if dataset in (None, recorded["dataset"].get("name")):
             dataset = recorded["dataset"]["requested"]
         settings = [*recorded["settings"], *settings]
@@ -277,10 +271,9 @@ def effective(
         if dot:
             chosen = [known(notebooks, name, where)]
         if not chosen:
-            names = sorted({key for one in notebooks for key in one.defaults} - {"run_name"})
-            raise RunError(
-                f"{where}: no notebook has the parameter {parameter!r}. Known: {', '.join(names)}."
-            )
+            every = {key for one in notebooks for key in one.defaults} - {"run_name"}
+            names = ", ".join(sorted(every))
+            raise RunError(f"{where}: no notebook has the parameter {parameter!r}. Known: {names}.")
         for notebook in chosen:
             value = spelled(text.strip(), notebook.defaults.get(parameter))
             values[notebook.name][parameter] = checked(notebook, parameter, value, where)
@@ -308,9 +301,7 @@ def spelled(text: str, default: Any) -> Any:
 
 
 def checked(notebook: Notebook, parameter: str, value: Any, where: str) -> Any:
-    """``value`` when that parameter may have it (a whole number will do for a float), else
-    RunError.
-    """
+    """``value``, or its float, when that parameter may have it, else RunError."""
     if parameter not in notebook.defaults:
         names = ", ".join(key for key in notebook.defaults if key != "run_name")
         raise RunError(f"{where}: {notebook.name} has no parameter {parameter!r}. Known: {names}.")

@@ -1,5 +1,4 @@
-"""Where a run's numbers come from, and whether two runs agree: both can be told from two
-``run.json``.
+"""Where a run's numbers come from, and whether two runs agree, told from their ``run.json``.
 
 Importing this needs the standard library only.
 """
@@ -161,9 +160,8 @@ def tidy(text: str) -> str:
 def tidy_tree(value: Any) -> Any:
     """``tidy`` applied to every string in a tree of dicts and lists."""
     if isinstance(value, dict):
-        return type(value)(
-            {k: v if k.startswith("image/") else tidy_tree(v) for k, v in value.items()}
-        )
+        tidied = {k: v if k.startswith("image/") else tidy_tree(v) for k, v in value.items()}
+        return type(value)(tidied)
     if isinstance(value, list):
         return [tidy_tree(item) for item in value]
     return tidy(value) if isinstance(value, str) else value
@@ -292,10 +290,8 @@ def compare(reference: Evidence, run: Evidence) -> tuple[Outcome, list[tuple]]:
     rows, agreed = [], []
     for label in dict.fromkeys([*reference.headlines, *run.headlines]):
         one, other = reference.headlines.get(label, {}), run.headlines.get(label, {})
-        limit = one.get("tolerance")
-        agreed.append(
-            bool(one and other) and (limit is None or abs(other["value"] - one["value"]) <= limit)
-        )
+        limit, both = one.get("tolerance"), bool(one and other)
+        agreed.append(both and (limit is None or abs(other["value"] - one["value"]) <= limit))
         verdict = "DIFFERENT" if not agreed[-1] else "any" if limit is None else f"± {limit:g}"
         rows.append((label, one.get("text"), other.get("text"), verdict))
     pairs = [(one.record["stages"], one.metrics) for one in (reference, run)]

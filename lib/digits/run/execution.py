@@ -58,7 +58,7 @@ class Client(PapermillNotebookClient):
         """What ``digits.training``'s progress line says stands at the end of papermill's bar."""
         data = message["content"].get("data", {})
         ours = "digits-progress" in data.get("text/html", "")
-        bar = self.nb_man.pbar if sys.stderr.isatty() else None
+        bar = self.nb_man.pbar  # none when nobody watches
         if bar is not None and (ours or message["msg_type"] == "execute_input"):
             bar.set_postfix_str(data.get("text/plain", "") if ours else "", refresh=ours)
         return super().process_message(message, cell, cell_index)
@@ -107,12 +107,7 @@ def cause_of_death(status: int | None) -> str:
 def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook at ``path``; the executed copy is written to ``target`` after each cell.
 
-    The kernel is gone when this returns, however it returns.
-
-    Raises
-    ------
-    NotebookFailed
-        when a cell raises or the kernel dies
+    The kernel is gone afterwards, in any case. NotebookFailed when a cell raises or it dies.
     """
     try:
         execute_notebook(
@@ -121,14 +116,7 @@ def execute(path: Path, target: Path, parameters: dict[str, Any]) -> None:
             parameters,
             engine_name="digits",
             cwd=path.parent,
-            progress_bar={
-                "desc": "",
-                "bar_format": "      {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} cells "
-                "[{elapsed}]{postfix}",
-                "dynamic_ncols": True,
-                "leave": sys.stderr.isatty(),
-                "mininterval": 0.1 if sys.stderr.isatty() else 30,
-            },
+            progress_bar=sys.stderr.isatty(),
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {error.evalue}"

@@ -1,8 +1,7 @@
 """A run from its first notebook to its report: never half a run where a good one stood.
 
 A run grows in ``outputs/NAME.building``. Success swaps it into ``outputs/NAME``; failure keeps it
-as ``outputs/NAME.failed``. What SIGKILL or a power cut leaves, the next run of that name puts
-right.
+as ``outputs/NAME.failed``. What a power cut leaves, the next run of that name puts right.
 """
 
 import json
@@ -91,9 +90,8 @@ def run(request: Request, execute: Execute | None = None) -> int:
     place = Place(files.OUTPUTS, request.name)
     try:
         with locked(place), stop_on_signals(), kernel_environment():
-            for note in repair(place):
-                say(note)
-            record = prepare(place, request)
+            repair(place)
+            record = new_record(place, request)
             try:
                 run_stages(place, record, request, execute)
                 finish(place, record, request)
@@ -111,8 +109,8 @@ def run(request: Request, execute: Execute | None = None) -> int:
     return 0
 
 
-def prepare(place: Place, request: Request) -> dict:
-    """Make the building folder, with what earlier notebooks wrote, and the new record."""
+def new_record(place: Place, request: Request) -> dict:
+    """What ``run.json`` holds before the first notebook; of a check, what differs is said."""
     parameters = request.parameters
     datasets = [one.get("dataset") for one in parameters.values()]
     record = {
@@ -138,13 +136,6 @@ def prepare(place: Place, request: Request) -> dict:
         causes.pop("data", None)  # not read yet
         if causes:
             say("\n".join(["What is different here:", *comparison.sentences(causes)]))
-    try:
-        place.building.mkdir()
-        if request.continued:
-            record["stages"] = carry_over(place, request)
-    except BaseException:
-        shutil.rmtree(place.building, ignore_errors=True)  # nothing of its own is in it yet
-        raise
     return record
 
 
@@ -155,8 +146,11 @@ def changed(request: Request, notebook: Notebook) -> dict[str, Any]:
 
 
 def run_stages(place: Place, record: dict, request: Request, execute: Execute | None) -> None:
-    """Run the notebooks one by one; ``run.json`` is written before and after each."""
+    """Run the notebooks in the building folder; ``run.json`` is written before and after each."""
     begin = time.monotonic()
+    place.building.mkdir()
+    if request.continued:
+        record["stages"] = carry_over(place, request)
     (place.building / "notebooks").mkdir(exist_ok=True)
     before = stage_files(place)
     for index, notebook in enumerate(request.notebooks[request.first :], start=request.first + 1):
@@ -182,9 +176,8 @@ def run_stages(place: Place, record: dict, request: Request, execute: Execute | 
         finally:
             stage |= {"seconds": round(time.monotonic() - started, 2), "ended": now()}
             with suppress(OSError, RunError):  # half written on a full disk: that error says so
-                text = json.dumps(
-                    comparison.tidy_tree(read_json(target)), indent=1, ensure_ascii=False
-                )
+                executed = comparison.tidy_tree(read_json(target))
+                text = json.dumps(executed, indent=1, ensure_ascii=False)
                 target.write_text(text.replace(place.building.name, place.name) + "\n", "utf-8")
         after, metrics = stage_files(place), read_json(place.building / "metrics.json")
         mine = metrics.get(notebook.name)
@@ -351,24 +344,23 @@ def locked(place: Place) -> Iterator[None]:
         ) from None
 
 
-def repair(place: Place) -> list[str]:
-    """Put right what a killed run left; returns what was done, in words."""
-    notes, record = [], files.read_or_empty(place.building / "run.json")
+def repair(place: Place) -> None:
+    """Put right what a killed run left, and say what was done."""
+    record = files.read_or_empty(place.building / "run.json")
     if record.get("status") == "finished":  # killed before the end of the swap
         swap(place)
-        notes.append(f"The last run of {place.name!r} was complete; now it is in its place.")
+        say(f"The last run of {place.name!r} was complete; now it is in its place.")
     elif place.previous.exists() and not place.final.exists():
         place.previous.rename(place.final)
-        notes.append(f"A swap was interrupted; the previous run of {place.name!r} is back.")
+        say(f"A swap was interrupted; the previous run of {place.name!r} is back.")
     if place.building.exists() and not (place.building / "run.json").exists():
         shutil.rmtree(place.building)  # killed before the first notebook: nothing of its own
     if place.building.exists():
         if record.get("status") in (None, "running"):
             record |= {"status": "interrupted", "error": {"message": "The runner was killed."}}
         keep_failed(place, record)
-        notes.append(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
+        say(f"The last run of {place.name!r} was killed; see {place.failed.name}/.")
     shutil.rmtree(place.previous, ignore_errors=True)
-    return notes
 
 
 def swap(place: Place) -> None:
@@ -460,14 +452,12 @@ def carry_over(place: Place, request: Request) -> list[dict]:
 def publish(name: str, profile: str) -> int:
     """Copy what readers, the app and comparisons need of a finished run, to be committed.
 
-    The standard run becomes outputs/reference/. Of another profile's the record and the numbers
-    are kept, to be compared with.
+    The standard run becomes outputs/reference/; of another, record and numbers are kept.
     """
     published = files.reference(profile)
     place, target = Place(files.OUTPUTS, name), Place(published.parent, published.name)
     with locked(place), locked(target):
-        for note in repair(target):
-            say(note)
+        repair(target)
         record = read_json(place.final / "run.json")
         if reasons := objections(record, place, profile):
             raise RunError(f"{name!r} cannot be published: {'; '.join(reasons)}.")

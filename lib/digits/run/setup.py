@@ -57,9 +57,8 @@ def active_python(project: Path) -> Path | None:
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if prefix := os.environ.get(variable):
             python = python_of(Path(prefix))
-            if Path(prefix).resolve() != project / ".venv" and runs(
-                python, "-I", "-c", HOLDS_THIS, project
-            ):
+            is_ours = Path(prefix).resolve() == project / ".venv"
+            if not is_ours and runs(python, "-I", "-c", HOLDS_THIS, project):
                 return python
     return None
 
@@ -105,9 +104,8 @@ def make_environment(project: Path) -> None:
         venv.mkdir(exist_ok=True)
         stamp.write_text("", encoding="utf-8")  # unfinished from its first moment
         base = getattr(sys, "_base_executable", sys.executable)  # not the Python of that .venv
-        if not runs(base, "-m", "venv", venv) and not runs(
-            "uv", "venv", "--allow-existing", "--python", base, venv
-        ):
+        with_uv = "uv", "venv", "--allow-existing", "--python", base, venv
+        if not runs(base, "-m", "venv", venv) and not runs(*with_uv):
             raise SetupError(
                 "python -m venv failed. On Debian and Ubuntu: sudo apt install python3-venv. "
                 "Or install uv (https://docs.astral.sh/uv/)."
@@ -165,9 +163,8 @@ def python_of(prefix: Path) -> Path:
 def runs(*command: str | Path) -> bool:
     """True when ``command`` can be started and ends well; it says nothing."""
     try:
-        return (
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        return done.returncode == 0
     except OSError:
         return False
 

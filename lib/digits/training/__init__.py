@@ -30,5 +30,3 @@ with quiet_stderr():
     tf.config.get_visible_devices()  # the look for a graphics card is the last loud part
 tf.get_logger().setLevel("ERROR")  # its advice on retracing is not meant for many small networks
 logging.getLogger("absl").setLevel(logging.ERROR)  # HDF5 is old, and many tools still read it
-
-__all__ = ["keras", "tf"]

@@ -48,9 +48,7 @@ def export_litert(
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of file; choose one of: {', '.join(KINDS)}.")
     if kind == "int8" and (representative is None or not len(representative)):
-        raise ValueError(
-            "int8 needs representative training images: they set the range of every activation."
-        )
+        raise ValueError("int8 needs representative training images, for the activations' ranges.")
     if model.layers[-1].name == "probabilities":
         model = logits_model(model)
     image = keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
@@ -116,8 +114,7 @@ def measure_files(
 
     sets: images (n, 28, 28, 1) and labels (n,) by name, first the validation data; one called "pen"
     gives the columns ``pen_accuracy``, ``pen_errors``, ``pen_n`` and ``pen_interval``.
-    ``agreement_with_float32``: share of the first set's images that get the same digit as from the
-    file called "float32".
+    ``agreement_with_float32``: share of the first set that gets the same digit from "float32".
     """
     first = next(iter(sets.values()))[0]
     expected = litert_logits(files["float32"], first).argmax(1)
@@ -158,8 +155,7 @@ def refusals(path: Path, images: np.ndarray) -> int:
 def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Series:
     """Which files of ``measure_files`` are at most a tolerance (a share) below float32 on each set.
 
-    Sets that the table lacks are not asked for. Counted in errors, so that rounding decides
-    nothing.
+    Sets that the table lacks are left out. Counted in errors: no rounding decides.
     """
     good = pd.Series(True, table.index)
     for kind, tolerance in tolerances.items():
@@ -180,11 +176,8 @@ def choose_file(table: pd.DataFrame, tolerances: Mapping[str, float]) -> str:
 
 def prunable(model: keras.Model) -> list[keras.Layer]:
     """The layers whose kernels pruning may thin out: convolutions and dense layers. No biases."""
-    return [
-        layer
-        for layer in model.layers
-        if isinstance(getattr(layer, "kernel", None), keras.Variable)
-    ]
+    kernels = [(layer, getattr(layer, "kernel", None)) for layer in model.layers]
+    return [layer for layer, kernel in kernels if isinstance(kernel, keras.Variable)]
 
 
 def kernel_weights(model: keras.Model) -> np.ndarray:

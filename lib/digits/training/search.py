@@ -1,13 +1,8 @@
-"""A search for settings that train well: a study of Optuna that goes on where it was stopped.
-
-``python -m digits.training.study worker NAME`` adds a worker to a study that a notebook began, on
-this computer or, when ``DIGITS_STUDY_URL`` names a PostgreSQL, on any other with the same images.
-"""
+"""A search for settings that train well: a study of Optuna that goes on where it was stopped."""
 
 import hashlib
 import json
 import math
-import os
 import time
 import warnings
 import zlib
@@ -26,17 +21,15 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
-from digits import data, evaluation, files
+from digits import evaluation, files
 from digits.data.augmentation import Augmentation
-from digits.files import RunError, check_name
 from digits.training import fit, keras, networks
 
-SETTINGS = ("learning_rate", "batch_size", "weight_decay", "dropout", "width", "augmentation")
+TUNED = ("learning_rate", "batch_size", "weight_decay")  # of ``TrainingConfig``
+SETTINGS = (*TUNED, "dropout", "width", "augmentation")
 STARTUP = 10  # random trials before TPE has enough to learn from; Optuna's own default
-VARIABLE = "DIGITS_STUDY_URL"  # no parameter of a notebook: those are published with their password
-HEARTBEAT = 5  # seconds between two signs of life of a trial
-GRACE = 30  # seconds without one after which its worker counts as dead, and the trial is run again
-RETRIES = 2  # of a trial that is interrupted; one more, and it may be what kills its workers
+HEARTBEAT = 15  # seconds between two signs of life of a trial; without two it is run again
+RETRIES = 2  # of a trial whose process dies; one more, and it may be what kills it
 
 # (settings, trial to report each epoch's accuracy to) -> {"accuracy": share, "pruned": bool, ...}
 Score = Callable[[dict[str, Any], optuna.Trial | None], dict[str, Any]]
@@ -154,26 +147,23 @@ def retry_history(trial: FrozenTrial) -> list[int]:
 
 
 def storage(folder: Path) -> str:
-    """Where a run's studies are: what ``DIGITS_STUDY_URL`` names, else a file in its folder."""
-    return os.environ.get(VARIABLE) or f"sqlite:///{folder / 'study.sqlite3'}"
+    """The address of a run's studies: a SQLite file in its folder."""
+    return f"sqlite:///{folder / 'study.sqlite3'}"
 
 
 def connect(url: str) -> RDBStorage:
-    """The database; RunError, without its password, when it cannot be used."""
-    patience = {"timeout": 60} if url.startswith("sqlite") else {"connect_timeout": 15}
+    """The database; RunError when it cannot be used."""
     try:
         return RDBStorage(
             url,
-            engine_kwargs={"pool_pre_ping": True, "connect_args": patience},
+            engine_kwargs={"connect_args": {"timeout": 60}},
             heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
         )
-    except (sa.exc.SQLAlchemyError, ImportError, StorageInternalError) as error:
+    except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RunError(
-            f"The study's database cannot be used ({reason}). {VARIABLE} looks like postgresql+"
-            "psycopg://USER:PASSWORD@HOST/DATABASE; the driver: pip install 'digits[postgres]'."
+        raise files.RunError(
+            f"The study's database cannot be used ({reason}). Is its folder there, and writable?"
         ) from None
 
 
@@ -187,7 +177,7 @@ def open_study(url: str, plan: Plan) -> optuna.Study:
         direction="maximize",
         load_if_exists=True,
     )
-    study.set_user_attr("plan", asdict(plan))  # for workers that only know the name
+    study.set_user_attr("plan", asdict(plan))  # for who reads the database: the name is a hash
     return study
 
 
@@ -199,7 +189,7 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
-    """Run trials until ``trials`` of the study are finished, those of other workers counted.
+    """Run trials until ``trials`` of the study are finished, those of other processes counted.
 
     A trial whose ``score`` raises is recorded with its error and counts. One whose worker is
     stopped or dies is run again with the same settings, and recorded as failed after ``RETRIES``.
@@ -223,16 +213,15 @@ def run(study: optuna.Study, plan: Plan, score: Score, trials: int) -> None:
         return result["accuracy"]
 
     try:
-        study.set_user_attr("trials", trials)  # how many a worker from a shell goes on to
         while len(finished(study)) < trials:
             try:
                 study.optimize(objective, n_trials=1, catch=(Exception,))
-            except ValueError as error:  # a lost network: another worker has this one's trial
+            except ValueError as error:  # taken for dead: another process has this one's trial
                 if "Cannot tell" not in str(error):
                     raise
     except (StorageInternalError, sa.exc.SQLAlchemyError, UnboundLocalError) as error:
         cause = error.__context__ if isinstance(error, UnboundLocalError) else error  # Optuna 5.0's
-        raise RunError(
+        raise files.RunError(
             f"The study's database failed ({str(cause.__cause__ or cause).splitlines()[0]}). "
             "What was finished is kept; start again."
         ) from error
@@ -259,13 +248,6 @@ class Pruning(keras.callbacks.Callback):
             self.pruned = self.model.stop_training = True
 
 
-def reference_settings() -> dict[str, Any]:
-    """The settings of the published network, as a trial would have them."""
-    usual = asdict(fit.TrainingConfig())
-    given = {name: usual[name] for name in ("learning_rate", "batch_size", "weight_decay")}
-    return given | {"dropout": 0.2, "width": 40, "augmentation": 1.0}
-
-
 def training_score(
     plan: Plan, x: np.ndarray, y: np.ndarray, validation_data: tuple[np.ndarray, np.ndarray]
 ) -> Score:
@@ -277,7 +259,7 @@ def training_score(
     x, y = x[: plan.train_size], y[: plan.train_size]
 
     def score(settings: dict[str, Any], trial: optuna.Trial | None = None) -> dict[str, Any]:
-        tuned = {name: settings[name] for name in ("learning_rate", "batch_size", "weight_decay")}
+        tuned = {name: settings[name] for name in TUNED}
         config = fit.TrainingConfig(epochs=plan.epochs, seed=plan.seed, **tuned)
         strength = settings["augmentation"]
         augmentation = Augmentation().scaled(strength) if strength else None
@@ -336,23 +318,3 @@ def importances(study: optuna.Study) -> pd.Series:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return pd.Series(shares, dtype=float)
-
-
-def work(run_name: str, study_name: str, trials: int | None) -> None:
-    """Be a worker of a study that is there, on the images of its run."""
-    folder = files.OUTPUTS / check_name(run_name)
-    stored = connect(storage(folder))
-    known = {study.study_name: study for study in optuna.get_all_study_summaries(stored)}
-    if study_name not in known:
-        raise RunError(f"{run_name!r} has no study {study_name!r}. Known: {sorted(known)}.")
-    kept = known[study_name].user_attrs
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["plan"].items()}
-    plan = Plan(**values)  # type: ignore[arg-type]
-    images, targets, _, _ = data.load_arrays(folder / "data")
-    train, held_out = data.split(targets.argmax(axis=1), *plan.split)
-    x, y, validation = images[train], targets[train], (images[held_out], targets[held_out])
-    if plan.data != fingerprint(x, y, *validation):
-        raise RunError(f"The study {study_name!r} is about other images than {run_name!r}'s.")
-    study = open_study(storage(folder), plan)
-    run(study, plan, training_score(plan, x, y, validation), trials or kept["trials"])
-    print(f"The study {study_name} has {len(finished(study))} finished trials.")

@@ -5,7 +5,6 @@
     python -m digits.training.study search          which settings do TPE and chance find?
     python -m digits.training.study seeds           the recipe with other seeds, alone and together
     python -m digits.training.study students tiny   small networks with a patient teacher
-    python -m digits.training.study worker NAME     one more worker of a notebook's search
 
 Each needs MNIST, the pen digits and hours. Validation images and pen digits of the development
 writers choose; only ``seeds`` and ``students`` meet the test sets, once for each network. What is
@@ -15,8 +14,6 @@ finished is kept, so that an interrupted study goes on.
 import argparse
 import json
 import platform
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -31,7 +28,6 @@ from scipy import stats
 from digits import data, evaluation, files
 from digits.data import non_digits
 from digits.data.augmentation import Augmentation
-from digits.files import read_json, write_json
 from digits.recognizer import Calibration, LiteRTModel, Recognizer, ink
 from digits.training import compression, keras, networks, search, tf
 from digits.training import fit as training
@@ -47,8 +43,7 @@ MADE_WITH = {"tensorflow": tf.__version__, "system": platform.platform()}
 def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """``pen_images`` of ``count`` digits, drawn by chance, of the 30 development writers' 7,494.
 
-    They choose between networks and train none; the test writers are others. DataMissing when they
-    cannot be had.
+    They choose between networks, the test writers are others. DataMissing when there are none.
     """
     digits = data.load_pen_digits("tra")
     chosen = np.random.default_rng(seed).permutation(len(digits))[:count]
@@ -115,8 +110,7 @@ def train(
 ) -> tuple[keras.Model, dict]:
     """A network trained from scratch, and ``parameters``, ``macs``, ``seconds`` and its ``score``.
 
-    The first of ``sets`` is the validation data that stops the training. Everything random follows
-    the condition's seed.
+    The first of ``sets`` is the validation data. All that is random follows the condition's seed.
     """
     seed = condition.config.seed
     training.begin(seed)
@@ -152,7 +146,7 @@ def repeat(
     ``kept`` is a JSON file that is written after every training; what it holds already is not
     trained again, so that a long study can be interrupted.
     """
-    done = read_json(kept).get("runs", []) if kept else []
+    done = files.read_json(kept).get("runs", []) if kept else []
     there = {(row["name"], row["seed"]) for row in done}
     for seed in seeds:
         for name, (network, condition) in jobs.items():
@@ -161,7 +155,7 @@ def repeat(
                 row = {"name": name, "seed": seed, **train(network, x, y, sets, seeded, name)[1]}
                 done.append(json.loads(json.dumps(row)))  # intervals become lists, as in the file
                 if kept:
-                    write_json(kept, read_json(kept) | {"runs": done})
+                    files.write_json(kept, files.read_json(kept) | {"runs": done})
     return pd.DataFrame(done)
 
 
@@ -235,7 +229,7 @@ def exams() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def keep(path: Path, result: dict) -> None:
     """Write ``result`` beside what the file holds already."""
-    write_json(path, json.loads(json.dumps(read_json(path) | result, default=float)))
+    files.write_json(path, json.loads(json.dumps(files.read_json(path) | result, default=float)))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -247,12 +241,12 @@ def compare(options: argparse.Namespace) -> None:
     x, y, _ = images()
     budget = {name: getattr(options, name, "") for name in ("network", "train_size", "epochs")}
     kept = options.output.with_suffix(f".{options.study}.json")
-    if read_json(kept).get("budget", budget) != budget:
+    if files.read_json(kept).get("budget", budget) != budget:
         raise SystemExit(f"{kept.name} was begun with another budget: delete it, or keep to it.")
     keep(kept, {"budget": budget})
     n = options.train_size
     runs = repeat(jobs, options.seeds, x[:n], y[:n], validation_sets(), kept)
-    keep(options.output, {options.study: read_json(kept) | MADE_WITH})
+    keep(options.output, {options.study: files.read_json(kept) | MADE_WITH})
     kept.unlink()
     shown = runs.groupby("name", sort=False)[["validation_accuracy", "pen_accuracy", "seconds"]]
     print(shown.agg(["mean", "std"]).to_string())
@@ -264,7 +258,8 @@ def find_settings(options: argparse.Namespace) -> None:
     budget = {name: getattr(options, name) for name in ("train_size", "epochs")}
     plan = search.Plan(**budget, seed=1, data=search.fingerprint(x, y, *validation))
     score = search.training_score(plan, x, y, validation)
-    usual = search.reference_settings()
+    usual = {name: getattr(training.TrainingConfig(), name) for name in search.TUNED}
+    usual |= {"dropout": 0.2, "width": 40, "augmentation": 1.0}  # the published network's
     result = {"budget": budget | {"trials": options.trials}, "baseline": usual | score(usual, None)}
     keep(options.output, {"search": result | MADE_WITH})
     chance, grid = (replace(plan, sampler=kind, prune=False) for kind in ("random", "grid"))
@@ -334,7 +329,7 @@ def repeat_with_seeds(options: argparse.Namespace) -> None:
         "parameters": networks.build("compact").count_params(),  # tells the width
         "non_digits": int(training.NON_DIGITS * len(images()[0])),
     }
-    known = read_json(options.output)
+    known = files.read_json(options.output)
     if known.get("recipe", recipe) != recipe:
         raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
     runs = known.get("runs", {})
@@ -424,7 +419,8 @@ def train_student(options: argparse.Namespace) -> None:
         "files": table.to_dict("index"),
         **MADE_WITH,
     }
-    keep(options.output, {"students": read_json(options.output).get("students", {}) | {name: row}})
+    known = files.read_json(options.output).get("students", {})
+    keep(options.output, {"students": known | {name: row}})
     print(table.T.to_string())
 
 
@@ -453,34 +449,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if name == "students":
             one.add_argument("network", choices=networks.NAMES)
             one.add_argument("--width", type=int, help="default: the network's own")
-    worker = studies.add_parser("worker")
-    worker.add_argument("name", help="of the search, as the notebook says it")
-    worker.add_argument("--run", default="latest", help="the folder below outputs/")
-    worker.add_argument("--trials", type=int, help="default: as many as the notebook asked for")
     options = parser.parse_args(arguments)
     options.output = options.output or (files.SEEDS if options.study == "seeds" else files.STUDY)
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing, write after each training, print the results; the exit status."""
+def main(arguments: list[str] | None = None) -> None:
+    """Train what is missing, write after each training, print the results."""
     options = parse(arguments)
-    if options.study == "worker":
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
-        try:
-            search.work(options.run, options.name, options.trials)
-        except (files.RunError, data.DataError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("\nStopped. The trial that was running will be run again.", file=sys.stderr)
-            return 130
-        return 0
     options.models.mkdir(parents=True, exist_ok=True)
     special = {"search": find_settings, "seeds": repeat_with_seeds, "students": train_student}
     special.get(options.study, compare)(options)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
