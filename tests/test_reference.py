@@ -50,11 +50,6 @@ def test_the_file_that_the_app_opens_makes_exactly_the_recorded_test_errors(mnis
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="The published numbers are of the ink before it was exact (91 errors; now 90): "
-    "take this mark away when the run is published again.",
-)
 @pytest.mark.parametrize("model", ["float32", None])
 def test_the_published_model_reads_and_answers_the_recorded_share_of_pen_digits(pen_test, model):
     recognizer = Recognizer.load(run="reference", model=model)
