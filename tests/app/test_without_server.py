@@ -84,7 +84,7 @@ def test_logits_are_litert_s(scripts, recognizer, generated):
     assert (theirs.argmax(1) == ours.argmax(1)).all()
 
 
-@pytest.mark.parametrize("name", ["compact_small", "tiny", "micro"])
+@pytest.mark.parametrize("name", ["compact_small", "micro"])
 def test_smaller_networks_keep_their_digits_in_16_bits(chromium, name):
     page, recognizer = chromium.new_page(), Recognizer.load("reference", name)
     twins.load(page, recognizer)
@@ -254,8 +254,8 @@ def test_examples_are_drawn_and_doubt_is_said(page):
     browser.draw_at_once(page, FOUR_OR_SEVEN)
     assert browser.settled(page, 6)["reason"] == "unsure"
     assert page.locator(".digits-verdict").inner_text().startswith("Not sure\n4 or 7, best guess 4")
-    page.locator(".digits-threshold").fill("0.7")
-    browser.until_state(page, "threshold", 0.7)
+    page.locator(".digits-threshold").fill("0.6")
+    browser.until_state(page, "threshold", 0.6)
     assert (
         browser.answer(page)["reason"] == "" and "%" in page.locator(".digits-meaning").inner_text()
     )

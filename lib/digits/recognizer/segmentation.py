@@ -52,7 +52,6 @@ MARKS = {
 RULE = "_"  # what underlines a number, or parts it from another: no digit, and read past
 EXPONENT = "one is small and off the line, like an exponent"
 LIKE_LETTER = "strokes that touch may be a letter"
-TWO_LINES = "it may be two lines"
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -212,7 +211,7 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
         if score - CUT_COST * (len(cut) - len(pieces)) > best:
             best, groups = score, others
     read = [(predict(group), group) for group in groups]
-    doubts = _doubts(predict, read, pieces)
+    doubts = _doubts(read, pieces)
     parts = [
         Part(one, "", _box(group), tuple(group), line, "", doubt).withheld(one.reason)
         for (one, group), doubt in zip(read, doubts, strict=True)
@@ -275,19 +274,13 @@ def _is_rule(box: Box, digits: list[Box]) -> bool:
 
 
 def _doubts(
-    predict: Predict,
-    read: list[tuple["Prediction", list[np.ndarray]]],
-    pieces: list[np.ndarray],
+    read: list[tuple["Prediction", list[np.ndarray]]], pieces: list[np.ndarray]
 ) -> list[str]:
     """Why each digit of a line is withheld for what is around it; "" where nothing speaks against.
 
     read: from left to right. pieces: the strokes before some were cut.
     """
     doubts, boxes = [""] * len(read), [_box(group) for _, group in read]
-    if len(read) == 1 and read[0][0].digit == 8:
-        gap, *lines = _parted(read[0][1])
-        if gap > 2 * LINE_GAP and all(predict(line).accepted for line in lines):
-            return [TWO_LINES]
     for k in range(1, len(read)):
         low, high = sorted(boxes[k - 1 : k + 1], key=lambda box: box[3] - box[1])
         tall = high[3] - high[1]

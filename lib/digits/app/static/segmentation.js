@@ -8,7 +8,7 @@ const HOPELESS = 12, CUT_COST = 3, NARROWEST_PAIR = 0.7, LEAST_SHARE = 0.5;
 const LINE_GAP = 0.1, CLEAR_GAP = 0.35, LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
 const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, POINT = 0.12, RULE = "_", STRAIGHT = 1.25;
 const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", ".": "a point: only digits are read", "/": "a slash: only digits are read" };
-const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter", TWO_LINES = "it may be two lines";
+const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter";
 const CUTS = [[0, 1], [0.5, 0.5], [1, 1], [0, 0]];
 
 const { clip, bounds, clipped } = ink;
@@ -249,10 +249,6 @@ function marksOf(strokes) {
 // Why each digit of a line is withheld for what is around it. groups: from left to right; pieces: before some were cut.
 function doubtsOf(groups, pieces, predict) {
   const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map(() => "");
-  if (groups.length === 1 && all[0].digit === 8) {
-    const [gap, ...lines] = parted(groups[0]);
-    if (gap > 2 * LINE_GAP && lines.every(line => !predict(line).reason)) return [TWO_LINES];
-  }
   for (let k = 1; k < groups.length; k++) {
     const [low, high] = boxes.slice(k - 1, k + 1).sort((a, b) => a[3] - a[1] - (b[3] - b[1])), tall = high[3] - high[1];
     if (low[3] - low[1] < RAISED * tall && Math.abs(low[3] - high[3]) > 0.35 * tall) doubts[k] = EXPONENT;
