@@ -274,11 +274,9 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
         rgb, paper = 1 - rgb, 1 - paper
     brightness = paper.mean(2)
     even = np.median(brightness)
-    desk = brightness < DARKEST_PAPER * even
+    desk = (brightness < DARKEST_PAPER * even) & (min(brightness.shape) >= SMALLEST_DESK)
     paper = np.where(desk[..., None], even, np.maximum(paper, 0.1))
     difference = 1 - cv2.divide(rgb, paper).min(2)
-    if min(desk.shape) < SMALLEST_DESK:
-        desk[:] = False
     faint = difference[::2, ::2][difference[::2, ::2] < LEAST_CONTRAST]  # paper
     usual = float(np.median(faint)) if faint.size else 0.0
     noise = 1.4826 * float(np.median(usual - faint[faint <= usual])) if faint.size else 0.0
@@ -583,13 +581,11 @@ def _preview(picture: Image.Image, boxes: list[tuple]) -> tuple[list[tuple], byt
     preview = ImageOps.scale(picture, scale, way)
     draw, large = ImageDraw.Draw(preview), max(preview.size)
     pen, font = max(large // 250, 1), ImageFont.load_default(max(large / 24, 12))
+    rim: dict = {"stroke_width": pen, "stroke_fill": "white"}
     scaled = [tuple(round(value * scale) for value in box) for box in boxes]
     for number, (left, top, right, bottom) in enumerate(scaled, 1):
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), None, PREVIEW_COLOUR, pen)
-        draw.text(
-            (left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb",
-            stroke_width=pen, stroke_fill="white",
-        )  # fmt: skip
+        draw.text((left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb", **rim)
     buffer = io.BytesIO()
     preview.save(buffer, "PNG", compress_level=1)  # noise hardly shrinks; a fifth of the time
     return scaled, buffer.getvalue()
