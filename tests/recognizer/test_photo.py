@@ -210,6 +210,15 @@ def test_every_kind_of_picture(recognizer, kind):
     assert recognizer.read_photo(content).text == text
 
 
+def test_a_thin_pen_is_not_thickened_until_gaps_close():
+    lines = np.zeros((200, 24), np.float32)
+    lines[:, [0, 1, -2, -1]] = 1
+    form = photo._mnist_form(photo._Piece((0, 0, 24, 200), lines))
+    left, _, right, _ = ink.bounding_box(form)
+    columns = form[:, left:right].max(0)
+    assert min(columns[0], columns[-1]) > 0.7 and columns.min() < 0.5
+
+
 def test_an_error_names_the_file_when_it_is_told(recognizer):
     with pytest.raises(photo.PhotoError, match="^notes.pdf: This is no picture"):
         recognizer.read_photo(b"%PDF-1.7 and more", "notes.pdf")

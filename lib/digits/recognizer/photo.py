@@ -40,8 +40,8 @@ SOLID, FARTHEST_SPECK, NARROWEST_PAIR, WIDEST_SURE, THINNEST = 0.3, 0.5, 0.8, 1.
 MOST_CUTS, CUT_COST, TOO_WIDE, TOO_LOW, DOUBT = 8, 0.5, 2.0, 8.0, 12.0
 FEWEST_TURNED, MOST_TURNED = 3, 20  # digits: of fewer, nobody can tell how the page lies
 STRAIGHT, TURN_GAIN = 12.0, 0.3  # degrees; of the score, that turning the page must bring
-# A digit of 200 pixels: a pen that is off by less is left, and corrected by no more on each side
-PEN_TOLERANCE, MOST_CHANGE = 3.0, 8
+# Of 200 pixels: a pen that is off by less is left; thickened further, a digit's gaps would close
+PEN_TOLERANCE, MOST_THICKER, MOST_THINNER = 3.0, 3, 8
 
 SMALLER = "Crop it, or save it smaller."
 CROWDED = f"There is too much here, or more than {MOST_DIGITS} digits. Crop it to those you mean."
@@ -554,18 +554,16 @@ def _join(pieces: list[_Piece]) -> _Piece:
 
 
 def _mnist_form(piece: _Piece) -> np.ndarray:
-    """The digit enlarged, drawn with about MNIST's pen, a thin line thickened and a thick one
-    thinned, and normalised.
-    """
+    """The digit enlarged, its pen brought nearer to MNIST's, and normalised."""
     scale = ink.EXTENT / max(piece.ink.shape)
     way = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
     large = cv2.resize(piece.ink, None, fx=scale, fy=scale, interpolation=way).clip(0, 1)
-    large = np.pad(large, MOST_CHANGE)
+    large = np.pad(large, MOST_THICKER)
     depth = cv2.distanceTransform((large > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
     change = ink.PEN * ink.EXTENT / 2 - (float(np.median(ridge)) if ridge.size else 0)
     if abs(change) >= PEN_TOLERANCE:
-        radius = round(min(abs(change), MOST_CHANGE))
+        radius = round(abs(np.clip(change, -MOST_THINNER, MOST_THICKER)))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
         large = (cv2.dilate if change > 0 else cv2.erode)(large, disc)
     return ink.normalize(large)
