@@ -210,6 +210,13 @@ def test_every_kind_of_picture(recognizer, kind):
     assert recognizer.read_photo(content).text == text
 
 
+@pytest.mark.parametrize(("number", "seed"), [("2058", 3), ("5327", 1), ("2026", 0)])
+def test_a_row_cropped_at_the_ink_loses_no_digit(recognizer, number, seed):
+    """Digits of unequal height: some touch the picture's edges, others none."""
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in number]
+    assert text(recognizer, papers.tight(strokes, np.random.default_rng(seed))) == number
+
+
 def test_a_thin_pen_is_not_thickened_until_gaps_close():
     lines = np.zeros((200, 24), np.float32)
     lines[:, [0, 1, -2, -1]] = 1

@@ -447,7 +447,9 @@ def _is_handwriting(
     stroke = pens < SOLID * size
     inside = (cut == 0) & (size >= max(shape) / 50) & stroke
     tight = stroke & (tall >= 0.8 * shape[0]) & (cut > 0) & (cut < 0.8 * size)
-    if tight.any() and not (inside & (size >= 0.5 * shape[0])).any():
+    if (inside & (size >= 0.5 * shape[0])).any():
+        tight &= stats[:, 2] > 0.3 * tall  # no line beside a digit
+    if tight.any():
         cut, inside = np.zeros_like(cut), stroke  # the picture was cropped at the ink
     typical = inside if inside.any() else np.ones(len(stats), bool)
     if not typical.any():
