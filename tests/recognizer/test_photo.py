@@ -198,6 +198,7 @@ def test_uneven_light_rules_and_specks(recognizer):
 NUMBER = {
     "half_dry": "2026", "pencil": "58", "boxes": "5", "grid": "1749", "tight": "58", "paint": "58",
     "specks": "58", "coloured": "2026", "dithered": "58", "deep": "58", "thin": "58", "ruled": "58",
+    "reduced": "58",
 }  # fmt: skip
 
 
@@ -208,6 +209,13 @@ def test_every_kind_of_picture(recognizer, kind):
     strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in text]
     content = papers.KINDS[kind](strokes, np.random.default_rng(2))
     assert recognizer.read_photo(content).text == text
+
+
+@pytest.mark.parametrize("digit", ["0", "5"])
+def test_a_pale_stroke_holds_its_digit_together(recognizer, digit):
+    """A thin line that is a little paler in places: no pieces of it read as more digits."""
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes]
+    assert text(recognizer, papers.reduced(strokes, np.random.default_rng(0))) == digit
 
 
 @pytest.mark.parametrize(("number", "seed"), [("2058", 3), ("5327", 1), ("2026", 0)])

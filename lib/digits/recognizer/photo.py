@@ -29,6 +29,7 @@ MOST_DIGITS, MOST_PIECES = 40, 200  # with more pieces of connected ink it is no
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
 NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
+PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
@@ -111,7 +112,7 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     """
     picture, judge = _decode(content), _Judge(recognizer)
     strength = _ink_strength(picture)
-    printed, certain = _printed(strength > 0.5)
+    printed, certain = _printed(strength > INKED)
     found = _find_digits(strength * ~printed, judge)
     if printed.any() and not certain:  # a stroke, perhaps
         whole = _find_digits(strength, judge)
@@ -344,7 +345,9 @@ def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
     n, labels = cv2.connectedComponents((mask & ~printed).astype(np.uint8), connectivity=8)
     crumbs = np.bincount(labels[near > 0], minlength=n) > 0.6 * np.bincount(labels.ravel())
     crumbs[0] = False
-    return printed | crumbs[labels], certain
+    printed |= crumbs[labels]
+    soft = cv2.dilate(printed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # edges, too
+    return printed | soft & ~mask, certain
 
 
 def _straight_lines(mask: np.ndarray, thick: int) -> np.ndarray:
@@ -405,11 +408,12 @@ def _find_digits(strength: np.ndarray, judge: _Judge) -> _Found:
 
 def _pieces(strength: np.ndarray) -> _Found:
     """Connected pieces that can be handwriting, and why they may not be all or not whole."""
-    mask = strength > 0.5
+    mask = strength > PALE
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     size = stats[1:, 2:4].max(1)
-    good = np.flatnonzero(size >= max(3, max(mask.shape) / 100)) + 1
+    inked = np.isin(np.arange(1, n), labels[strength > INKED])
+    good = np.flatnonzero(inked & (size >= max(3, max(mask.shape) / 100))) + 1
     if len(good) > MOST_PIECES:
         good = good[np.argsort(-size[good - 1], kind="stable")][: MOST_PIECES + 1]
     pens = np.zeros(n, np.float32)  # half of each
