@@ -216,9 +216,18 @@ def thin(digits: list[Strokes], rng: np.random.Generator) -> bytes:
     return jpeg(noisy(page, rng))
 
 
+def reduced(digits: list[Strokes], rng: np.random.Generator) -> bytes:
+    """Pencil on paper, reduced to 28 pixels: lines of a pixel, here and there paler."""
+    page = paper(280, 280 * len(digits), rng)
+    row(page, digits, 220, rng.uniform(6, 11), rng, ink=GREY)
+    picture = noisy(page, rng)
+    return encoded(picture.resize((28 * len(digits), 28), Image.Resampling.BOX))
+
+
 KINDS: dict[str, Callable[[list[Strokes], np.random.Generator], bytes]] = {
     make.__name__: make
     for make in (
-        half_dry, pencil, boxes, ruled, grid, tight, paint, specks, turned, coloured, dithered, deep, thin
+        half_dry, pencil, boxes, ruled, grid, tight, paint, specks, turned, coloured, dithered, deep, thin,
+        reduced,
     )
 }  # fmt: skip

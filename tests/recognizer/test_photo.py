@@ -198,6 +198,7 @@ def test_uneven_light_rules_and_specks(recognizer):
 NUMBER = {
     "half_dry": "2026", "pencil": "58", "boxes": "5", "grid": "1749", "tight": "58", "paint": "58",
     "specks": "58", "coloured": "2026", "dithered": "58", "deep": "58", "thin": "58", "ruled": "58",
+    "reduced": "58",
 }  # fmt: skip
 
 
@@ -208,6 +209,29 @@ def test_every_kind_of_picture(recognizer, kind):
     strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in text]
     content = papers.KINDS[kind](strokes, np.random.default_rng(2))
     assert recognizer.read_photo(content).text == text
+
+
+@pytest.mark.parametrize("digit", ["0", "5"])
+def test_a_pale_stroke_holds_its_digit_together(recognizer, digit):
+    """A thin line that is a little paler in places: no pieces of it read as more digits."""
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes]
+    assert text(recognizer, papers.reduced(strokes, np.random.default_rng(0))) == digit
+
+
+@pytest.mark.parametrize(("number", "seed"), [("2058", 3), ("5327", 1), ("2026", 0)])
+def test_a_row_cropped_at_the_ink_loses_no_digit(recognizer, number, seed):
+    """Digits of unequal height: some touch the picture's edges, others none."""
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in number]
+    assert text(recognizer, papers.tight(strokes, np.random.default_rng(seed))) == number
+
+
+def test_a_thin_pen_is_not_thickened_until_gaps_close():
+    lines = np.zeros((200, 24), np.float32)
+    lines[:, [0, 1, -2, -1]] = 1
+    form = photo._mnist_form(photo._Piece((0, 0, 24, 200), lines))
+    left, _, right, _ = ink.bounding_box(form)
+    columns = form[:, left:right].max(0)
+    assert min(columns[0], columns[-1]) > 0.7 and columns.min() < 0.5
 
 
 def test_an_error_names_the_file_when_it_is_told(recognizer):

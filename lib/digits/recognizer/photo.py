@@ -29,6 +29,7 @@ MOST_DIGITS, MOST_PIECES = 40, 200  # with more pieces of connected ink it is no
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
 NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
+PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
@@ -40,8 +41,8 @@ SOLID, FARTHEST_SPECK, NARROWEST_PAIR, WIDEST_SURE, THINNEST = 0.3, 0.5, 0.8, 1.
 MOST_CUTS, CUT_COST, TOO_WIDE, TOO_LOW, DOUBT = 8, 0.5, 2.0, 8.0, 12.0
 FEWEST_TURNED, MOST_TURNED = 3, 20  # digits: of fewer, nobody can tell how the page lies
 STRAIGHT, TURN_GAIN = 12.0, 0.3  # degrees; of the score, that turning the page must bring
-# A digit of 200 pixels: a pen that is off by less is left, and corrected by no more on each side
-PEN_TOLERANCE, MOST_CHANGE = 3.0, 8
+# Of 200 pixels: a pen that is off by less is left; thickened further, a digit's gaps would close
+PEN_TOLERANCE, MOST_THICKER, MOST_THINNER = 3.0, 3, 8
 
 SMALLER = "Crop it, or save it smaller."
 CROWDED = f"There is too much here, or more than {MOST_DIGITS} digits. Crop it to those you mean."
@@ -111,7 +112,7 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     """
     picture, judge = _decode(content), _Judge(recognizer)
     strength = _ink_strength(picture)
-    printed, certain = _printed(strength > 0.5)
+    printed, certain = _printed(strength > INKED)
     found = _find_digits(strength * ~printed, judge)
     if printed.any() and not certain:  # a stroke, perhaps
         whole = _find_digits(strength, judge)
@@ -274,11 +275,9 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
         rgb, paper = 1 - rgb, 1 - paper
     brightness = paper.mean(2)
     even = np.median(brightness)
-    desk = brightness < DARKEST_PAPER * even
+    desk = (brightness < DARKEST_PAPER * even) & (min(brightness.shape) >= SMALLEST_DESK)
     paper = np.where(desk[..., None], even, np.maximum(paper, 0.1))
     difference = 1 - cv2.divide(rgb, paper).min(2)
-    if min(desk.shape) < SMALLEST_DESK:
-        desk[:] = False
     faint = difference[::2, ::2][difference[::2, ::2] < LEAST_CONTRAST]  # paper
     usual = float(np.median(faint)) if faint.size else 0.0
     noise = 1.4826 * float(np.median(usual - faint[faint <= usual])) if faint.size else 0.0
@@ -346,7 +345,9 @@ def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
     n, labels = cv2.connectedComponents((mask & ~printed).astype(np.uint8), connectivity=8)
     crumbs = np.bincount(labels[near > 0], minlength=n) > 0.6 * np.bincount(labels.ravel())
     crumbs[0] = False
-    return printed | crumbs[labels], certain
+    printed |= crumbs[labels]
+    soft = cv2.dilate(printed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # edges, too
+    return printed | soft & ~mask, certain
 
 
 def _straight_lines(mask: np.ndarray, thick: int) -> np.ndarray:
@@ -407,11 +408,12 @@ def _find_digits(strength: np.ndarray, judge: _Judge) -> _Found:
 
 def _pieces(strength: np.ndarray) -> _Found:
     """Connected pieces that can be handwriting, and why they may not be all or not whole."""
-    mask = strength > 0.5
+    mask = strength > PALE
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     size = stats[1:, 2:4].max(1)
-    good = np.flatnonzero(size >= max(3, max(mask.shape) / 100)) + 1
+    inked = np.isin(np.arange(1, n), labels[strength > INKED])
+    good = np.flatnonzero(inked & (size >= max(3, max(mask.shape) / 100))) + 1
     if len(good) > MOST_PIECES:
         good = good[np.argsort(-size[good - 1], kind="stable")][: MOST_PIECES + 1]
     pens = np.zeros(n, np.float32)  # half of each
@@ -449,7 +451,9 @@ def _is_handwriting(
     stroke = pens < SOLID * size
     inside = (cut == 0) & (size >= max(shape) / 50) & stroke
     tight = stroke & (tall >= 0.8 * shape[0]) & (cut > 0) & (cut < 0.8 * size)
-    if tight.any() and not (inside & (size >= 0.5 * shape[0])).any():
+    if (inside & (size >= 0.5 * shape[0])).any():
+        tight &= stats[:, 2] > 0.3 * tall  # no line beside a digit
+    if tight.any():
         cut, inside = np.zeros_like(cut), stroke  # the picture was cropped at the ink
     typical = inside if inside.any() else np.ones(len(stats), bool)
     if not typical.any():
@@ -556,18 +560,16 @@ def _join(pieces: list[_Piece]) -> _Piece:
 
 
 def _mnist_form(piece: _Piece) -> np.ndarray:
-    """The digit enlarged, drawn with about MNIST's pen, a thin line thickened and a thick one
-    thinned, and normalised.
-    """
+    """The digit enlarged, its pen brought nearer to MNIST's, and normalised."""
     scale = ink.EXTENT / max(piece.ink.shape)
     way = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
     large = cv2.resize(piece.ink, None, fx=scale, fy=scale, interpolation=way).clip(0, 1)
-    large = np.pad(large, MOST_CHANGE)
+    large = np.pad(large, MOST_THICKER)
     depth = cv2.distanceTransform((large > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
     change = ink.PEN * ink.EXTENT / 2 - (float(np.median(ridge)) if ridge.size else 0)
     if abs(change) >= PEN_TOLERANCE:
-        radius = round(min(abs(change), MOST_CHANGE))
+        radius = round(abs(np.clip(change, -MOST_THINNER, MOST_THICKER)))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
         large = (cv2.dilate if change > 0 else cv2.erode)(large, disc)
     return ink.normalize(large)
@@ -583,13 +585,11 @@ def _preview(picture: Image.Image, boxes: list[tuple]) -> tuple[list[tuple], byt
     preview = ImageOps.scale(picture, scale, way)
     draw, large = ImageDraw.Draw(preview), max(preview.size)
     pen, font = max(large // 250, 1), ImageFont.load_default(max(large / 24, 12))
+    rim: dict = {"stroke_width": pen, "stroke_fill": "white"}
     scaled = [tuple(round(value * scale) for value in box) for box in boxes]
     for number, (left, top, right, bottom) in enumerate(scaled, 1):
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), None, PREVIEW_COLOUR, pen)
-        draw.text(
-            (left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb",
-            stroke_width=pen, stroke_fill="white",
-        )  # fmt: skip
+        draw.text((left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb", **rim)
     buffer = io.BytesIO()
     preview.save(buffer, "PNG", compress_level=1)  # noise hardly shrinks; a fifth of the time
     return scaled, buffer.getvalue()
