@@ -345,28 +345,6 @@ def test_the_code_hash_follows_every_change(tmp_path, monkeypatch):
     assert len(hashes) == 4
 
 
-def test_a_chapter_stands_when_only_later_ones_have_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PROJECT", tmp_path)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    states = []
-    for name in ("lib/a.py", "notebooks/03_x.ipynb", "README.md", "notebooks/profiles.toml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("1")
-        subprocess.run([*git, "add", "."], check=True)
-        subprocess.run([*git, "commit", "-qm", name], check=True)
-        states.append(comparison.code())
-    library, third, readme, profiles = states
-    assert not comparison.has_read("02_y", library, third)
-    assert not comparison.has_read("03_x", third, readme)
-    assert comparison.has_read("03_x", library, third)
-    assert comparison.has_read("04_z", library, third)
-    assert comparison.has_read("02_y", readme, profiles)
-    assert comparison.has_read("02_y", library | {"dirty": True}, third)
-    assert comparison.has_read("02_y", {"commit": "0" * 40}, third)
-    assert comparison.has_read("02_y", {"commit": None}, third)
-
-
 def test_the_record_names_every_file_of_code_and_nothing_that_python_makes():
     found = comparison.code_files()
     wanted = {"lib/digits/recognizer/ink.py", "notebooks/02_training.ipynb", "run_all.sh"}

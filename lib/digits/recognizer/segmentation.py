@@ -269,8 +269,7 @@ def _is_rule(box: Box, digits: list[Box]) -> bool:
     centres = [one[0] + one[2] for one in digits]
     if top > max(bottoms):
         return 2 * left <= min(centres) and 2 * right >= max(centres)
-    above = bottom < min(tops) and left < min(lefts) and right > max(rights)
-    return above and len(digits) > 1
+    return len(digits) > 1 and bottom < min(tops) and left < min(lefts) and right > max(rights)
 
 
 def _doubts(

@@ -63,18 +63,6 @@ def code() -> dict[str, Any]:
     return {"commit": commit.strip(), "dirty": bool(status), "diff_sha256": digest}
 
 
-def has_read(notebook: str, before: dict, now: dict) -> bool:
-    """Whether two states of the ``code`` differ in more than chapters after this one."""
-    known = before.get("commit") and now.get("commit") and not before.get("dirty")
-    different = _git("diff", "--name-only", before["commit"], now["commit"]) if known else None
-    later = re.compile(r"notebooks/(?P<name>\d\d_\w+)\.ipynb")
-    return different is None or not all(
-        (match := later.fullmatch(name)) and match["name"] > notebook
-        for name in different.splitlines()
-        if name.split("/")[0] in CODE
-    )
-
-
 def _git(*arguments: str) -> str | None:
     """git's answer about the project; None when git, the repository or the commit is missing."""
     command = ["git", "-C", str(files.PROJECT), "--no-optional-locks", "-c", "core.quotePath=false"]

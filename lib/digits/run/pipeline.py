@@ -477,11 +477,7 @@ def objections(record: dict, place: Place, profile: str) -> list[str]:
     code, data = record.get("code", {}), record.get("dataset", {}).get("name")
     changed, theirs = ", ".join(record.get("settings", [])), record.get("profile")
     stages = record.get("stages", [])
-    carried = []
-    for stage in stages:
-        then = stage.get("carried_over", {}).get("code", code)
-        if then != code and comparison.has_read(stage["notebook"], then, code):
-            carried.append(stage["notebook"])
+    carried = [s["notebook"] for s in stages if s.get("carried_over", {}).get("code", code) != code]
     found = listing(place.final)
     for own in ("run.json", comparison.FILE):
         found.pop(own, None)
