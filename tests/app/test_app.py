@@ -1021,6 +1021,22 @@ def test_everything_has_a_name_and_the_answer_is_read_out(page):
     assert line.count() == 1 and len(page.evaluate("said")) == 1
 
 
+def test_an_answer_is_not_read_out_over_what_was_just_said(page):
+    draw(page, SEVEN)
+    page.wait_for_timeout(1500)
+    said = page.evaluate("""async () => {
+        const rest = time => new Promise(done => setTimeout(done, time)), said = [];
+        const line = document.querySelector(".digits-live"), [app] = digitsApp.apps.values();
+        line.textContent = "";
+        document.querySelector(".digits-verdict").append("");
+        await rest(850);
+        app.say("Eraser");
+        for (const time of [300, 1200]) { await rest(time); said.push(line.textContent); }
+        return said;
+    }""")
+    assert said == ["Eraser", browser.answer(page)["say"]]
+
+
 def test_what_is_done_is_said_and_found_without_a_mouse(page):
     """Buttons of a row by arrow keys; names that begin with what is seen; one main part, and a way past the pad."""
     said = "document.querySelector('.digits-live').textContent"

@@ -473,6 +473,7 @@ class App {
   say(text) {
     const line = this.root.querySelector(".digits-live");
     if (line) line.textContent = text;
+    if (speech) announce(this.root); // an answer that waits is read out after this, not over it
   }
 
   // In a row of buttons the arrow keys go from one to the next.
@@ -758,11 +759,11 @@ listen(document, "dragover drop", event => {
 });
 listen(document, "dragleave", event => event.relatedTarget || apps.forEach(app => app.dropping(false)));
 
-let speech;
+let speech = 0;
 function announce(root) {
   const text = root.querySelector(".digits-answer")?.dataset.say || "", line = root.querySelector(".digits-live");
   clearTimeout(speech);
-  speech = setTimeout(() => { if (line && text && line.textContent !== text) line.textContent = text; }, QUIET);
+  speech = setTimeout(() => { speech = 0; if (line && text && line.textContent !== text) line.textContent = text; }, QUIET);
 }
 
 const observer = new MutationObserver(records => {
