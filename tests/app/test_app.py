@@ -1037,6 +1037,23 @@ def test_an_answer_is_not_read_out_over_what_was_just_said(page):
     assert said == ["Eraser", browser.answer(page)["say"]]
 
 
+def test_what_was_switched_is_not_switched_back_by_older_news(page):
+    """A state that the kernel sent before it heard of the switch."""
+    draw(page, SEVEN)
+    switched = page.evaluate("""() => {
+        const [app] = digitsApp.apps.values(), old = app.root.querySelector(".digits-state[data-state]");
+        app.toggle("why");
+        app.toggle("tool");
+        old.replaceWith(old.cloneNode(true));
+        app.read();
+        return [app.state.why, app.state.tool];
+    }""")
+    assert switched == [True, "eraser"]
+    browser.until_state(page, "tool", "eraser")
+    page.keyboard.press("w")
+    browser.until_state(page, "why", False)
+
+
 def test_what_is_done_is_said_and_found_without_a_mouse(page):
     """Buttons of a row by arrow keys; names that begin with what is seen; one main part, and a way past the pad."""
     said = "document.querySelector('.digits-live').textContent"

@@ -46,7 +46,7 @@ class App {
     this.found = { parts: [] }; // the answer
     this.kept = []; // strokes that the kernel has told of, null while nobody knows
     this.since = []; // and those that came after
-    this.lastSent = this.lastAction = this.heard = 0;
+    this.lastSent = this.lastAction = this.heard = this.toggled = 0;
     this.asked = this.asker = null; // the question about feedback, and what had the focus before
     this.overlay = document.createElement("canvas");
     this.overlay.className = "digits-overlay";
@@ -273,7 +273,8 @@ class App {
     if (!Object.values(fresh).some(Boolean) || !this.seen.state || !this.seen.reading) return;
     const before = this.state;
     if (fresh.state) {
-      view.state(this.root, this.state = given.state, before);
+      const mine = given.state.seq < this.toggled && { why: before.why, tool: before.tool }; // newer than what it knows
+      view.state(this.root, this.state = { ...given.state, ...mine }, before);
       if (this.state.note.kind === "resend" && before.note?.kind !== "resend" && this.resend) { this.resend(); this.resend = null; }
     }
     if (fresh.picture) this.picture = given.picture;
@@ -458,10 +459,12 @@ class App {
       this.tells = !this.state.why;
       if (this.state.why) this.say("Reasons hidden");
       this.report("why", this.state.why = !this.state.why); // a second press may come before the answer to the first
+      this.toggled = seq;
     } else if (name === "tool") {
       const tool = this.state.tool === "eraser" ? "pen" : "eraser";
       this.say(tool === "eraser" ? "Eraser" : "Pen");
       this.report("tool", this.state.tool = tool); // as above
+      this.toggled = seq;
     } else {
       const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
       more.setAttribute("aria-expanded", open);
