@@ -375,6 +375,7 @@ def test_a_drawing_travels_in_a_link(chromium, served):
         "%00%00",
         "0000" * 5_000,
         "0000-" * 3_000,
+        "0000-" * 200 + "0000",
     ],
 )
 def test_a_damaged_link_draws_nothing_and_says_so(chromium, served, damage):

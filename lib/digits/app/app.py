@@ -455,9 +455,9 @@ class Feedback:
         self._work(rows, "Thank you. It is kept.")
 
     def _work(self, rows: list[tuple[bytes, dict]], words: str) -> None:
-        from digits.app.feedback import FeedbackError
-
         def stored(done: asyncio.Future) -> None:
+            from digits.app.feedback import FeedbackError  # the thread has loaded it
+
             try:
                 done.result()
             except FeedbackError as error:

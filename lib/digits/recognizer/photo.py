@@ -412,7 +412,7 @@ def _pieces(strength: np.ndarray) -> _Found:
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     size = stats[1:, 2:4].max(1)
-    inked = np.isin(np.arange(1, n), labels[strength > INKED])
+    inked = np.bincount(labels[strength > INKED], minlength=n)[1:] > 0
     good = np.flatnonzero(inked & (size >= max(3, max(mask.shape) / 100))) + 1
     if len(good) > MOST_PIECES:
         good = good[np.argsort(-size[good - 1], kind="stable")][: MOST_PIECES + 1]

@@ -43,7 +43,7 @@ MADE_WITH = {"tensorflow": tf.__version__, "system": platform.platform()}
 def development_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """``pen_images`` of ``count`` digits, drawn by chance, of the 30 development writers' 7,494.
 
-    They choose between networks, the test writers are others. DataMissing when there are none.
+    They choose between networks and train none; test writers are others. Else DataMissing.
     """
     digits = data.load_pen_digits("tra")
     chosen = np.random.default_rng(seed).permutation(len(digits))[:count]

@@ -20,7 +20,7 @@ const PIECE = 32768; // bytes of a file in one message: a third of a second at 1
 const SMALL = 300000, LONGEST = 2000; // bytes of a picture that is sent as it is; pixels of one that is made smaller
 const TRIES = 3; // to send a file
 const KEPT = "digits-ink"; // where the ink is kept over a reload
-const LINK = /^#ink=((?:[0-9a-z]{4})+(?:-(?:[0-9a-z]{4})+)*)$/, LONGEST_LINK = 20000; // a drawing in an address; characters
+const LINK = /^#ink=((?:[0-9a-z]{4})+(?:-(?:[0-9a-z]{4})+){0,199})$/, LONGEST_LINK = 20000; // a drawing in an address, of 200 strokes; characters
 const REPLAY = 1100; // milliseconds that an example takes to be drawn
 const QUIET = 900; // without a new answer for so long, it is read out
 
@@ -458,18 +458,22 @@ class App {
     if (name === "why") {
       this.tells = !this.state.why;
       if (this.state.why) this.say("Reasons hidden");
-      this.report("why", this.state.why = !this.state.why); // a second press may come before the answer to the first
-      this.toggled = seq;
+      this.change("why", !this.state.why);
     } else if (name === "tool") {
       const tool = this.state.tool === "eraser" ? "pen" : "eraser";
       this.say(tool === "eraser" ? "Eraser" : "Pen");
-      this.report("tool", this.state.tool = tool); // as above
-      this.toggled = seq;
+      this.change("tool", tool);
     } else {
       const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
       more.setAttribute("aria-expanded", open);
       more.textContent = open ? "Fewer examples" : "More examples";
     }
+  }
+
+  // Shown at once: a second press may come before the answer to the first.
+  change(name, value) {
+    this.report(name, this.state[name] = value);
+    this.toggled = seq;
   }
 
   // For those who hear the page: said at once, before the answer.
