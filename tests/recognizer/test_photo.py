@@ -8,6 +8,7 @@ import time
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -216,6 +217,16 @@ def test_a_pale_stroke_holds_its_digit_together(recognizer, digit):
     """A thin line that is a little paler in places: no pieces of it read as more digits."""
     strokes = [DRAWN[NAMES.get(digit, digit)].strokes]
     assert text(recognizer, papers.reduced(strokes, np.random.default_rng(0))) == digit
+
+
+def test_a_ring_that_a_dry_pen_left_open_twice_is_one_zero(recognizer):
+    """Its right side is a piece of its own, and the rest is wide enough for two digits."""
+    sheet = np.full((200, 360), 255, np.uint8)
+    for middle in (90, 250):
+        cv2.ellipse(sheet, (middle, 100), (48, 56), 0, 0, 360, 60, 8, cv2.LINE_AA)
+    for y, end in ((76, 69), (128, 134)):
+        cv2.line(sheet, (277, y), (299, end), 255, 7)
+    assert text(recognizer, encoded(Image.fromarray(sheet))) == "00"
 
 
 @pytest.mark.parametrize(("number", "seed"), [("2058", 3), ("5327", 1), ("2026", 0)])

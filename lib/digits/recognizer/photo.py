@@ -510,12 +510,18 @@ def _digits_of(line: list[_Piece], judge: _Judge) -> list[_Piece]:
     for piece, several in zip(line, wide, strict=True):
         parted += _part(piece, height, judge) if several else [piece]
 
-    def evidence(group: list[int]) -> float:
-        joined = _join([parted[k] for k in group])
-        return segmentation.confidence_score(judge(joined).confidence)
+    def grouped(pieces: list[_Piece]) -> tuple[float, list[_Piece]]:
+        def evidence(group: list[int]) -> float:
+            whole = _join([pieces[k] for k in group])
+            return segmentation.confidence_score(judge(whole).confidence)
 
-    _, groups = segmentation.group_boxes(np.array([piece.box for piece in parted], float), evidence)
-    return [_join([parted[k] for k in group]) for group in groups]
+        boxes = np.array([piece.box for piece in pieces], float)
+        score, groups = segmentation.group_boxes(boxes, evidence)
+        return score, [_join([pieces[k] for k in group]) for group in groups]
+
+    # What a dry pen broke may be one digit for sure, and its largest piece be wide enough for two
+    (cut, digits), (uncut, whole) = grouped(parted), grouped(line)
+    return whole if uncut > cut and all(judge(piece).sure for piece in whole) else digits
 
 
 def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:

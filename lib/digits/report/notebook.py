@@ -122,12 +122,7 @@ class Run:
         self._update(lambda chapter: chapter.update(plain(values)))
 
     def headline(
-        self,
-        label: str,
-        value: float,
-        text: str,
-        detail: str = "",
-        tolerance: float | None = None,
+        self, label: str, value: float, text: str, detail: str = "", tolerance: float | None = None
     ) -> None:
         """Record one number of the first page, which ``--check`` compares with the published one.
 

@@ -30,10 +30,7 @@ KINDS = ("float32", "float16", "dynamic_int8", "int8")
 
 
 def export_litert(
-    model: keras.Model,
-    path: Path,
-    kind: str = "float32",
-    representative: np.ndarray | None = None,
+    model: keras.Model, path: Path, kind: str = "float32", representative: np.ndarray | None = None
 ) -> Path:
     """Write ``model`` as a LiteRT file: one image (1, 28, 28, 1) in [0, 1] to its logits (1, 10).
 
