@@ -512,15 +512,16 @@ def _digits_of(line: list[_Piece], judge: _Judge) -> list[_Piece]:
 
     def grouped(pieces: list[_Piece]) -> tuple[float, list[_Piece]]:
         def evidence(group: list[int]) -> float:
-            whole = _join([pieces[k] for k in group])
-            return segmentation.confidence_score(judge(whole).confidence)
+            joined = _join([pieces[k] for k in group])
+            return segmentation.confidence_score(judge(joined).confidence)
 
         boxes = np.array([piece.box for piece in pieces], float)
         score, groups = segmentation.group_boxes(boxes, evidence)
         return score, [_join([pieces[k] for k in group]) for group in groups]
 
+    cut, digits = grouped(parted)
     # What a dry pen broke may be one digit for sure, and its largest piece be wide enough for two
-    (cut, digits), (uncut, whole) = grouped(parted), grouped(line)
+    uncut, whole = grouped(line) if len(parted) > len(line) else (cut, digits)
     return whole if uncut > cut and all(judge(piece).sure for piece in whole) else digits
 
 
