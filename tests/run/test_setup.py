@@ -1,5 +1,6 @@
 """Making the environment: nothing is done twice, an interruption is mended, a failure is told and harms nothing."""
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -158,3 +159,10 @@ def test_jupyterlab_starts_without_a_question(project):
     plugin, schema = name.split(":")
     known = Path(sys.prefix) / f"share/jupyter/lab/schemas/{plugin}/{schema}.json"
     jsonschema.validate(ours, json.loads(known.read_text(encoding="utf-8")))
+
+
+def test_packages_are_compiled_when_they_are_installed():
+    """Where nothing may be written later (a container, a service), every start would compile TensorFlow."""
+    folder = Path(importlib.util.find_spec("optuna").origin).parent  # much of it is never imported
+    files = [Path(importlib.util.cache_from_source(str(file))) for file in folder.rglob("*.py")]
+    assert len(files) > 100 and all(file.exists() for file in files)

@@ -122,7 +122,8 @@ def make_environment(project: Path) -> None:
 
 def install(project: Path) -> None:
     """Install the lock, the project and JupyterLab's defaults into ``.venv``."""
-    venv, environment = project / ".venv", dict(os.environ)
+    venv = project / ".venv"
+    environment = os.environ | {"UV_COMPILE_BYTECODE": "1"}  # else containers do it at every start
     if locale.getencoding().lower() != "utf-8":  # pip writes the project's path in it
         environment["LC_ALL"] = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
     command = installer(python_of(venv))
