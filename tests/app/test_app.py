@@ -837,6 +837,15 @@ def test_a_drawing_travels_in_a_link(visit):
     assert "#" not in other.url
 
 
+def test_an_example_that_a_reload_breaks_off_is_there_as_a_whole(visit):
+    page = visit(reduced_motion="no-preference")
+    page.click("[data-do*='\"2026\"']")
+    page.wait_for_timeout(300)  # of the 1,100 ms that it is drawn in
+    page.reload()
+    page.wait_for_selector(browser.READY, timeout=60_000)
+    page.wait_for_selector(".digits-answer[data-text='2026']", timeout=20_000)
+
+
 def test_a_dead_kernel_is_said_and_a_reload_helps(visit):
     page = visit()
     draw(page, SEVEN)

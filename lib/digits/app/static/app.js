@@ -337,7 +337,8 @@ class App {
   }
 
   // The ink as far as it is known here: what the kernel told, and what was drawn since; null when some was rubbed out.
-  mine() { return this.kept && [...this.kept, ...this.since.map(stroke => stroke.points)]; }
+  // While an example is played, all of it.
+  mine() { return this.rest ?? (this.kept && [...this.kept, ...this.since.map(stroke => stroke.points)]); }
 
   keep() {
     const strokes = this.root.dataset.ready && this.mine(); // before, what the last page kept is still to be put back
