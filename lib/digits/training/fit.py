@@ -236,11 +236,11 @@ def fit(
         raise ValueError(f"{len(x)} training images are fewer than one batch of {size}.")
 
     trained = logits_model(model)  # shares the weights
-    optimizer = keras.optimizers.Adam(
-        schedule(config, steps * config.epochs), weight_decay=config.weight_decay or None
-    )
-    trained.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
-    optimizer.build(trained.trainable_variables)  # else TensorFlow traces the first step twice
+    rate = schedule(config, steps * config.epochs)
+    optimizer = keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
+    counted = keras.metrics.MeanMetricWrapper(accuracy, "accuracy")
+    trained.compile(optimizer, loss, metrics=[counted])
+    optimizer.build(trained.trainable_variables)  # as the metric is: else a step is traced twice
 
     stream = tf.data.Dataset.from_generator(
         lambda: batches(x, y, config, augmentation),
