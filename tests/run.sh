@@ -9,7 +9,7 @@ python=$(./run_all.sh --setup-only)
 "$python" -m ruff check .
 "$python" -m ruff format --check --quiet .
 PYTHONPATH=lib "$python" -c 'import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint(["--no-cache"]))'
-run=("$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder)  # two workers, each with whole files
+run=("$python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder)  # whole files: the quick runs, niced, and two more
 if [ "${1:-}" = fast ]; then
     shift
     exec "${run[@]}" -m "not slow and not browser and not service" "$@"
