@@ -7,11 +7,11 @@ import pytest
 
 matplotlib.use("Agg")
 
-LONGEST = ["test_quick.py", "test_app.py"]  # begun first, so that two workers end together
+LONGEST = ["test_quick.py", "test_app.py"]  # begun first, so that the workers end together
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files for ``pytest -n 2 --dist loadfile``."""
+    """Order the files for ``pytest --dist loadfile``."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 

@@ -93,7 +93,7 @@ def refuse_unsupported(project: Path) -> None:
 
 def make_environment(project: Path) -> None:
     """Make ``.venv`` or bring it up to date; one that was made elsewhere or half is made anew."""
-    say("Setting up .venv from requirements.lock (once; a few minutes, about 2 GB) ...")
+    say("Setting up .venv from requirements.lock (once; a few minutes, about 3.5 GB) ...")
     venv, before = project / ".venv", recorded(project)
     stamp, python = venv / "digits-setup", python_of(venv)
     here = before.partition("\n")[0] == str(project)  # its programs name the folder of its making
