@@ -66,7 +66,7 @@ def active_python(project: Path) -> Path | None:
 def wanted(project: Path) -> str:
     """What a finished ``.venv`` keeps a copy of: its place, then all that decides what it holds."""
     files = [project / name for name in ("pyproject.toml", "requirements.lock")]
-    return "\n".join([str(project), *(file.read_text(encoding="utf-8") for file in files)])
+    return "\n".join([str(project), "compiled", *(file.read_text("utf-8") for file in files)])
 
 
 def recorded(project: Path) -> str:
@@ -122,8 +122,7 @@ def make_environment(project: Path) -> None:
 
 def install(project: Path) -> None:
     """Install the lock, the project and JupyterLab's defaults into ``.venv``."""
-    venv = project / ".venv"
-    environment = os.environ | {"UV_COMPILE_BYTECODE": "1"}  # else containers do it at every start
+    venv, environment = project / ".venv", dict(os.environ)
     if locale.getencoding().lower() != "utf-8":  # pip writes the project's path in it
         environment["LC_ALL"] = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
     command = installer(python_of(venv))
@@ -139,6 +138,7 @@ def install(project: Path) -> None:
     for site in (*venv.glob("lib/*/site-packages"), *venv.glob("Lib/site-packages")):
         for pth in site.glob("__editable__.*.pth"):
             pth.write_text(os.path.relpath(project / "lib", site) + "\n", encoding="ascii")
+        runs(python_of(venv), "-m", "compileall", "-q", "-j0", site)  # as pip does, not uv
     # No question about news, no look for updates; an editable install brings no such files.
     defaults = venv / "share/jupyter/lab/settings/overrides.d"
     defaults.mkdir(parents=True, exist_ok=True)
