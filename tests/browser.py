@@ -366,7 +366,7 @@ def draw_at_once(page: Page, strokes: Sequence, kind: str = "pen") -> None:
 
 def clear(page: Page) -> None:
     """Empty the pad."""
-    page.locator(".digits-clear").dispatch_event("click")
+    page.click(".digits-clear")
     settled(page, 0)
 
 
