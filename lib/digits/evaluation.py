@@ -51,11 +51,6 @@ class Predictions:
         return replace(self, temperature=1.0)
 
 
-def kept_epoch(history: pd.DataFrame) -> pd.Series:
-    """The row of ``fit``'s history whose weights were kept: of the best epochs the last."""
-    return history.loc[history["val_accuracy"][::-1].idxmax()]
-
-
 # Shares and accuracy, with their intervals
 
 

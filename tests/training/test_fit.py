@@ -1,9 +1,8 @@
-"""Training learns, repeats to the bit, keeps its best epoch; a student learns from its teacher."""
+"""Training learns, repeats to the bit, goes to its end; a student learns from its teacher."""
 
 import numpy as np
 import pytest
 
-from digits import evaluation
 from digits.data.augmentation import Augmentation
 from digits.recognizer import energy
 from digits.training import fit as training
@@ -37,29 +36,49 @@ def test_training_learns_and_repeats_to_the_bit(toy):
     assert history.drop(columns="seconds").equals(again.drop(columns="seconds"))
 
 
-class Ruin(keras.callbacks.Callback):
-    """Wipes the network out before its third epoch and every later one."""
+class Weights(keras.callbacks.Callback):
+    """What can be trained, as each epoch left it."""
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch >= 2:
-            self.model.set_weights([0 * weight for weight in self.model.get_weights()])
+    def on_train_begin(self, logs=None):
+        self.after = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.after.append([weight.numpy() for weight in self.model.trainable_weights])
 
 
 @pytest.mark.slow
-def test_best_weights_are_restored_and_checkpointed(toy, tmp_path):
-    """What ruins the network late in its training must not ruin what is kept."""
-    training.set_seed(5)
-    model = networks.build("lenet5")
+def test_no_epoch_is_chosen_and_the_statistics_are_those_of_images_as_they_are(toy):
+    """However good an earlier epoch was; and augmentation leaves no trace in what norms expect."""
     x, y = toy
-    config = TrainingConfig(epochs=8, batch_size=50, patience=2, seed=5)
-    path = tmp_path / "best.keras"
-    history = training.fit(model, x, y, (x, y), config, checkpoint=path, callbacks=[Ruin()])
-    best = evaluation.kept_epoch(history).name
-    assert len(history) == 4 and best == 1  # EarlyStopping ended it
-    assert history["val_accuracy"].iloc[-1] < 0.9
-    for kept in (model, networks.load(path)):
-        loss = training.background_loss(y, keras_logits(kept, x)).numpy().mean()
-        assert loss == pytest.approx(history["val_loss"][best], rel=1e-3)
+    config = TrainingConfig(epochs=4, batch_size=50, learning_rate=0.1, decay=False, seed=5)
+    training.set_seed(5)
+    model, kept = networks.build("micro"), Weights()
+    history = training.fit(model, x, y, (x, y), config, Augmentation(), callbacks=[kept])
+    assert len(history) == len(kept.after) == 4
+    for weight, last in zip(model.trainable_weights, kept.after[-1], strict=True):
+        np.testing.assert_array_equal(weight, last)
+
+    norm = model.get_layer("norm_1")
+    entering = keras.Model(model.inputs, norm.input).predict(x, verbose=0)
+    for found, true in (
+        (norm.moving_mean, entering.mean((0, 1, 2))),
+        (norm.moving_variance, entering.var((0, 1, 2))),
+    ):
+        np.testing.assert_allclose(found, true, rtol=1e-3, atol=1e-5)
+    assert norm.momentum == 0.9
+
+
+def test_statistics_are_means_over_all_batches():
+    rng = np.random.default_rng(0)
+    x = rng.random((40, 28, 28, 1)).astype(np.float32) * np.linspace(0, 2, 40)[:, None, None, None]
+    model = networks.build("micro")
+    before = [weight.numpy() for weight in model.trainable_weights]
+    training.settle(model, x.astype(np.float32), size=10)
+    norm = model.get_layer("norm_1")
+    entering = keras.Model(model.inputs, norm.input).predict(x, verbose=0).reshape(4, -1, 5)
+    np.testing.assert_allclose(norm.moving_mean, entering.mean((0, 1)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm.moving_variance, entering.var(1).mean(0), rtol=1e-4)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.trainable_weights, strict=True))
 
 
 def test_batches_cover_each_epoch_once_and_do_not_repeat_an_order():

@@ -162,12 +162,18 @@ def _line(image: np.ndarray, points, width: float) -> np.ndarray:
 
 
 def _slashed_zero(image, rng, width):
+    """A slash at any angle but flat, from well within the ring to far beyond it; often narrow."""
     left, top, right, bottom = _box(image)
-    reach = rng.uniform(-0.1, 0.25, 2) * (right - left)
-    tilt = rng.uniform(-0.15, 0.15, 2) * (bottom - top)
-    start = (left - reach[0], bottom - 0.15 * (bottom - top) + tilt[0])
-    end = (right + reach[1], top + 0.15 * (bottom - top) + tilt[1])
-    return _line(image, [start, end], width)
+    if width < 3 and right - left > 0.7 * (bottom - top) and rng.random() < 0.3:  # else it closes
+        image = _narrow(image, rng, width)
+        left, top, right, bottom = _box(image)
+    angle = np.deg2rad(rng.uniform(25, 105) if rng.random() < 0.85 else rng.uniform(105, 150))
+    along = np.array([np.cos(angle), -np.sin(angle)])  # upwards; the first ones lean to the right
+    half = np.array([right - left, bottom - top]) / 2
+    ring = 1 / np.linalg.norm(along / np.maximum(half, 1))  # from the middle to the ellipse
+    middle = np.array([left + right, top + bottom]) / 2 + rng.normal(0, 0.1, 2) * half
+    ends = [middle + side * along * ring * rng.uniform(0.6, 1.6) for side in (-1, 1)]
+    return _line(image, ends, width)
 
 
 def _dotted_zero(image, rng, width):

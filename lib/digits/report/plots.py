@@ -20,7 +20,6 @@ from PIL import Image
 
 from digits.data import TABLET
 from digits.data.augmentation import Corruption
-from digits.evaluation import kept_epoch
 
 # Okabe and Ito (2008), "Color Universal Design": told apart by readers with any colour vision.
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31"]
@@ -207,12 +206,10 @@ def group_errors(ax: Axes, table: pd.DataFrame, label: str) -> Axes:
 
 
 def curves(ax: Axes, history: pd.DataFrame, column: str, label: str) -> Axes:
-    """Training and validation curve of ``column`` of a history, the epoch that was kept marked."""
-    best, epochs = kept_epoch(history), history["epoch"]
+    """Training and validation curve of ``column`` of a history."""
+    epochs = history["epoch"]
     ax.plot(epochs, history[column], "o--", ms=3, color=MUTED, label="training (augmented)")
     ax.plot(epochs, history[f"val_{column}"], "o-", ms=3, color=ACCENT, label="validation")
-    kept = {"mfc": "none", "color": BAD, "label": f"kept: epoch {best['epoch']:.0f}"}
-    ax.plot(best["epoch"], best[f"val_{column}"], "D", ms=8, **kept)
     ax.set(xlabel="epoch", ylabel=label)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()

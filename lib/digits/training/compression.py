@@ -188,8 +188,7 @@ class Prune(keras.callbacks.Callback):
     One threshold for the whole network, so that each layer keeps what it needs (Han et al. 2015;
     global ranking as in Blalock et al. 2020). The share rises along a cubic (Zhu and Gupta 2017,
     equation 1), steep at first, when there is much to spare. It is exact after ``steps`` batches,
-    and in any case when training ends. ``steps`` should be no more than one epoch has: then
-    whichever epoch EarlyStopping restores fits the masks. ``every``: batches between two prunings.
+    and in any case when training ends. ``every``: batches between two prunings.
     """
 
     def __init__(self, sparsity: float, steps: int, every: int = 10):

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from IPython.display import display
 
 from digits.data.augmentation import Augmentation, augment
 from digits.training import keras, tf
-from digits.training.networks import logits_model, save
+from digits.training.networks import logits_model
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels (b, 10) and logits (b, 10) to (b,)
 Relabel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # augmented images and labels to other labels
@@ -26,14 +25,13 @@ NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: tea
 class TrainingConfig:
     """How a network is trained; ValueError for values that cannot be meant."""
 
-    epochs: int = 20  # upper limit; the schedule is laid out over it
+    epochs: int = 30  # the schedule is laid out over them
     batch_size: int = 128  # small enough for many steps, large enough to keep two cores busy
     learning_rate: float = 3e-3  # the peak of the one-cycle schedule
     warmup: float = 0.15  # fraction of all steps until the peak
     decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
     gentle: float = 0.2  # last fraction of the epochs, with images changed half as much
-    patience: int = 8  # epochs without a better validation accuracy before training ends
     seed: int = 1  # weights, order, augmentation, dropout
 
     def __post_init__(self) -> None:
@@ -44,7 +42,6 @@ class TrainingConfig:
             ("warmup", 0, 1),
             ("weight_decay", 0, 1),
             ("gentle", 0, 1),
-            ("patience", 0, math.inf),
             ("seed", 0, 2**32 - 1),
         ):
             value = getattr(self, name)
@@ -171,26 +168,42 @@ class _Recorder(keras.callbacks.Callback):
         self.name, self.epochs = name, epochs
         self.rates: list[float] = []
         self.seconds: list[float] = []
-        self.best = 0.0
+        self.accuracy = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
         progress(
             f"{self.name}: epoch {epoch + 1} of {self.epochs}, "
-            f"best validation accuracy {self.best:.2%}"
+            f"validation accuracy {self.accuracy:.2%}"
         )
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.perf_counter() - self.started)
         self.rates.append(float(self.model.optimizer.learning_rate))
-        self.best = max(self.best, logs["val_accuracy"])
+        self.accuracy = logs["val_accuracy"]
 
     def on_train_end(self, logs=None):
         progress(
             f"{self.name}: {len(self.seconds)} epochs in {sum(self.seconds):.0f} s, "
-            f"best validation accuracy {self.best:.2%}",
+            f"validation accuracy {self.accuracy:.2%}",
             done=True,
         )
+
+
+def settle(model: keras.Model, x: np.ndarray, size: int = 1_000) -> None:
+    """Set batch normalisation's means and variances to those of ``x`` (n, 28, 28, 1) as it is.
+
+    While the network learns they follow augmented images, which are not what it will read. The mean
+    over batches of ``size``; weights stay (cf. Wu and Johnson 2021, "Rethinking 'Batch'").
+    """
+    norms = [one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)]
+    momenta = [one.momentum for one in norms]
+    for batch in range(max(len(x) // size, 1) if norms else 0):
+        for one in norms:
+            one.momentum = batch / (batch + 1)
+        model(x[batch * size : (batch + 1) * size], training=True)
+    for one, momentum in zip(norms, momenta, strict=True):
+        one.momentum = momentum
 
 
 def fit(
@@ -200,25 +213,22 @@ def fit(
     validation_data: tuple[np.ndarray, np.ndarray],
     config: TrainingConfig,
     augmentation: Augmentation | None = None,
-    checkpoint: Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     non_digits: np.ndarray | None = None,
     loss: Loss = background_loss,
     relabel: Relabel | None = None,
     title: str = "",
 ) -> pd.DataFrame:
-    """Train ``model`` in place and leave it with the weights of its best validation accuracy.
+    """Train ``model`` in place, to the end of the schedule; ``settle`` it at last.
 
-    Not of the lowest loss: that is often reached in mid-cycle, when the network errs more, but less
-    surely, which the calibration's temperature mends anyway. ValueError for fewer images than one
-    batch.
+    No epoch is chosen: near the end a few validation errors more or less are chance. ValueError for
+    fewer images than one batch.
 
     Parameters
     ----------
     x, y: (n, 28, 28, 1) float32 in [0, 1] and (n, 10) one-hot.
     validation_data: the same of other images, never the test set.
     augmentation: gentler in the last ``config.gentle`` of the epochs.
-    checkpoint: where the best epoch is kept (``.keras``).
     non_digits: (m, 28, 28, 1), shown with the others in every epoch, to be read as none of the ten.
     loss, relabel: what ``distillation`` changes.
     title: what the line that shows the progress calls it, else the model's name.
@@ -227,6 +237,7 @@ def fit(
     -------
     One row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     """
+    digits = x
     if non_digits is not None and len(non_digits):
         x = np.concatenate([x, non_digits])
         y = np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
@@ -253,29 +264,17 @@ def fit(
         stream = stream.map(lambda images, labels: (images, relabel(images, labels)))
 
     recorder = _Recorder(title or model.name, config.epochs)
-    stopping = keras.callbacks.EarlyStopping(
-        "val_accuracy", mode="max", patience=config.patience, restore_best_weights=True
-    )
-    stopping.min_delta = -1e-6  # of equally accurate epochs the last: its learning rate was lowest
-    watching = [recorder, stopping, *callbacks]
-    if checkpoint:  # for a training that is cut off; without the softmax
-        watching.append(
-            keras.callbacks.ModelCheckpoint(
-                checkpoint, "val_accuracy", mode="max", save_best_only=True
-            )
-        )
     history = trained.fit(
         stream.prefetch(8),  # made in a background thread while the network computes
         epochs=config.epochs,
         steps_per_epoch=steps,
         validation_data=validation_data,
         validation_batch_size=1000,
-        callbacks=watching,
+        callbacks=[recorder, *callbacks],
         shuffle=False,
         verbose=0,
     )
-    if checkpoint:
-        save(model, checkpoint)
+    settle(model, digits[:8_000])
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)

@@ -4,11 +4,10 @@
     python -m digits.training.study architectures   how far does each network come?
     python -m digits.training.study search          which settings do TPE and chance find?
     python -m digits.training.study seeds           the recipe with other seeds, alone and together
-    python -m digits.training.study students tiny   small networks with a patient teacher
 
 Each needs MNIST, the pen digits and hours. Validation images and pen digits of the development
-writers choose; only ``seeds`` and ``students`` meet the test sets, once for each network. What is
-finished is kept, so that an interrupted study goes on.
+writers choose; only ``seeds`` meets the test sets, once for each network. What is finished is kept,
+so that an interrupted study goes on.
 """
 
 import argparse
@@ -384,46 +383,6 @@ def summary(runs: dict[str, dict]) -> dict:
     return json.loads(table.rename(index={"count": "n"}).to_json(double_precision=15))
 
 
-def train_student(options: argparse.Namespace) -> None:
-    """One student of the published network, as float32 and as int8."""
-    name = f"{options.network}{options.width or ''}"
-    x, y, validation = images()
-    held_out, truth = validation_sets()["validation"]
-    teacher_path = files.REFERENCE / "models" / "model.keras"
-    teacher = training.distillation(networks.load(teacher_path))
-    config = training.TrainingConfig(
-        epochs=options.epochs, learning_rate=6e-3, gentle=0.5, patience=options.epochs
-    )
-    training.set_seed(config.seed)
-    student = networks.build(options.network, **({"width": options.width} if options.width else {}))
-    seconds = fit(student, config, **teacher)
-    networks.save(student, options.models / f"{name}.keras")
-
-    exported = {}
-    for kind in ("float32", "int8"):
-        path = options.models / f"{name}_{kind}.tflite"
-        exported[kind] = compression.export_litert(student, path, kind, x[:500])
-    for path in exported.values():
-        rule = Calibration.fit(compression.litert_logits(path, held_out), truth, **LIMITS)
-        rule.write(path.with_name(f"{path.stem}.calibration.json"))
-    sets = validation_sets() | {"test": exams()["mnist"], "pen_test": exams()["pen"]}
-    table = compression.measure_files(exported, sets, runs=2_000)
-    odd, _ = non_digits.generate(1_000, np.random.default_rng([1, 2]), held_out, truth)
-    table["refused"] = [compression.refusals(path, odd) / 1_000 for path in exported.values()]
-    row = {
-        "network": options.network,
-        **networks.size(student),
-        "training": asdict(config),
-        "seconds": seconds,
-        "teacher_sha256": files.sha256(teacher_path),
-        "files": table.to_dict("index"),
-        **MADE_WITH,
-    }
-    known = files.read_json(options.output).get("students", {})
-    keep(options.output, {"students": known | {name: row}})
-    print(table.T.to_string())
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -434,7 +393,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="results as JSON (default: the committed file)")
     parser.add_argument("--models", type=Path, default=files.OUTPUTS / "study", help="their folder")
     studies = parser.add_subparsers(dest="study", required=True)
-    epochs = {"ablation": 12, "architectures": 12, "search": 4, "seeds": 20, "students": 40}
+    epochs = {"ablation": 12, "architectures": 12, "search": 4, "seeds": 30}
     for name, passes in epochs.items():
         one = studies.add_parser(name)
         one.add_argument("--epochs", type=int, default=passes)
@@ -446,9 +405,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             one.add_argument("--network", default="compact_small", choices=networks.NAMES)
         if name == "search":
             one.add_argument("--trials", type=int, default=40, help="and as many drawn by chance")
-        if name == "students":
-            one.add_argument("network", choices=networks.NAMES)
-            one.add_argument("--width", type=int, help="default: the network's own")
     options = parser.parse_args(arguments)
     options.output = options.output or (files.SEEDS if options.study == "seeds" else files.STUDY)
     return options
@@ -458,7 +414,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train what is missing, write after each training, print the results."""
     options = parse(arguments)
     options.models.mkdir(parents=True, exist_ok=True)
-    special = {"search": find_settings, "seeds": repeat_with_seeds, "students": train_student}
+    special = {"search": find_settings, "seeds": repeat_with_seeds}
     special.get(options.study, compare)(options)
 
 
