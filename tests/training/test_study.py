@@ -165,7 +165,7 @@ def test_nothing_is_augmented_by_none():
     assert not any(vars(NONE).values())
 
 
-@pytest.mark.parametrize("name", ["ablation", "architectures", "search", "seeds"])
+@pytest.mark.parametrize("name", ["ablation", "styles", "architectures", "search", "seeds"])
 def test_results_go_to_the_committed_files_unless_told_otherwise(name, tmp_path):
     expected = files.SEEDS if name == "seeds" else files.STUDY
     assert study.parse([name]).output == expected

@@ -1,6 +1,7 @@
 """Networks trained side by side, one recipe taken apart, and the long studies that are committed.
 
     python -m digits.training.study ablation        what is each part of the recipe worth?
+    python -m digits.training.study styles          what are writing styles worth at full length?
     python -m digits.training.study architectures   how far does each network come?
     python -m digits.training.study search          which settings do TPE and chance find?
     python -m digits.training.study seeds           the recipe with other seeds, alone and together
@@ -235,8 +236,10 @@ def compare(options: argparse.Namespace) -> None:
     """The recipe with one part changed, or all networks, with several seeds."""
     config = training.TrainingConfig(epochs=options.epochs)
     jobs = {name: (name, Condition(config)) for name in networks.NAMES}
-    if options.study == "ablation":
+    if options.study != "architectures":
         jobs = {name: (options.network, one) for name, one in conditions(config).items()}
+    if options.study == "styles":
+        jobs = {name: jobs[name] for name in (EVERYTHING, "no styles")}
     x, y, _ = images()
     budget = {name: getattr(options, name, "") for name in ("network", "train_size", "epochs")}
     kept = options.output.with_suffix(f".{options.study}.json")
@@ -393,16 +396,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="results as JSON (default: the committed file)")
     parser.add_argument("--models", type=Path, default=files.OUTPUTS / "study", help="their folder")
     studies = parser.add_subparsers(dest="study", required=True)
-    epochs = {"ablation": 12, "architectures": 12, "search": 4, "seeds": 30}
+    epochs = {"ablation": 12, "styles": 30, "architectures": 12, "search": 4, "seeds": 30}
     for name, passes in epochs.items():
         one = studies.add_parser(name)
         one.add_argument("--epochs", type=int, default=passes)
-        if name in ("ablation", "architectures", "seeds"):
+        if name != "search":
             one.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-        if name in ("ablation", "architectures", "search"):
+        if name != "seeds":
             one.add_argument("--train-size", type=int, default=55_000)
-        if name == "ablation":
-            one.add_argument("--network", default="compact_small", choices=networks.NAMES)
+        if name in ("ablation", "styles"):
+            usual = "compact_small" if name == "ablation" else "compact"
+            one.add_argument("--network", default=usual, choices=networks.NAMES)
         if name == "search":
             one.add_argument("--trials", type=int, default=40, help="and as many drawn by chance")
     options = parser.parse_args(arguments)
