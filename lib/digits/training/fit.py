@@ -193,7 +193,7 @@ class _Recorder(keras.callbacks.Callback):
 def settle(model: keras.Model, x: np.ndarray, size: int = 1_000) -> None:
     """Set batch normalisation's means and variances to those of ``x`` (n, 28, 28, 1) as it is.
 
-    While the network learns they follow augmented images, which are not what it will read. The mean
+    While the network learns they follow augmented images, which are not what it will read. Means
     over batches of ``size``; weights stay (cf. Wu and Johnson 2021, "Rethinking 'Batch'").
     """
     norms = [one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)]
@@ -237,7 +237,6 @@ def fit(
     -------
     One row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     """
-    digits = x
     if non_digits is not None and len(non_digits):
         x = np.concatenate([x, non_digits])
         y = np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
@@ -274,7 +273,7 @@ def fit(
         shuffle=False,
         verbose=0,
     )
-    settle(model, digits[:8_000])
+    settle(model, x[np.random.default_rng(config.seed).permutation(len(x))[:8_000]])
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)
