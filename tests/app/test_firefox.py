@@ -12,6 +12,7 @@ import pytest
 import websocket
 
 import browser
+from digits import files
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
 SEVEN = [(80, 60), (140, 60), (200, 60), (170, 130), (140, 220)]
@@ -92,24 +93,34 @@ def firefox() -> Iterator[Firefox]:
         shutil.rmtree(profile, ignore_errors=True)
 
 
+READY = f"document.querySelector('{browser.READY}') !== null"
+TEXT = "document.querySelector('.digits-answer').dataset.text"
+
+
+def draws_and_is_read(visitor: Firefox, url: str) -> None:
+    """A stroke, its undoing and an example, on the page at ``url``."""
+    visitor.ask("browsingContext.navigate", context=visitor.page, url=url, wait="interactive")
+    browser.until(lambda: visitor.evaluate(READY), 60, "the pad")
+    visitor.draw(SEVEN)
+    browser.until(lambda: visitor.evaluate(TEXT) == "7", 20, "a seven")
+    visitor.evaluate("document.querySelector('.digits-undo').click()")
+    browser.until(lambda: visitor.evaluate(TEXT) == "", 20, "an empty pad")
+    visitor.evaluate("document.querySelector(`[data-do*='\"2026\"']`).click()")
+    browser.until(lambda: visitor.evaluate(TEXT) == "2026", 20, "an example")
+
+
 def test_firefox_draws_is_read_and_keeps_the_ink(server):
     with firefox() as visitor:
-        visitor.ask(
-            "browsingContext.navigate", context=visitor.page, url=server.url, wait="interactive"
-        )
-        ready = f"document.querySelector('{browser.READY}') !== null"
-        browser.until(lambda: visitor.evaluate(ready), 60, "the pad")
-        text = "document.querySelector('.digits-answer').dataset.text"
-        visitor.draw(SEVEN)
-        browser.until(lambda: visitor.evaluate(text) == "7", 20, "a seven")
-        visitor.evaluate("document.querySelector('.digits-undo').click()")
-        browser.until(lambda: visitor.evaluate(text) == "", 20, "an empty pad")
-        visitor.evaluate("document.querySelector(`[data-do*='\"2026\"']`).click()")
-        browser.until(lambda: visitor.evaluate(text) == "2026", 20, "an example")
+        draws_and_is_read(visitor, server.url)
         browser.until(
             lambda: visitor.evaluate("sessionStorage['digits-ink'].length > 100"), 5, "ink"
         )
         visitor.ask("browsingContext.reload", context=visitor.page, wait="interactive")
         browser.until(
-            lambda: visitor.evaluate(f"{ready} && {text} === '2026'"), 60, "the ink again"
+            lambda: visitor.evaluate(f"{READY} && {TEXT} === '2026'"), 60, "the ink again"
         )
+
+
+def test_firefox_draws_and_is_read_without_a_server():
+    with firefox() as visitor:
+        draws_and_is_read(visitor, (files.REFERENCE / "draw.html").as_uri())

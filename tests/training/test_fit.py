@@ -53,13 +53,17 @@ def test_no_epoch_is_chosen_and_the_statistics_are_those_of_images_as_they_are(t
     config = TrainingConfig(epochs=4, batch_size=50, learning_rate=0.1, decay=False, seed=5)
     training.set_seed(5)
     model, kept = networks.build("micro"), Weights()
-    history = training.fit(model, x, y, (x, y), config, Augmentation(), callbacks=[kept])
+    noise = np.random.default_rng(0).random((60, 28, 28, 1)).astype(np.float32)
+    history = training.fit(
+        model, x, y, (x, y), config, Augmentation(), callbacks=[kept], non_digits=noise
+    )
     assert len(history) == len(kept.after) == 4
     for weight, last in zip(model.trainable_weights, kept.after[-1], strict=True):
         np.testing.assert_array_equal(weight, last)
 
     norm = model.get_layer("norm_1")
-    entering = keras.Model(model.inputs, norm.input).predict(x, verbose=0)
+    shown = np.concatenate([x, noise])  # what is refused counts, too
+    entering = keras.Model(model.inputs, norm.input).predict(shown, verbose=0)
     for found, true in (
         (norm.moving_mean, entering.mean((0, 1, 2))),
         (norm.moving_variance, entering.var((0, 1, 2))),
@@ -70,10 +74,11 @@ def test_no_epoch_is_chosen_and_the_statistics_are_those_of_images_as_they_are(t
 
 def test_statistics_are_means_over_all_batches():
     rng = np.random.default_rng(0)
-    x = rng.random((40, 28, 28, 1)).astype(np.float32) * np.linspace(0, 2, 40)[:, None, None, None]
+    x = rng.random((40, 28, 28, 1), np.float32) * np.linspace(0, 2, 40)[:, None, None, None]
+    x = x.astype(np.float32)
     model = networks.build("micro")
     before = [weight.numpy() for weight in model.trainable_weights]
-    training.settle(model, x.astype(np.float32), size=10)
+    training.settle(model, x, size=10)
     norm = model.get_layer("norm_1")
     entering = keras.Model(model.inputs, norm.input).predict(x, verbose=0).reshape(4, -1, 5)
     np.testing.assert_allclose(norm.moving_mean, entering.mean((0, 1)), rtol=1e-4, atol=1e-6)
