@@ -136,6 +136,12 @@ def test_lines_signs_and_letters_get_the_same_answers(scripts, recognizer, pen):
         drawings.append([*[(np.array(s) * 0.7).tolist() for s in a], *tiny])
     touching = [rng.uniform(60, 200, (rng.integers(2, 4), 2)).tolist() for _ in range(90)]
     drawings += [touching[k : k + 3] for k in range(0, 90, 3)]
+    ring = np.array([(30 * np.cos(t), 50 * np.sin(t)) for t in np.linspace(0, 6.2, 20)]) + 140
+    across = [
+        [(140 + x, 140 + y), (140 + x + lean, 140 - y)]
+        for x, y, lean in rng.uniform((-20, 30, 0), (20, 80, 30), (20, 3))
+    ]
+    drawings += [[ring.tolist(), slash] for slash in across]
     read = [recognizer.read_strokes([np.array(s) for s in one]) for one in drawings]
     parts = [part for answer in read for part in answer.parts]
     assert {"-", ","} <= {part.mark for part in parts} and {0, 1} <= {part.line for part in parts}

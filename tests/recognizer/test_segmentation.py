@@ -88,6 +88,22 @@ def test_gaps_from_wide_to_overlapping(recognizer, glyphs, gap):
     assert answer.text == "".join(glyph[0] for glyph in glyphs)
 
 
+@pytest.mark.parametrize("reach", [0.7, 1.0, 1.3, 1.6])
+@pytest.mark.parametrize("slant", [0, 10, -15, 35])
+@pytest.mark.parametrize("breadth", [35, 65])
+def test_a_slash_belongs_to_its_zero(recognizer, breadth, slant, reach):
+    """However upright it is and however far it reaches beyond the ring, before the ring or after;
+    ``slant`` in degrees."""
+    turn, along = np.linspace(-1.5, 4.8, 50), np.linspace(-1, 1, 15)[:, None]
+    ring = 140 + np.column_stack([breadth * np.cos(turn), 75 * np.sin(turn)])
+    slash = 140 + 75 * reach * along * (np.sin(np.deg2rad(slant)), -np.cos(np.deg2rad(slant)))
+    for strokes in ([ring, slash], [slash, ring]):
+        answer = recognizer.read_strokes(strokes)
+        assert answer.text == "0" and answer.accepted
+    beside = recognizer.read_strokes([slash * 0.5, ring * 0.5 + (30 + breadth, 0)])
+    assert beside.text == "10"
+
+
 def test_groups_name_the_strokes_that_were_given():
     (foot, stem), (zero,), (body, roof) = row(["4", "0", "5"], 10, 80)
     assert grouped([roof, stem, zero, foot, body]) == [[1, 3], [2], [0, 4]]  # in any order

@@ -417,7 +417,8 @@ def features(group: np.ndarray, height: float) -> np.ndarray:
 
     group: (n, 4) boxes from left to right. The features: width beyond a height; what is missing of
     a full height; gaps between the strokes (overlap counts as negative); how far they stand side by
-    side at the same height, as those of two digits do; number of joins.
+    side at the same height, as those of two digits do, and not one in the middle of the other, as a
+    slash in its zero; number of joins.
     """
     left, top, right, bottom = group.T
     width, tall = right.max() - left.min(), bottom.max() - top.min()
@@ -425,7 +426,10 @@ def features(group: np.ndarray, height: float) -> np.ndarray:
     for k in range(1, len(group)):  # of the height that two strokes span, how much both have
         shared = np.minimum(bottom[k], bottom[:k]) - np.maximum(top[k], top[:k])
         spanned = np.maximum(bottom[k], bottom[:k]) - np.minimum(top[k], top[:k])
-        beside += (np.maximum(shared, 0.0) / np.maximum(spanned, 1e-9)).max()
+        away = np.abs(left[k] + right[k] - left[:k] - right[:k])
+        inside = 2 * away <= np.maximum(right[k] - left[k], right[:k] - left[:k])
+        shared = np.where(inside, 0.0, np.maximum(shared, 0.0))
+        beside += (shared / np.maximum(spanned, 1e-9)).max()
     beyond, missing = max(width / height - 1, 0), np.clip(1 - tall / height, 0, 0.5)
     gaps = np.clip(_gaps(group) / height, -0.5, 0.5).sum()
     return np.array([beyond, missing, gaps, beside, len(group) - 1])

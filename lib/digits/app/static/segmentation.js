@@ -55,7 +55,10 @@ function gaps(group) {
   });
 }
 
+// Of the height that two boxes span, how much both have; none when one is in the middle of the other, as a slash in its zero.
 function sharedHeight(a, b) {
+  const away = Math.abs(a[0] + a[2] - b[0] - b[2]);
+  if (2 * away <= Math.max(a[2] - a[0], b[2] - b[0])) return 0;
   const shared = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
   return Math.max(shared, 0) / Math.max(Math.max(a[3], b[3]) - Math.min(a[1], b[1]), 1e-9);
 }
