@@ -139,7 +139,6 @@ def test_effects_are_paired_by_seed_and_their_interval_is_students():
     width = stats.t.ppf(0.975, 4) * spread / np.sqrt(3)
     np.testing.assert_allclose(table["high"] - table["points"], width)
     assert table.loc["better", "low"] > 0 > table.loc["same", "low"]
-    assert study.verdict(table) == "of 2 changes, 0 cost accuracy and 1 gained (better)"
 
 
 def test_a_single_seed_leaves_what_counting_leaves_open():
@@ -148,9 +147,41 @@ def test_a_single_seed_leaves_what_counting_leaves_open():
     assert table.loc["worse", "high"] + 3 == pytest.approx(100 * 1.96 * np.sqrt(20 + 50) / 1000)
 
 
-def test_the_front_holds_what_nothing_cheaper_matches():
-    table = pd.DataFrame({"cost": [1, 2, 3, 3, 4], "gain": [5, 4, 6, 7, 7]}, index=list("abcde"))
-    assert study.pareto(table, "cost", "gain") == ["a", "d"]
+def test_a_change_with_fewer_seeds_is_paired_with_its_own():
+    """And its interval is wider, though both share one standard deviation."""
+    runs = rows({study.EVERYTHING: [0.98, 0.97, 0.99], "a": [0.97, 0.95, 0.96], "b": [0.97, 0.97]})
+    table = study.effects(runs, "validation")
+    np.testing.assert_allclose(table["points"], [-2, -0.5], atol=1e-9)
+    assert list(table["seeds"]) == [3, 2]
+    spread = np.sqrt((2 * np.var([-1, -2, -3], ddof=1) + np.var([-1, 0], ddof=1)) / 3)
+    widths = stats.t.ppf(0.975, 3) * spread / np.sqrt([3, 2])
+    np.testing.assert_allclose(table["high"] - table["points"], widths)
+
+
+def test_parts_are_priced_against_the_recipe_and_never_against_another(tmp_path, monkeypatch):
+    """What is asked for and the whole recipe, once each; an unknown part or another recipe: no."""
+    output, trained = tmp_path / "study.json", []
+
+    def train(network, x, y, sets, condition, title):
+        trained.append((title, condition.config.seed, condition.config.gentle))
+        row = {"validation_accuracy": 0.9, "pen_accuracy": 0.8, "seconds": 1.0}
+        return None, row
+
+    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(study, "images", lambda: (*bars(40), None))
+    monkeypatch.setattr(study, "validation_sets", dict)
+    some = ["--output", str(output), "parts", "--only", "no gentle end", "--seeds"]
+    study.main([*some, "1"])
+    study.main([*some, "1", "2"])
+    whole = study.EVERYTHING
+    assert trained == [
+        (whole, 1, 0.2), ("no gentle end", 1, 0.0), (whole, 2, 0.2), ("no gentle end", 2, 0.0)
+    ]  # fmt: skip
+    assert len(json.loads(output.read_text())["parts"]["runs"]) == 4
+    with pytest.raises(SystemExit, match="some of: the whole recipe"):
+        study.main([*some[:4], "no luck", "--seeds", "1"])
+    with pytest.raises(SystemExit, match="another recipe"):
+        study.main([*some, "1", "--epochs", "3"])
 
 
 def test_pen_digits_are_drawn_as_the_app_draws_them():
@@ -165,7 +196,7 @@ def test_nothing_is_augmented_by_none():
     assert not any(vars(NONE).values())
 
 
-@pytest.mark.parametrize("name", ["ablation", "styles", "architectures", "search", "seeds"])
+@pytest.mark.parametrize("name", ["parts", "search", "seeds"])
 def test_results_go_to_the_committed_files_unless_told_otherwise(name, tmp_path):
     expected = files.SEEDS if name == "seeds" else files.STUDY
     assert study.parse([name]).output == expected

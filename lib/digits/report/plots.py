@@ -33,13 +33,9 @@ TEMPLATE = Path(__file__).parent / "template"
 TITLES = {
     "compact": "our compact net",
     "compact_small": "compact, half as wide",
-    "compact_large": "compact, wider",
     "keras_example": "Keras example",
     "lenet5": "LeNet-5",
     "vgg": "VGG-style net",
-    "residual": "residual net",
-    "separable": "separable net",
-    "tiny": "tiny net",
     "micro": "micro net",
     "dynamic_int8": "dynamic int8",
     "int8": "full int8",
@@ -435,53 +431,6 @@ def _readable(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
     """Ticks of a logarithmic axis as plain numbers, so few that they do not touch."""
     axis.set(major_locator=LogLocator(subs=subs), major_formatter=PLAIN)
     axis.set_minor_formatter(NullFormatter())
-
-
-def errors_against_macs(table: pd.DataFrame, fronts: Mapping[str, list]) -> Figure:
-    """One panel a set: each network with its 95% interval, and a line along the Pareto front.
-
-    table: index the network's name, columns of ``study.train``; fronts: by the set's name, the
-    networks that no other beats, from cheap to dear.
-    """
-    figure, axes = plt.subplots(1, len(fronts), figsize=(WIDTH, 4.2), squeeze=False)
-    cost = table["macs"] / 1e6
-    for ax, (kind, front) in zip(axes[0], fronts.items(), strict=True):
-        rates, low, high = _rates(table, kind)
-        for i, name in enumerate(table.index):
-            one, color = slice(i, i + 1), PALETTE[i % 10]
-            look: dict[str, Any] = {"fmt": MARKERS[i % 10], "color": color, "label": title(name)}
-            interval(ax, cost[one], rates[one], low[one], high[one], markersize=7, **look)
-        best = _rates(table.loc[front], kind)[0]
-        ax.step(cost[front], best, where="post", color=MUTED, linewidth=1, zorder=0)
-        _error_axis(ax)
-        ax.set(xscale="log", xlabel="MACs for one image (millions)", title=SETS[kind])
-        _readable(ax.xaxis, (1, 3))
-    for ax in axes[0, 1:]:
-        ax.set_ylabel("")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def effects(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """What each change of the recipe does, one panel a set: a dot and its 95% interval in points.
-
-    tables: ``study.effects`` by the set's name. An interval that does not hold zero is coloured:
-    green where the change helps, orange where it harms.
-    """
-    names = next(iter(tables.values())).index
-    size = (WIDTH, 0.9 + 0.26 * len(names))
-    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
-    for ax, (kind, table) in zip(axes[0], tables.items(), strict=True):
-        places = np.arange(len(table))[::-1]
-        colors = np.select([table["low"] > 0, table["high"] < 0], [GOOD, BAD], MUTED)
-        ax.hlines(places, table["low"], table["high"], colors=colors, linewidth=1.8)
-        ax.scatter(table["points"], places, c=colors, s=25, zorder=2)
-        ax.axvline(0, color="black", linewidth=0.8)
-        ax.set_yticks(places, names)
-        ax.set(title=SETS[kind], xlabel="change in accuracy (points)")
-        ax.set_ylim(-0.6, len(names) - 0.4)
-        ax.grid(axis="y", visible=False)
-    return figure
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,58 +85,7 @@ def _vgg(width: int = 32, dropout: float = 0.3) -> list:
     ]
 
 
-@dataclass(frozen=True)
-class Residual:
-    """A fork: what comes from ``branch`` is added to what comes from ``shortcut``, then ReLU."""
-
-    branch: list
-    shortcut: list  # empty: as it is
-
-
-def _residual(width: int = 16, dropout: float = 0.2) -> list:
-    """Two residual blocks a size, after He et al. (2016), figure 3 and option B."""
-
-    def fork(filters: int, strides: int) -> Residual:
-        branch = [*_block(filters, strides=strides), *_block(filters)[:2]]  # ReLU after the sum
-        return Residual(branch, _block(filters, 1, strides)[:2] if strides > 1 else [])
-
-    return [
-        *_block(width),
-        fork(width, 1),
-        fork(width, 1),
-        fork(2 * width, 2),
-        fork(2 * width, 1),
-        fork(4 * width, 2),
-        fork(4 * width, 1),
-        layers.GlobalAveragePooling2D(),
-        layers.Dropout(dropout),
-    ]
-
-
-def _separable(width: int = 24, dropout: float = 0.2) -> list:
-    """Depthwise-separable convolutions, after Howard et al. (2017), "MobileNets", table 1."""
-
-    def pair(filters: int, strides: int = 1) -> list:
-        return [
-            layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.Activation("relu"),
-            *_block(filters, 1),
-        ]
-
-    return [
-        *_block(width, 3),
-        *pair(2 * width, 2),  # 28 -> 14
-        *pair(2 * width),
-        *pair(4 * width, 2),  # 14 -> 7
-        *pair(4 * width),
-        *pair(4 * width),
-        layers.GlobalAveragePooling2D(),
-        layers.Dropout(dropout),
-    ]
-
-
-def _tiny(width: int = 8, dropout: float = 0.0) -> list:
+def _micro(width: int = 5, dropout: float = 0.0) -> list:
     """As few weights as possible: narrow maps, each weight used at many places."""
     return [
         *_block(width),
@@ -154,18 +102,14 @@ def _tiny(width: int = 8, dropout: float = 0.0) -> list:
     ]
 
 
-# In the order of the tables: three sizes of ours, the others, the two that count weights.
+# In the order of the tables.
 _BODIES: dict[str, Callable[..., list]] = {
     "compact": _compact,
     "compact_small": partial(_compact, 20),
-    "compact_large": partial(_compact, 64),
     "keras_example": _keras_example,
     "lenet5": _lenet5,
     "vgg": _vgg,
-    "residual": _residual,
-    "separable": _separable,
-    "tiny": _tiny,
-    "micro": partial(_tiny, 5),
+    "micro": _micro,
 }
 NAMES = tuple(_BODIES)
 _LAYER_NAMES = {
@@ -175,7 +119,6 @@ _LAYER_NAMES = {
     "Activation": "relu",
     "MaxPooling2D": "pooling",
     "AveragePooling2D": "pooling",
-    "GlobalAveragePooling2D": "pooling",
     "ZeroPadding2D": "padding",
 }
 
@@ -190,29 +133,13 @@ def build(name: str, **options: Any) -> keras.Model:
         raise ValueError(f"No model is called {name!r}. Choose one of: {', '.join(NAMES)}.")
     body = [*_BODIES[name](**options), layers.Dense(CLASSES)]
     counts: Counter = Counter()  # Keras counts through a whole session: other names in every run
-    for item in body:
-        for layer in (*item.branch, *item.shortcut) if isinstance(item, Residual) else (item,):
-            kind = type(layer).__name__
-            kind = _LAYER_NAMES.get(kind, kind.lower())
-            counts[kind] += 1
-            layer.name = f"{kind}_{counts[kind]}"
+    for layer in body:
+        kind = _LAYER_NAMES.get(type(layer).__name__, type(layer).__name__.lower())
+        counts[kind] += 1
+        layer.name = f"{kind}_{counts[kind]}"
     body[-1].name = "logits"
     body.append(layers.Activation("softmax", name="probabilities"))
-    image = keras.Input(INPUT_SHAPE, name="image")
-    if any(isinstance(item, Residual) for item in body):
-        return keras.Model(image, _connect(body, image), name=name)
-    return keras.Sequential([image, *body], name=name)
-
-
-def _connect(body: list, x: keras.KerasTensor) -> keras.KerasTensor:
-    """Feed ``x`` through a list of layers and forks."""
-    for item in body:
-        if isinstance(item, Residual):
-            both = [_connect(item.branch, x), _connect(item.shortcut, x)]
-            x = layers.Activation("relu")(layers.Add()(both))
-        else:
-            x = item(x)
-    return x
+    return keras.Sequential([keras.Input(INPUT_SHAPE, name="image"), *body], name=name)
 
 
 def logits_model(model: keras.Model) -> keras.Model:

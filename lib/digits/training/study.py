@@ -1,10 +1,8 @@
 """Networks trained side by side, one recipe taken apart, and the long studies that are committed.
 
-    python -m digits.training.study ablation        what is each part of the recipe worth?
-    python -m digits.training.study styles          what are writing styles worth at full length?
-    python -m digits.training.study architectures   how far does each network come?
-    python -m digits.training.study search          which settings do TPE and chance find?
-    python -m digits.training.study seeds           the recipe with other seeds, alone and together
+    python -m digits.training.study parts      what is each part of the recipe worth, at length?
+    python -m digits.training.study search     which settings do TPE and chance find?
+    python -m digits.training.study seeds      the recipe with other seeds, alone and together
 
 Each needs MNIST, the pen digits and hours. Validation images and pen digits of the development
 writers choose; only ``seeds`` meets the test sets, once for each network. What is finished is kept,
@@ -162,18 +160,19 @@ def repeat(
 def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.DataFrame:
     """What each change does to the accuracy on one set, in points, paired by the seed.
 
-    runs: of ``repeat``; kind: the set's name. One row a change: ``points`` (mean over the seeds),
+    runs: of ``repeat``; kind: the set's name. One row a change: ``points`` (mean over its seeds),
     ``low`` and ``high`` (95% interval), ``seeds``. The interval is Student's, with one standard
-    deviation pooled over all changes: two or three seeds say little about their own spread. With a
-    single seed the interval says what counting errors on n images leaves open.
+    deviation pooled over all changes: two or three seeds say little about their own spread. With
+    single seeds the interval says what counting errors on n images leaves open.
     """
     table = runs.pivot(index="seed", columns="name", values=f"{kind}_accuracy")
     table = table[list(dict.fromkeys(runs["name"]))]
     gains = 100 * table.sub(table[baseline], axis=0).drop(columns=baseline)
-    n = len(gains)
-    if n > 1:
-        deviation = np.sqrt(gains.var(ddof=1).mean() / n)
-        width = stats.t.ppf(0.975, gains.shape[1] * (n - 1)) * deviation
+    n = gains.count()
+    freedom = int((n - 1).sum())
+    if freedom:
+        deviation = np.sqrt(((n - 1) * gains.var(ddof=1)).sum() / freedom)
+        width = stats.t.ppf(0.975, freedom) * deviation / np.sqrt(n)
     else:
         errors = runs.set_index("name")[f"{kind}_errors"]
         both = (errors.drop(baseline) + errors[baseline]).clip(lower=1)
@@ -181,23 +180,6 @@ def effects(runs: pd.DataFrame, kind: str, baseline: str = EVERYTHING) -> pd.Dat
     means = gains.mean()
     table = pd.DataFrame({"points": means, "low": means - width, "high": means + width, "seeds": n})
     return table.rename_axis("change")
-
-
-def verdict(table: pd.DataFrame) -> str:
-    """``effects`` in words: which changes moved the accuracy by more than their intervals."""
-    harms, helps = table.index[table["high"] < 0], table.index[table["low"] > 0]
-    named = [f" ({', '.join(some)})" if len(some) else "" for some in (harms, helps)]
-    return (
-        f"of {len(table)} changes, {len(harms)} cost accuracy{named[0]} and "
-        f"{len(helps)} gained{named[1]}"
-    )
-
-
-def pareto(table: pd.DataFrame, cost: str, gain: str) -> list:
-    """The rows that no other beats, by cheapness and then by gain; their index."""
-    ordered = table.sort_values([cost, gain], ascending=[True, False], kind="stable")
-    best_so_far = ordered[gain].cummax().shift().fillna(-np.inf)
-    return list(ordered.index[ordered[gain] > best_so_far])
 
 
 # --- The long studies ----------------------------------------------------------------------------
@@ -232,23 +214,37 @@ def keep(path: Path, result: dict) -> None:
     files.write_json(path, json.loads(json.dumps(files.read_json(path) | result, default=float)))
 
 
-def compare(options: argparse.Namespace) -> None:
-    """The recipe with one part changed, or all networks, with several seeds."""
+def described(config: training.TrainingConfig) -> dict:
+    """The whole recipe but for its seed, to tell another one from it."""
+    x = images()[0]
+    return {
+        "architecture": "compact",
+        "split": {**SPLIT, "train_size": len(x)},
+        "training": {key: value for key, value in asdict(config).items() if key != "seed"},
+        "augmentation": asdict(Augmentation()),
+        "limits": LIMITS,
+        "parameters": networks.build("compact").count_params(),  # tells the width
+        "non_digits": int(training.NON_DIGITS * len(x)),
+    }
+
+
+def price(options: argparse.Namespace) -> None:
+    """The recipe, and the recipe with one part changed, at full length."""
     config = training.TrainingConfig(epochs=options.epochs)
-    jobs = {name: (name, Condition(config)) for name in networks.NAMES}
-    if options.study != "architectures":
-        jobs = {name: (options.network, one) for name, one in conditions(config).items()}
-    if options.study == "styles":
-        jobs = {name: jobs[name] for name in (EVERYTHING, "no styles")}
+    chosen = {EVERYTHING, *(options.only or conditions(config))}
+    jobs = {name: ("compact", one) for name, one in conditions(config).items() if name in chosen}
+    if chosen - set(jobs):
+        raise SystemExit(f"--only takes some of: {', '.join(conditions(config))}.")
+    recipe = described(config)
+    if files.read_json(options.output).get("parts", {}).get("recipe", recipe) != recipe:
+        raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
+    kept = options.output.with_suffix(".parts.json")
+    if not kept.exists():
+        files.write_json(kept, files.read_json(options.output).get("parts", {}))
     x, y, _ = images()
-    budget = {name: getattr(options, name, "") for name in ("network", "train_size", "epochs")}
-    kept = options.output.with_suffix(f".{options.study}.json")
-    if files.read_json(kept).get("budget", budget) != budget:
-        raise SystemExit(f"{kept.name} was begun with another budget: delete it, or keep to it.")
-    keep(kept, {"budget": budget})
-    n = options.train_size
-    runs = repeat(jobs, options.seeds, x[:n], y[:n], validation_sets(), kept)
-    keep(options.output, {options.study: files.read_json(kept) | MADE_WITH})
+    runs = repeat(jobs, options.seeds, x, y, validation_sets(), kept)
+    found = {"recipe": recipe, "runs": runs.to_dict("records"), **MADE_WITH}
+    keep(options.output, {"parts": found})
     kept.unlink()
     shown = runs.groupby("name", sort=False)[["validation_accuracy", "pen_accuracy", "seconds"]]
     print(shown.agg(["mean", "std"]).to_string())
@@ -322,15 +318,7 @@ def examine(model: keras.Model) -> dict:
 def repeat_with_seeds(options: argparse.Namespace) -> None:
     """The recipe with each seed; then all networks asked together, and one that learns from all."""
     config = training.TrainingConfig(epochs=options.epochs)
-    recipe = {
-        "architecture": "compact",
-        "split": {**SPLIT, "train_size": len(images()[0])},
-        "training": {key: value for key, value in asdict(config).items() if key != "seed"},
-        "augmentation": asdict(Augmentation()),
-        "limits": LIMITS,
-        "parameters": networks.build("compact").count_params(),  # tells the width
-        "non_digits": int(training.NON_DIGITS * len(images()[0])),
-    }
+    recipe = described(config)
     known = files.read_json(options.output)
     if known.get("recipe", recipe) != recipe:
         raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
@@ -396,18 +384,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="results as JSON (default: the committed file)")
     parser.add_argument("--models", type=Path, default=files.OUTPUTS / "study", help="their folder")
     studies = parser.add_subparsers(dest="study", required=True)
-    epochs = {"ablation": 12, "styles": 30, "architectures": 12, "search": 4, "seeds": 30}
-    for name, passes in epochs.items():
+    for name, passes in {"parts": 30, "search": 4, "seeds": 30}.items():
         one = studies.add_parser(name)
         one.add_argument("--epochs", type=int, default=passes)
         if name != "search":
             one.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-        if name != "seeds":
-            one.add_argument("--train-size", type=int, default=55_000)
-        if name in ("ablation", "styles"):
-            usual = "compact_small" if name == "ablation" else "compact"
-            one.add_argument("--network", default=usual, choices=networks.NAMES)
+        if name == "parts":
+            one.add_argument("--only", nargs="+", metavar="PART", help="these (default: every one)")
         if name == "search":
+            one.add_argument("--train-size", type=int, default=55_000)
             one.add_argument("--trials", type=int, default=40, help="and as many drawn by chance")
     options = parser.parse_args(arguments)
     options.output = options.output or (files.SEEDS if options.study == "seeds" else files.STUDY)
@@ -418,8 +403,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train what is missing, write after each training, print the results."""
     options = parse(arguments)
     options.models.mkdir(parents=True, exist_ok=True)
-    special = {"search": find_settings, "seeds": repeat_with_seeds}
-    special.get(options.study, compare)(options)
+    {"parts": price, "search": find_settings, "seeds": repeat_with_seeds}[options.study](options)
 
 
 if __name__ == "__main__":
