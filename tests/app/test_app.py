@@ -667,6 +667,20 @@ def test_a_hand_turns_a_picture_and_cuts_a_part_out(page):
 
     choose(page, "row.png", photo())
     page.wait_for_selector('.digits-answer[data-source=photo][data-text="407"]')
+    boxes = page.locator(".digits-marks .digits-box")
+    where = [boxes.nth(k).bounding_box() for k in range(boxes.count())]
+    shown = page.locator(".digits-preview").bounding_box()
+    for box, left in zip(where, (60, 340, 620), strict=True):  # of 900 pixels, each some 250 wide
+        middle = 900 * (box["x"] + box["width"] / 2 - shown["x"]) / shown["width"]
+        assert left < middle < left + 250, (where, shown)
+    page.locator(".digits-part").nth(1).click()
+    page.click("text=Leave out the 0")
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="47"]')
+    assert boxes.count() == 2 and page.locator(".digits-drop").is_visible()
+    page.click(".digits-drop")
+    page.wait_for_selector('.digits-answer[data-source=photo][data-text="4"]')
+    assert not page.locator(".digits-drop").is_visible()  # something is left
+
     page.click(".digits-cut")
     page.locator(".digits-marking canvas").scroll_into_view_if_needed()
     picture = page.locator(".digits-marking canvas").bounding_box()

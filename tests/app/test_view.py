@@ -1,5 +1,6 @@
 """What the page shows of an answer, drawn by view.js in a browser from made-up data."""
 
+import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -101,7 +102,7 @@ def test_the_bars_and_the_picture_are_the_answer_s(page):
 def test_what_others_wrote_is_text_on_the_page(page):
     page.evaluate(
         """evil => {
-        view.marks(root.querySelector(".digits-marks"), {parts: []}, {name: evil, src: ""}, 20);
+        view.marks(root.querySelector(".digits-marks"), {parts: []}, {name: evil, src: "", size: [4, 3]}, 20);
         view.state(root, {note: {kind: "error", text: evil}, told: {kind: "consent", text: evil},
             models: [[evil, evil]], model: evil, meaning: null, facts: [[evil, evil]]});
         view.set(root, {notice: evil, limit: 1,
@@ -111,6 +112,23 @@ def test_what_others_wrote_is_text_on_the_page(page):
     )
     assert page.locator("#root script, #root img:not(.digits-preview)").count() == 0
     assert page.title() == "" and EVIL in page.locator(".digits-consent").inner_text()
+
+
+def test_boxes_lie_on_the_picture_where_the_pieces_are(page):
+    """A picture twice as wide as high fills the middle of the pad; a drawing's answer has no place in it."""
+    drawn = {"parts": [part(box=[100, 50, 200, 150])], "chosen": 0, "source": "drawing"}
+    for found, boxes in ((drawn, 0), (drawn | {"source": "photo"}, 1)):
+        page.evaluate(
+            """found => view.marks(root.querySelector(".digits-marks"), found,
+            {name: "a", src: "", size: [400, 200]}, 20)""",
+            found,
+        )
+        assert page.locator(".digits-marks .digits-box").count() == boxes
+    style = page.locator(".digits-marks .digits-box").evaluate(
+        "box => ['left', 'top', 'width', 'height'].map(side => parseFloat(box.style[side]))"
+    )
+    expected = [25 - 200 / 280, 37.5 - 200 / 280, 25 + 400 / 280, 25 + 400 / 280]
+    np.testing.assert_allclose(style, expected, atol=0.06)  # per cent of the pad; a rim of 2 pixels
 
 
 def test_labels_of_neighbours_do_not_cover_each_other(page):

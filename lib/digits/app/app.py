@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -255,6 +256,13 @@ class App:
         if index < len(self.shown.parts):
             self._answer_is(replace(self.shown, chosen=index))
 
+    def _do_drop(self, index: int) -> None:
+        """A piece of a photograph is no digit, says the visitor."""
+        parts = [part for k, part in enumerate(self.shown.parts) if k != index]
+        if self._photo and parts:
+            chosen = min(self.shown.chosen, len(parts) - 1)
+            self._answer_is(replace(self.shown, parts=tuple(parts), chosen=chosen))
+
     def _do_threshold(self, value: float) -> None:
         self.limit = value
         self.shown = self.shown.judged(value)
@@ -297,7 +305,8 @@ class App:
         self.pad.draw()
         self._photo = name or "picture"
         source = "data:image/png;base64," + base64.b64encode(answer.preview).decode()
-        self._picture.value = data("picture", {"name": self._photo, "src": source})
+        size = struct.unpack(">II", answer.preview[16:24])  # of a PNG
+        self._picture.value = data("picture", {"name": self._photo, "src": source, "size": size})
         self._say(answer.note)
         self._answer_is(answer)
         self._show_state()

@@ -214,6 +214,7 @@ OPERATIONS: dict[str, tuple[Callable, ...]] = {  # name: a check for each argume
     "tool": (_choice(*TOOLS),),
     "brush": (_number(*BRUSHES),),
     "part": (_whole(0, MAX_STROKES),),
+    "drop": (_whole(0, MAX_STROKES),),
     "threshold": (_number(0, 1),),
     "model": (_text(64),),
     "why": (_switch,),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from digits.recognizer import ink, segmentation
 from digits.recognizer.model import LARGEST_FILE, PhotoError, Recognizer, energy, quiet_stderr
@@ -23,7 +23,7 @@ LARGEST_JPEG, LARGEST_OTHER = 50_000_000, 25_000_000  # pixels; a JPEG is decode
 LONGEST_SIDE, NARROWEST = 30_000, 60  # pixels; a row of forty digits is less than 60 times as long
 MOST_CHUNKS = 10_000  # of a PNG: Pillow takes 5 microseconds for each
 WORK_SIDE = 1600  # pixels: the longer side of the picture that is searched for ink
-PREVIEW_SIDE, PREVIEW_COLOUR = 800, (213, 94, 0)
+PREVIEW_SIDE = 800
 MOST_DIGITS, MOST_PIECES = 40, 200  # with more pieces of connected ink it is no handwriting
 
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
@@ -107,7 +107,7 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     million pixels (JPEG 50 million), dark ink on light or light on dark. recognizer: asked, too,
     which pieces of ink make a digit, where digits that touch part and how the page lies. upright:
     whether somebody has turned it, so that no quarter turn is tried. The boxes are in pixels of
-    the preview, the upright picture with numbered boxes, at most 800 pixels wide and high.
+    the preview, the upright picture, at most 800 pixels wide and high.
     PhotoError when the file is too large, damaged or no picture, and when there is no ink in it.
     """
     picture, judge = _decode(content), _Judge(recognizer)
@@ -586,17 +586,10 @@ def _mnist_form(piece: _Piece) -> np.ndarray:
 
 
 def _preview(picture: Image.Image, boxes: list[tuple]) -> tuple[list[tuple], bytes]:
-    """Boxes in the preview's pixels, and the preview with them in it, numbered."""
+    """Boxes in the preview's pixels, and the preview."""
     scale = min(PREVIEW_SIDE / max(picture.size), 1 if max(picture.size) > 200 else 8)
     way = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    preview = ImageOps.scale(picture, scale, way)
-    draw, large = ImageDraw.Draw(preview), max(preview.size)
-    pen, font = max(large // 250, 1), ImageFont.load_default(max(large / 24, 12))
-    rim: dict = {"stroke_width": pen, "stroke_fill": "white"}
-    scaled = [tuple(round(value * scale) for value in box) for box in boxes]
-    for number, (left, top, right, bottom) in enumerate(scaled, 1):
-        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), None, PREVIEW_COLOUR, pen)
-        draw.text((left, max(top - 2, 0)), str(number), PREVIEW_COLOUR, font, "lb", **rim)
     buffer = io.BytesIO()
+    preview = ImageOps.scale(picture, scale, way)
     preview.save(buffer, "PNG", compress_level=1)  # noise hardly shrinks; a fifth of the time
-    return scaled, buffer.getvalue()
+    return [tuple(round(value * scale) for value in box) for box in boxes], buffer.getvalue()

@@ -86,7 +86,7 @@ class Answer:
     chosen: int = 0  # the part that is looked at: of strokes, the one that was drawn last
     points: int = 0  # of the pen, that it is based on
     seconds: float = 0.0  # from ink to answer
-    preview: bytes = b""  # of a photo: a PNG with numbered boxes
+    preview: bytes = b""  # of a photo: a PNG, upright
     note: str = ""  # of a photo: what was done to it, and what is doubtful
     doubtful: bool = False  # of a photo: the row may be another one, however clear its digits are
 

@@ -104,22 +104,28 @@ function answer(root, found) {
   bars(place.querySelector(".digits-bars"), part);
   pixels(place.querySelector(".digits-seen canvas"), part?.image);
   place.querySelector(".digits-what").textContent = found.source === "photo" ? "cut out of your picture" : "your path, drawn again with an even pen";
+  const drop = root.querySelector(".digits-drop");
+  if (drop) {
+    drop.hidden = found.source !== "photo" || !several;
+    drop.dataset.do = JSON.stringify(["drop", found.chosen]);
+    drop.textContent = `Leave out the ${part?.text}`;
+  }
   place.querySelector(".digits-took").textContent = found.text && found.seconds ? `Read in ${(1000 * found.seconds).toFixed(1)} ms.` : "";
 }
 
-// Boxes around the ink when several digits are read, or the picture {name, src} that was uploaded; brush: how wide the ink is.
+// Boxes around the ink when several digits are read, or around all of them in the picture {name, src, size} that was uploaded,
+// which fits into the pad; brush: how wide the ink is.
 function marks(place, found, picture, brush) {
   if (!place) return;
-  if (picture) {
-    if (place.querySelector("img")?.src !== picture.src) place.replaceChildren(element("img", { class: "digits-preview", src: picture.src, alt: `Your picture ${picture.name}` }));
-    return;
-  }
-  const boxes = [];
+  const fit = picture ? SIZE / Math.max(...picture.size) : 1, rim = picture ? 2 : brush / 2;
+  const onPad = (value, k) => picture ? (SIZE - fit * picture.size[k % 2]) / 2 + fit * value : value;
+  const kept = place.querySelector("img"), boxes = picture ? [kept?.src === picture.src ? kept
+    : element("img", { class: "digits-preview", src: picture.src, alt: `Your picture ${picture.name}` })] : [];
   const many = found.parts.length > MANY, wide = many ? BARE : LABEL[0];
   let before = -SIZE, low = false;
-  if (found.parts.length > 1) found.parts.forEach((part, index) => {
+  if (picture ? found.source === "photo" : found.parts.length > 1) found.parts.forEach((part, index) => {
     if (!part.box) return;
-    const [left, top, right, bottom] = part.box.map((value, k) => value + (k < 2 ? -1 : 1) * brush / 2);
+    const [left, top, right, bottom] = part.box.map((value, k) => onPad(value, k) + (k < 2 ? -rim : rim));
     if (part.line !== found.parts[Math.max(index - 1, 0)].line) before = -SIZE;
     low = left - before < wide && !low; // a label stands above its box, below where it would cover the one before
     const inside = low ? bottom > SIZE - LABEL[1] : top < LABEL[1];
