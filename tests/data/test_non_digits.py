@@ -1,5 +1,6 @@
 """Ink that is no digit: seeded, in MNIST's form, of every kind, and never a digit by accident of code."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -66,6 +67,23 @@ def test_a_glyph_is_upright_and_its_holes_are_open():
         picture[-height // 4 :] > 0
     ).sum()  # a peak above, two feet below
     assert picture[int(0.55 * height), width // 2] == 0
+
+
+def test_outlines_are_bent_in_and_angles_open_upwards_or_to_the_right():
+    """Else an outline would be a zero, and an angle a 1 or a 7."""
+    some = np.random.default_rng(1)
+    for _ in range(200):
+        (outline,) = non_digits._outline(some)
+        outline = outline.astype(np.float32)
+        assert np.allclose(outline[0], outline[-1], atol=1e-3)
+        full = cv2.contourArea(cv2.convexHull(outline))
+        assert full > 3000 and cv2.contourArea(outline) < 0.86 * full
+        (angle,) = non_digits._angle(some)
+        ends, knee = angle[[0, -1]].mean(0), angle[len(angle) // 2]
+        x, y = ends - knee
+        assert y < 0 or x > 0
+        ring, *spokes = non_digits._wheel(some)
+        assert len(spokes) >= 2
 
 
 def test_examination_kinds_come_with_pairs_of_digits():

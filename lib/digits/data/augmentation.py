@@ -34,10 +34,6 @@ class Augmentation:
         """The same mixture, every amount multiplied by ``strength`` (0 to 2)."""
         return replace(self, **{name: value * strength for name, value in vars(self).items()})
 
-    def gentle(self) -> "Augmentation":
-        """Half as much of everything but the styles, which are all or nothing."""
-        return replace(self.scaled(0.5), styles=self.styles)
-
     def amounts(self) -> dict[str, str]:
         """How much of each, in words."""
         return {name.replace("_", " "): UNITS[name].format(n) for name, n in vars(self).items()}

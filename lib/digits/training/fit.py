@@ -18,7 +18,8 @@ from digits.training.networks import logits_model
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels (b, 10) and logits (b, 10) to (b,)
 Relabel = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # augmented images and labels to other labels
-NON_DIGITS = 0.1  # ink that is no digit, as a share of the training images: teaches to refuse it
+NON_DIGITS = 0.4  # ink that is no digit, as a share of the training images: teaches to refuse it
+TURNS = 4  # a fourth of it is shown in each epoch, in turn: many drawings, none of them often
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class TrainingConfig:
     warmup: float = 0.15  # fraction of all steps until the peak
     decay: bool = True  # down from the peak along a cosine; False stays there
     weight_decay: float = 1e-2  # decoupled from the gradient (Loshchilov and Hutter 2019)
-    gentle: float = 0.2  # last fraction of the epochs, with images changed half as much
     seed: int = 1  # weights, order, augmentation, dropout
 
     def __post_init__(self) -> None:
@@ -41,7 +41,6 @@ class TrainingConfig:
             ("learning_rate", 1e-9, 1),
             ("warmup", 0, 1),
             ("weight_decay", 0, 1),
-            ("gentle", 0, 1),
             ("seed", 0, 2**32 - 1),
         ):
             value = getattr(self, name)
@@ -115,21 +114,30 @@ def distillation(teacher: keras.Model, temperature: float = 4.0) -> dict:
     return {"loss": loss, "relabel": relabel}
 
 
+def shown(digits: int, others: int, epoch: int) -> np.ndarray:
+    """Indices of what an epoch shows: the first ``digits``, and a part of the ``others`` behind."""
+    part = np.arange(epoch % TURNS, others - others % TURNS, TURNS)
+    return np.concatenate([np.arange(digits), digits + part])
+
+
 def batches(
-    x: np.ndarray, y: np.ndarray, config: TrainingConfig, augmentation: Augmentation | None
+    x: np.ndarray,
+    y: np.ndarray,
+    config: TrainingConfig,
+    augmentation: Augmentation | None,
+    others: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented batches of images (b, 28, 28, 1) and labels (b, 10), without end.
 
-    Each epoch has its own generator made from (seed, epoch), so nothing depends on threads or on
-    what ran before. The last, smaller batch of an epoch is left out.
+    The last ``others`` of the images take turns, see ``shown``. Each epoch has its own generator
+    made from (seed, epoch), so nothing depends on threads or on what ran before. The last, smaller
+    batch of an epoch is left out.
     """
     epoch = 0
     while True:
-        if augmentation and epoch == round(config.epochs * (1 - config.gentle)):
-            augmentation = augmentation.gentle()
         rng = np.random.default_rng([config.seed, epoch])
-        order = rng.permutation(len(x))
-        for start in range(0, len(x) - config.batch_size + 1, config.batch_size):
+        order = rng.permutation(shown(len(x) - others, others, epoch))
+        for start in range(0, len(order) - config.batch_size + 1, config.batch_size):
             chosen = order[start : start + config.batch_size]
             images, labels = x[chosen], y[chosen]
             styles = np.where(labels.any(1), labels.argmax(1), -1)
@@ -228,8 +236,8 @@ def fit(
     ----------
     x, y: (n, 28, 28, 1) float32 in [0, 1] and (n, 10) one-hot.
     validation_data: the same of other images, never the test set.
-    augmentation: gentler in the last ``config.gentle`` of the epochs.
-    non_digits: (m, 28, 28, 1), shown with the others in every epoch, to be read as none of the ten.
+    augmentation: how images are changed, anew in every epoch.
+    non_digits: (m, 28, 28, 1), to be read as none of the ten; they take turns, see ``shown``.
     loss, relabel: what ``distillation`` changes.
     title: what the line that shows the progress calls it, else the model's name.
 
@@ -237,13 +245,14 @@ def fit(
     -------
     One row an epoch: epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds.
     """
-    if non_digits is not None and len(non_digits):
+    digits, others = len(x), 0 if non_digits is None else len(non_digits)
+    if others:
         x = np.concatenate([x, non_digits])
-        y = np.concatenate([y, np.zeros((len(non_digits), y.shape[1]), y.dtype)])
-    size = config.batch_size
-    steps = len(x) // size
+        y = np.concatenate([y, np.zeros((others, y.shape[1]), y.dtype)])
+    size, once = config.batch_size, shown(digits, others, 0)
+    steps = len(once) // size
     if not steps:
-        raise ValueError(f"{len(x)} training images are fewer than one batch of {size}.")
+        raise ValueError(f"{len(once)} training images are fewer than one batch of {size}.")
 
     trained = logits_model(model)  # shares the weights
     rate = schedule(config, steps * config.epochs)
@@ -253,7 +262,7 @@ def fit(
     optimizer.build(trained.trainable_variables)  # as the metric is: else a step is traced twice
 
     stream = tf.data.Dataset.from_generator(
-        lambda: batches(x, y, config, augmentation),
+        lambda: batches(x, y, config, augmentation, others),
         output_signature=(
             tf.TensorSpec((size, *x.shape[1:]), tf.float32),
             tf.TensorSpec((size, 10), tf.float32),
@@ -273,7 +282,7 @@ def fit(
         shuffle=False,
         verbose=0,
     )
-    settle(model, x[np.random.default_rng(config.seed).permutation(len(x))[:8_000]])
+    settle(model, x[np.random.default_rng(config.seed).permutation(once)[:8_000]])
     frame = pd.DataFrame(history.history)
     frame.insert(0, "epoch", np.arange(1, len(frame) + 1))
     return frame.assign(learning_rate=recorder.rates, seconds=recorder.seconds)

@@ -93,7 +93,6 @@ def conditions(config: training.TrainingConfig) -> dict[str, Condition]:
         less = replace(mixture, **{part: 0.0})
         found[f"no {part.replace('_', ' ')}"] = replace(whole, augmentation=less)
     return found | {
-        "no gentle end": replace(whole, config=replace(config, gentle=0.0)),
         "no warm-up": replace(whole, config=replace(config, warmup=0.0)),
         "constant learning rate": replace(whole, config=replace(config, decay=False)),
         "no weight decay": replace(whole, config=replace(config, weight_decay=0.0)),
@@ -345,10 +344,10 @@ def repeat_with_seeds(options: argparse.Namespace) -> None:
     teacher = keras.Model(image, keras.layers.Average(name="logits")(logits))
     first = next(iter(nets))
     student = networks.load(options.models / f"{first}.keras")
-    gently = training.TrainingConfig(epochs=2, learning_rate=1e-3, gentle=1.0)
-    training.set_seed(gently.seed)
-    seconds = fit(student, gently, **training.distillation(teacher))
-    distilled = {"epochs": gently.epochs, "first": first, "seconds": seconds, **examine(student)}
+    course = training.TrainingConfig(epochs=2, learning_rate=1e-3)
+    training.set_seed(course.seed)
+    seconds = fit(student, course, **training.distillation(teacher))
+    distilled = {"epochs": course.epochs, "first": first, "seconds": seconds, **examine(student)}
     keep(options.output, {"ensemble": together, "distilled": distilled, **MADE_WITH})
     print(pd.DataFrame(summary(runs)).T.to_string())
 
