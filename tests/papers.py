@@ -126,6 +126,33 @@ def ruled(digits: list[Strokes], rng: np.random.Generator) -> bytes:
     return jpeg(noisy(page, rng))
 
 
+def squared(digits: list[Strokes], rng: np.random.Generator) -> bytes:
+    """Squared paper, pale or dark; a digit is three to five squares tall."""
+    page, apart = paper(420, 200 + 140 * len(digits), rng), rng.uniform(30, 50)
+    pen, shade = rng.uniform(1.5, 2.5), rng.uniform(0.35, 0.7)
+    height, width = page.shape[:2]
+    level = [
+        np.array([(0, y), (width, y)]) for y in np.arange(rng.uniform(0, apart), height, apart)
+    ]
+    upright = [
+        np.array([(x, 0), (x, height)]) for x in np.arange(rng.uniform(0, apart), width, apart)
+    ]
+    draw(page, level + upright, pen, (shade, shade, 0.9 * shade + 0.1))
+    row(page, digits, 140, rng.uniform(6, 12), rng)
+    return jpeg(noisy(page, rng))
+
+
+def interrupted(digits: list[Strokes], rng: np.random.Generator) -> bytes:
+    """Dashed or dotted rules, under the digits and through them."""
+    page, apart = paper(420, 200 + 140 * len(digits), rng), rng.uniform(70, 130)
+    dash, gap = (0.5, rng.uniform(8, 14)) if rng.random() < 0.5 else (16.0, 11.0)
+    for y in np.arange(rng.uniform(0, apart), 420, apart):
+        starts = np.arange(0, page.shape[1], dash + gap)
+        draw(page, [np.array([(x, y), (x + dash, y)]) for x in starts], rng.uniform(2, 4), GREY)
+    row(page, digits, 140, rng.uniform(6, 12), rng)
+    return jpeg(noisy(page, rng))
+
+
 def grid(digits: list[Strokes], rng: np.random.Generator) -> bytes:
     """A row that was cut out of a puzzle: lines at the edges and between the digits."""
     cell = int(rng.integers(48, 80))
@@ -227,7 +254,7 @@ def reduced(digits: list[Strokes], rng: np.random.Generator) -> bytes:
 KINDS: dict[str, Callable[[list[Strokes], np.random.Generator], bytes]] = {
     make.__name__: make
     for make in (
-        half_dry, pencil, boxes, ruled, grid, tight, paint, specks, turned, coloured, dithered, deep, thin,
+        half_dry, pencil, boxes, ruled, squared, interrupted, grid, tight, paint, specks, turned, coloured, dithered, deep, thin,
         reduced,
     )
 }  # fmt: skip

@@ -212,6 +212,16 @@ def test_every_kind_of_picture(recognizer, kind):
     assert recognizer.read_photo(content).text == text
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["squared", "interrupted"])
+def test_lines_between_the_digits_are_no_digits_and_take_none_with_them(recognizer, kind, seed):
+    """Squares finer than the digits, pale ones that vanish beside dark ink, dashes, dots."""
+    strokes = [DRAWN[NAMES.get(digit, digit)].strokes for digit in "2058"]
+    content = papers.KINDS[kind](strokes, np.random.default_rng(seed))
+    answer = recognizer.read_photo(content)
+    assert answer.text == "2058" and answer.accepted
+
+
 @pytest.mark.parametrize("digit", ["0", "5"])
 def test_a_pale_stroke_holds_its_digit_together(recognizer, digit):
     """A thin line that is a little paler in places: no pieces of it read as more digits."""

@@ -29,6 +29,7 @@ MOST_DIGITS, MOST_PIECES = 40, 200  # with more pieces of connected ink it is no
 LEAST_CONTRAST = 0.12  # of the paper's brightness: what differs less is no ink
 NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
+VISIBLE, DARKER = 0.25, 1.6  # of the ink nearby; of printed lines: what is written over them
 PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
@@ -111,13 +112,8 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     PhotoError when the file is too large, damaged or no picture, and when there is no ink in it.
     """
     picture, judge = _decode(content), _Judge(recognizer)
-    strength = _ink_strength(picture)
-    printed, certain = _printed(strength > INKED)
-    found = _find_digits(strength * ~printed, judge)
-    if printed.any() and not certain:  # a stroke, perhaps
-        whole = _find_digits(strength, judge)
-        if judge.score(whole[0]) > judge.score(found[0]):
-            found, printed = whole, np.zeros_like(printed)
+    strength, seen = _ink_strength(picture)
+    found, printed = _without_print(strength, seen, judge)
     angle, (digits, doubt) = _turned(strength * ~printed, found, judge, upright)
     if not digits:
         raise PhotoError(NO_INK)
@@ -128,6 +124,33 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     read = [recognizer.predict(_mnist_form(piece)) for piece in digits]
     parts = tuple(Part(one, one.reason, box) for one, box in zip(read, boxes, strict=True))
     return Answer(parts, preview=preview, note=f"{note} {doubt}".strip(), doubtful=bool(doubt))
+
+
+def _without_print(
+    strength: np.ndarray, seen: np.ndarray, judge: _Judge
+) -> tuple[_Found, np.ndarray]:
+    """The digits, and the printed lines between them: those that leave what reads best.
+
+    Dark lines stand out by their ink, and pale ones, of squared paper, in all that is ``seen``, the
+    contrast (H, W); what is much darker than those is written over them. A single line may be
+    the stroke of a digit.
+    """
+    tries = [_printed(mask) for mask in (strength > INKED, seen > 0)]
+    if (pale := tries[1][0]).any():
+        pale &= seen < DARKER * np.median(seen[pale & (seen > 0)])
+    if any(printed.any() and not certain for printed, certain in tries):
+        tries.append((np.zeros_like(pale), True))
+    best: tuple[_Found, np.ndarray] | None = None
+    for k, (printed, _) in enumerate(tries):
+        if any(np.array_equal(printed, other) for other, _ in tries[:k]):
+            continue
+        with contextlib.suppress(PhotoError):  # so it is full of pieces
+            found = _find_digits(strength * ~printed, judge)
+            if best is None or judge.score(found[0]) > judge.score(best[0][0]):
+                best = found, printed
+    if best is None:
+        raise PhotoError(CROWDED)
+    return best
 
 
 def _turned(
@@ -244,8 +267,8 @@ def _upright(picture: Image.Image) -> Image.Image:
 # The ink
 
 
-def _ink_strength(picture: Image.Image) -> np.ndarray:
-    """0 paper to 1 full ink, (H, W) float32.
+def _ink_strength(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """0 paper to 1 full ink, (H, W) float32; and the contrast, 0 where it is none worth looking at.
 
     Full ink is the darkest nearby, so that pale strokes count beside dark ones; what nowhere
     reaches LEAST_INK of the usual ink is none.
@@ -253,7 +276,7 @@ def _ink_strength(picture: Image.Image) -> np.ndarray:
     difference, floor = _contrast(np.asarray(picture, np.float32) / 255)
     strong = difference[difference > floor]
     if strong.size < 4:
-        return np.zeros_like(difference)
+        return np.zeros_like(difference), np.zeros_like(difference)
     full = float(np.quantile(strong, 0.9))
     near = np.ones(2 * (2 * round(max(difference.shape) / 120) + 3,), np.uint8)
     nearby = cv2.dilate(difference, near).clip(2 * floor, max(full, 2 * floor))
@@ -261,7 +284,7 @@ def _ink_strength(picture: Image.Image) -> np.ndarray:
     n, labels = cv2.connectedComponents((strength > 0.5).astype(np.uint8), connectivity=8)
     sure = np.zeros(n, np.float32)
     sure[labels[difference > LEAST_INK * full]] = sure[0] = 1
-    return strength * sure[labels]
+    return strength * sure[labels], difference * (difference > np.maximum(floor, VISIBLE * nearby))
 
 
 def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
@@ -342,8 +365,10 @@ def _printed(mask: np.ndarray) -> tuple[np.ndarray, bool]:
         out |= _flat(way, round(1.5 * pen) + 1) & (band > 0)
         seen |= band
         certain |= len(lines) > 1
-    n, labels = cv2.connectedComponents((mask & ~printed).astype(np.uint8), connectivity=8)
-    crumbs = np.bincount(labels[near > 0], minlength=n) > 0.6 * np.bincount(labels.ravel())
+    left = (mask & ~printed).astype(np.uint8)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(left, connectivity=8)
+    crumbs = np.bincount(labels[near > 0], minlength=n) > 0.6 * stats[:, 4]
+    crumbs &= stats[:, 2:4].min(1) < 3 * thick  # a digit on fine squares lies near lines, too
     crumbs[0] = False
     printed |= crumbs[labels]
     soft = cv2.dilate(printed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # edges, too
