@@ -301,7 +301,9 @@ class Soak:
         self._expect(f"picture {name}", text, await visitor.upload(name, content))
 
     async def _feedback(self, visitor: Visitor, random_: random.Random) -> None:
-        self._expect("7", "7", await visitor.write(self.known.drawings["7"][0]))
+        aside = random_.uniform(-15, 15)  # the same ink is kept once
+        strokes = [stroke + (aside, 0) for stroke in self.known.drawings["7"][0]]
+        self._expect("7", "7", await visitor.write(strokes))
         await visitor.say("right", None, agree=not visitor.drawn)
         visitor.drawn += 1
         self.tally["acknowledged"] += 1
