@@ -22,7 +22,7 @@ from digits.report.html import readers, stored_network
 pytestmark = pytest.mark.browser
 ALL = bool(os.environ.get("DIGITS_TWINS"))  # set: everything, which takes half an hour
 DRAWN = {one.name: [stroke.tolist() for stroke in one.strokes] for one in ink.examples()}
-FOUR_OR_SEVEN = [[(100, 60), (100, 150), (180, 150)], [(145, 50), (190, 60), (180, 240)]]
+FOUR_OR_SEVEN = [[(100, 60), (100, 150), (180, 150)], [(150, 50), (190, 54), (180, 240)]]
 EDGES = [
     [[[140.0, 140.0]]],
     [[[140.0, 140.0]] * 3],
@@ -250,7 +250,7 @@ def test_lines_stand_one_below_the_other_and_a_minus_is_named(page):
     assert "a minus" in page.locator(".digits-verdict").inner_text()
 
 
-def test_examples_are_drawn_and_doubt_is_said(page, recognizer):
+def test_examples_are_drawn_and_doubt_is_said(page):
     page.click(".digits-more")
     page.click("[aria-label^='Example'][data-do*='scribble']")
     found = browser.settled(page, points("scribble"))
@@ -259,11 +259,7 @@ def test_examples_are_drawn_and_doubt_is_said(page, recognizer):
     assert browser.settled(page, 0)["reason"] == "blank"
     browser.draw_at_once(page, FOUR_OR_SEVEN)
     assert browser.settled(page, 6)["reason"] == "unsure"
-    unsure = recognizer.predict_strokes([np.array(stroke) for stroke in FOUR_OR_SEVEN])
-    assert {4, 7} <= set(unsure.candidates) and len(unsure.candidates) <= 3
-    *others, last = map(str, unsure.candidates)
-    said = f"Not sure\n{', '.join(others)} or {last}, best guess {unsure.digit}"
-    assert page.locator(".digits-verdict").inner_text().startswith(said)
+    assert page.locator(".digits-verdict").inner_text().startswith("Not sure\n4 or 7, best guess 4")
     page.locator(".digits-threshold").fill("0.6")
     browser.until_state(page, "threshold", 0.6)
     assert (

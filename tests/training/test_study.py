@@ -181,7 +181,17 @@ def test_parts_are_priced_against_the_recipe_and_never_against_another(tmp_path,
     assert len(json.loads(output.read_text())["parts"]["runs"]) == 4
     with pytest.raises(SystemExit, match="some of: the whole recipe"):
         study.main([*some[:4], "no luck", "--seeds", "1"])
-    with pytest.raises(SystemExit, match="another recipe"):
+    with pytest.raises(SystemExit, match="study.json is of another recipe"):
+        study.main([*some, "1", "--epochs", "3"])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    output.rename(tmp_path / "whole.json")  # and one that was interrupted is of its own recipe, too
+    monkeypatch.setattr(study, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.main([*some, "1"])
+    with pytest.raises(SystemExit, match="study.parts.json is of another recipe"):
         study.main([*some, "1", "--epochs", "3"])
 
 

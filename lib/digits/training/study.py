@@ -213,10 +213,10 @@ def keep(path: Path, result: dict) -> None:
     files.write_json(path, json.loads(json.dumps(files.read_json(path) | result, default=float)))
 
 
-def described(config: training.TrainingConfig) -> dict:
-    """The whole recipe but for its seed, to tell another one from it."""
+def described(config: training.TrainingConfig, known: dict, path: Path) -> dict:
+    """The whole recipe but for its seed; SystemExit when what ``path`` holds is of another one."""
     x = images()[0]
-    return {
+    recipe = {
         "architecture": "compact",
         "split": {**SPLIT, "train_size": len(x)},
         "training": {key: value for key, value in asdict(config).items() if key != "seed"},
@@ -225,6 +225,9 @@ def described(config: training.TrainingConfig) -> dict:
         "parameters": networks.build("compact").count_params(),  # tells the width
         "non_digits": int(training.NON_DIGITS * len(x)),
     }
+    if known.get("recipe", recipe) != recipe:
+        raise SystemExit(f"{path.name} is of another recipe: give another --output.")
+    return recipe
 
 
 def price(options: argparse.Namespace) -> None:
@@ -234,16 +237,15 @@ def price(options: argparse.Namespace) -> None:
     jobs = {name: ("compact", one) for name, one in conditions(config).items() if name in chosen}
     if chosen - set(jobs):
         raise SystemExit(f"--only takes some of: {', '.join(conditions(config))}.")
-    recipe = described(config)
-    if files.read_json(options.output).get("parts", {}).get("recipe", recipe) != recipe:
-        raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
-    kept = options.output.with_suffix(".parts.json")
-    if not kept.exists():
-        files.write_json(kept, files.read_json(options.output).get("parts", {}))
+    kept = options.output.with_suffix(".parts.json")  # while it is under way
+    begun = files.read_json(kept) or files.read_json(options.output).get("parts", {})
+    keep(
+        kept,
+        begun | {"recipe": described(config, begun, kept if kept.exists() else options.output)},
+    )
     x, y, _ = images()
     runs = repeat(jobs, options.seeds, x, y, validation_sets(), kept)
-    found = {"recipe": recipe, "runs": runs.to_dict("records"), **MADE_WITH}
-    keep(options.output, {"parts": found})
+    keep(options.output, {"parts": files.read_json(kept) | MADE_WITH})
     kept.unlink()
     shown = runs.groupby("name", sort=False)[["validation_accuracy", "pen_accuracy", "seconds"]]
     print(shown.agg(["mean", "std"]).to_string())
@@ -317,10 +319,8 @@ def examine(model: keras.Model) -> dict:
 def repeat_with_seeds(options: argparse.Namespace) -> None:
     """The recipe with each seed; then all networks asked together, and one that learns from all."""
     config = training.TrainingConfig(epochs=options.epochs)
-    recipe = described(config)
     known = files.read_json(options.output)
-    if known.get("recipe", recipe) != recipe:
-        raise SystemExit(f"{options.output.name} is of another recipe: give another --output.")
+    recipe = described(config, known, options.output)
     runs = known.get("runs", {})
     for seed in options.seeds:
         if str(seed) not in runs:
