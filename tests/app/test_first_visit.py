@@ -11,13 +11,14 @@ import uuid
 import psutil
 import pytest
 import websocket
-from test_attacks import GROWTH, Visitor
+from test_attacks import GROWTH
 from test_server import frame
 
 import browser
 from digits.app import kernel
 from digits.app.server import packed as compressed
 from digits.app.server import read_frame
+from strangers import Visitor
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.browser]
 

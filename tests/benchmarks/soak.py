@@ -1,11 +1,13 @@
 """Do hours of visitors leave anything behind? People come and go at the real server, and in the end all must be as before.
 
-    python tests/benchmarks/soak.py [--minutes 30] [--visitors 5] [--cap 12] [--seed 1] [--output FILE.json] [--plot FILE.png]
+    python tests/benchmarks/soak.py [--minutes 30] [--visitors 5] [--cap 12] [--seed 1] [--attackers] [--output FILE.json]
+        [--plot FILE.png]
 
 Each visitor draws digits at the pace of a pen, plays examples, sends a picture, says what was right, looks at the page,
 reloads it; and then closes it, or the connection breaks, or stays open with nobody behind it, or the kernel is killed. Now
 and then so many come that the last one finds no room. Every answer is compared with what the recognizer says here. Exits
-with 1 when a criterion of ``judged`` fails. All of it happens on this computer's loopback address, and ends by itself:
+with 1 when a criterion of ``judged`` fails. With ``--attackers`` strangers sleep, stall, flood and never read meanwhile (see
+``attackers.py``), and what the visitors waited is told for each attack. All of it happens on this computer's loopback address, and ends by itself:
 some six minutes after the last visit, since a visitor who is only silent keeps a place for four.
 """
 
@@ -51,6 +53,7 @@ GROWTH_MB_AN_HOUR = 25.0  # upper end of the slope's 95% interval: with 600 visi
 GROWTH_MB = 10.0  # from the first to the last tenth of the last two thirds
 FILES = 6  # descriptors more than before that may be open in the end
 UNANSWERED = 0.001  # of all moves
+UNDER_ATTACK_MS, MOST_MB = 150, 250  # 95th percentile of the others' waiting; the server at the end
 ACTS = {"write": 10, "example": 4, "upload": 2, "feedback": 3, "look": 4, "reload": 1, "why": 1}
 ENDS = {"leave": 62, "drop": 18, "vanish": 8, "kill": 12}
 # Seconds after which a place must be free again, by how it was left: Voila asks after a silent websocket for 90 seconds,
@@ -67,6 +70,10 @@ TROUBLE = re.compile(
 KILLED = re.compile(
     r"ERROR \| kernel [-0-9a-f]{36} restarted failed!"
 )  # what jupyter_client says when a kernel is killed
+
+FLOODED = re.compile(  # what ipykernel says when it ends with messages before it
+    r"ERROR:asyncio:Task was destroyed but it is pending!\ntask: .*shell_channel_thread_main.*\n"
+)
 
 
 def chosen(random_: random.Random, weights: dict[str, int]) -> str:
@@ -97,7 +104,9 @@ class Known:
 class Soak:
     """The visitors of one run, and what is seen of the server meanwhile."""
 
-    def __init__(self, running: browser.Server, minutes: float, cap: int, seed: int):
+    def __init__(
+        self, running: browser.Server, minutes: float, cap: int, seed: int, attackers: bool = False
+    ):
         self.server, self.process, self.cap, self.seed = (
             running,
             psutil.Process(running.process.pid),
@@ -113,6 +122,8 @@ class Soak:
         self.here: set[Visitor] = set()  # who is there, or is about to be
         self.leaving: list[float] = []  # until when the places of those who have left may be taken
         self.silent = []  # ends the connections behind which nobody is
+        self.strangers = attackers * (1 + cap * 3 // 4)  # places that attackers may take at most
+        self.attacks: list[tuple[str, float, float]] = []  # what they did, from when until when
         self.tally, self.waits, self.problems, self.samples, self.arrivals = (
             Counter(),
             [],
@@ -134,6 +145,7 @@ class Soak:
         self.end = self.began + 60 * self.minutes
         sampler = asyncio.ensure_future(self._watch())
         await asyncio.gather(
+            self._under_attack(),
             self._rushes(),
             *(self._people(random.Random(1000 * self.seed + number)) for number in range(visitors)),
         )
@@ -212,7 +224,7 @@ class Soak:
 
     def _taken_at_most(self) -> int:
         self.leaving = [until for until in self.leaving if until > time.monotonic()]
-        return len(self.here) + len(self.leaving)
+        return len(self.here) + len(self.leaving) + self.strangers
 
     async def _part(self, visitor: Visitor, way: str) -> None:
         """The visit ends."""
@@ -253,6 +265,22 @@ class Soak:
 
     def _problem(self, text: str) -> None:
         self.problems.append([round(time.monotonic() - self.began, 1), text])
+
+    async def _under_attack(self) -> None:
+        """Let attackers do what they do, in a process that yields to all others, as another computer would."""
+        if not self.strangers:
+            return
+        script = str(Path(__file__).with_name("attackers.py"))
+        port = self.server.url.rsplit(":")[-1].strip("/")
+        process = await asyncio.create_subprocess_exec(
+            *("nice", "-n", "15", sys.executable, script, port, f"{self.minutes}"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        async for line in process.stdout:
+            self.attacks.append(tuple(json.loads(line)))
+        self.leaving.append(time.monotonic() + FREE_AFTER["drop"])
+        if code := await process.wait():
+            self._problem(f"the attackers ended with {code}")
 
     async def _rushes(self) -> None:
         """Now and then (every eight minutes, and once at least) so many come that one finds no room."""
@@ -462,6 +490,7 @@ def figures(soak: Soak, found: dict, log: str, folder: Path) -> dict:
         "seed": soak.seed,
         "did": dict(soak.tally),
         "moves": summary(waits),
+        "under_attack": _by_attack(soak),
         "arrival_s": _spread(soak.arrivals),
         "problems": soak.problems,
         "server": slope(visited),
@@ -490,6 +519,17 @@ def _spread(seconds: list[float]) -> dict:
     }
 
 
+def _by_attack(soak: Soak) -> dict[str, dict]:
+    """What visitors waited during each attack, and in peace between them."""
+    if not soak.attacks:
+        return {}
+    found: dict[str, list] = {"in peace": []}
+    for moved, wait in soak.waits:
+        during = (name for name, began, ended in soak.attacks if began <= moved <= ended)
+        found.setdefault(next(during, "in peace"), []).append(wait)
+    return {name: summary(some) for name, some in sorted(found.items())}
+
+
 def _by_time(waits: list[tuple], began: float) -> list[dict]:
     """p50 and p95 of each half minute."""
     ordered = sorted((moved, wait) for moved, wait in waits if wait is not None)
@@ -503,6 +543,7 @@ def _by_time(waits: list[tuple], began: float) -> list[dict]:
 
 def log_trouble(log: str) -> dict:
     """The lines of the server's log that tell of an error, and how many only tell of a killed kernel."""
+    log = FLOODED.sub("", log)
     lines = [line for line in log.splitlines() if TROUBLE.search(line)]
     return {
         "errors": [line[:300] for line in lines if not KILLED.search(line)][:50],
@@ -577,6 +618,15 @@ def judged(found: dict, survivors: int) -> list[tuple[str, bool | None, str]]:
             f"{did.get('answers', 0)} answers; {found['problems'][:5] or 'no problem'}",
         ),
         ("moves are answered", missing <= UNANSWERED, f"{moves}"),
+        (
+            "the server is small at the end",
+            after["server_rss_mb"] <= MOST_MB,
+            f"{after['server_rss_mb']} MB; at most {MOST_MB}",
+        ),
+        *(
+            (f"others wait no longer: {name}", waits["p95_ms"] <= UNDER_ATTACK_MS, f"{waits}")
+            for name, waits in found["under_attack"].items()
+        ),
         (
             "no error in the log but of killed kernels",
             not found["errors"] and found["kernels_killed_by_the_log"] <= did.get("kill", 0),
@@ -675,6 +725,7 @@ def main() -> int:
     )
     parser.add_argument("--cap", type=int, default=12, help="places")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--attackers", action="store_true", help="strangers who mean harm, too")
     parser.add_argument(
         "--output", type=Path, help="where the figures go as JSON, and beside it the server's log"
     )
@@ -689,7 +740,7 @@ def main() -> int:
             "DIGITS_FEEDBACK_URL": f"sqlite:///{folder}/feedback.sqlite",
         }
         with browser.voila(**settings) as running:  # on 127.0.0.1
-            soak = Soak(running, options.minutes, options.cap, options.seed)
+            soak = Soak(running, options.minutes, options.cap, options.seed, options.attackers)
             found = asyncio.run(soak.run(options.visitors))
             log = running.log.read_text(encoding="utf-8", errors="replace")
             found = figures(soak, found, log, folder)

@@ -81,7 +81,8 @@ class Visitor:
 
     async def arrive(self) -> "Visitor":
         """Get a kernel and know its widgets. Refused when there is none to be had."""
-        reply = await self._fetch("", request_timeout=120)
+        while (reply := await self._fetch("", request_timeout=120)).code == 202:  # in line
+            await asyncio.sleep(int(reply.headers["Retry-After"]))
         if reply.code != 200:
             raise Refused(reply)
         for cookie in reply.headers.get_list("Set-Cookie"):

@@ -847,7 +847,10 @@ class KernelManager(AsyncMappingKernelManager):
         return kernel_id
 
     def remove_kernel(self, kernel_id: str) -> object:
-        """Forget a kernel that has ended, and what Voila keeps of each for ever."""
+        """Forget a kernel that has ended, and what is kept of it for ever: by Voila, and the sockets
+        of a page that was busy and is noticed to be gone only while the kernel ends."""
+        if kernel_id in self:
+            self.stop_buffering(kernel_id)
         self._visits.pop(kernel_id, None)
         RequestInfoSocketHandler._cache.pop(kernel_id, None)
         return super().remove_kernel(kernel_id)
