@@ -71,8 +71,10 @@ KILLED = re.compile(
     r"ERROR \| kernel [-0-9a-f]{36} restarted failed!"
 )  # what jupyter_client says when a kernel is killed
 
-FLOODED = re.compile(  # what ipykernel says when it ends with messages before it
+FLOODED = re.compile(  # what a kernel says when it ends with messages before it
     r"ERROR:asyncio:Task was destroyed but it is pending!\ntask: .*shell_channel_thread_main.*\n"
+    r"|ERROR:tornado.general:Uncaught exception in ZMQStream callback\n(?:.*\n){1,60}?"
+    r"RuntimeError: zmq gc socket requested during shutdown\n"
 )
 
 
@@ -122,7 +124,7 @@ class Soak:
         self.here: set[Visitor] = set()  # who is there, or is about to be
         self.leaving: list[float] = []  # until when the places of those who have left may be taken
         self.silent = []  # ends the connections behind which nobody is
-        self.strangers = attackers * (1 + cap * 3 // 4)  # places that attackers may take at most
+        self.strangers = attackers * (3 + cap * 3 // 4)  # places that attackers may take at most
         self.attacks: list[tuple[str, float, float]] = []  # what they did, from when until when
         self.tally, self.waits, self.problems, self.samples, self.arrivals = (
             Counter(),
@@ -329,8 +331,8 @@ class Soak:
         self._expect(f"picture {name}", text, await visitor.upload(name, content))
 
     async def _feedback(self, visitor: Visitor, random_: random.Random) -> None:
-        aside = random_.uniform(-15, 15)  # the same ink is kept once
-        strokes = [stroke + (aside, 0) for stroke in self.known.drawings["7"][0]]
+        aside = random_.uniform(-15, 15), random_.uniform(-15, 15)  # the same ink is kept once
+        strokes = [stroke + aside for stroke in self.known.drawings["7"][0]]
         self._expect("7", "7", await visitor.write(strokes))
         await visitor.say("right", None, agree=not visitor.drawn)
         visitor.drawn += 1

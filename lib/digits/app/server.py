@@ -82,6 +82,7 @@ BYTES_RATE, BYTES_BURST = 1_000_000, 4_000_000  # of messages a second; a photog
 VERDICTS = 500  # messages a day with what visitors of one address say of answers
 MOST_WAITING = 128  # messages that the kernel has not dealt with; an upload keeps 3
 MOST_WAITING_BYTES = 4_000_000
+STATES = 1_000_000  # bytes that a question for widgets' states counts as: its answer is as heavy
 MOST_UNREAD = 250_000  # bytes that a page has not read, after which its messages wait
 MOST_PARTS = 32  # dictionaries and lists in a message, and items in each; a touch has a few
 HEADER = {"msg_id", "msg_type", "session", "username", "version", "date"}  # all of them words
@@ -478,13 +479,15 @@ class Connection(ZMQChannelsWebsocketConnection):
             identity = read_frame(incoming_msg)["msg_id"]
             if identity in self._waiting:
                 raise RefusedError("repeated")
-            says = b"verdict" in incoming_msg or rb"\u00" in incoming_msg  # or hides that it does
+            hides = rb"\u00" in incoming_msg
+            says = hides or b"verdict" in incoming_msg
             if says and not self.multi_kernel_manager.may_judge(self.kernel_id):
                 raise RefusedError("verdicts")
         except RefusedError as error:
             MESSAGES_REFUSED.labels(str(error)).inc()
             return
-        self._waiting[identity] = len(incoming_msg)
+        asks = hides or b"request_state" in incoming_msg
+        self._waiting[identity] = max(len(incoming_msg), STATES * asks)
         super().handle_incoming_message(incoming_msg)
 
     def handle_outgoing_message(self, stream: str, outgoing_msg: list) -> None:
@@ -847,8 +850,10 @@ class KernelManager(AsyncMappingKernelManager):
         return kernel_id
 
     def remove_kernel(self, kernel_id: str) -> object:
-        """Forget a kernel that has ended, and what is kept of it for ever: by Voila, and the sockets
-        of a page that was busy and is noticed to be gone only while the kernel ends."""
+        """Forget a kernel that has ended, and what Voila keeps of each for ever.
+
+        A page may have gone while its kernel ended: its sockets are kept, for it might come back.
+        """
         if kernel_id in self:
             self.stop_buffering(kernel_id)
         self._visits.pop(kernel_id, None)

@@ -31,17 +31,21 @@ NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
 VISIBLE, DARKER = 0.25, 1.6  # of the ink nearby; of printed lines: what is written over them
 PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
+BORDER = 0.15  # a small picture's paper differs less along its border
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
 STEEPEST, LONG_LINE = 0.4, 0.5  # slope of a printed line; of the picture's longer side
 # Of a digit's height: no pen is as thick; nothing of a digit is as far; what is narrower is not two
-# digits that touch, or not if it is known for sure; they are parted at columns with no more ink
-SOLID, FARTHEST_SPECK, NARROWEST_PAIR, WIDEST_SURE, THINNEST = 0.3, 0.5, 0.8, 1.0, 0.4
+# digits that touch, or not if it is known for sure; they are parted at columns with no more ink,
+# and not through a loop that is as high
+SOLID, FARTHEST_SPECK, NARROWEST_PAIR, WIDEST_SURE, THINNEST = 0.3, 0.5, 0.8, 1.2, 0.4
+LOOP = 0.2
 # Each cut, a height beyond one, a height below 0.85, a height of doubtful ink take from the score
 MOST_CUTS, CUT_COST, TOO_WIDE, TOO_LOW, DOUBT = 8, 0.5, 2.0, 8.0, 12.0
 FEWEST_TURNED, MOST_TURNED = 3, 20  # digits: of fewer, nobody can tell how the page lies
-STRAIGHT, TURN_GAIN = 12.0, 0.3  # degrees; of the score, that turning the page must bring
+STRAIGHT, STEEPEST_ROW = 12.0, 60.0  # degrees
+TURN_GAIN = 0.3  # of the score, that turning the page must bring
 # Of 200 pixels: a pen that is off by less is left; thickened further, a digit's gaps would close
 PEN_TOLERANCE, MOST_THICKER, MOST_THINNER = 3.0, 3, 8
 
@@ -184,7 +188,7 @@ def _skew(digits: list[_Piece]) -> float:
     dx, dy, x, y = cv2.fitLine(middles, cv2.DIST_L2, 0, 0.01, 0.01).ravel()
     along, across = np.ptp((middles - (x, y)) @ np.array([[dx, -dy], [dy, dx]]), axis=0)
     angle = float(np.degrees(np.arctan(dy / dx))) if dx else 90.0
-    return angle if across < 0.15 * along and STRAIGHT < abs(angle) < 90 - STRAIGHT else 0.0
+    return angle if across < 0.15 * along and STRAIGHT < abs(angle) < STEEPEST_ROW else 0.0
 
 
 # The file
@@ -299,6 +303,8 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     brightness = paper.mean(2)
     even = np.median(brightness)
     desk = (brightness < DARKEST_PAPER * even) & (min(brightness.shape) >= SMALLEST_DESK)
+    margin = np.ones(2 * (max(desk.shape) // 80 | 1,), np.uint8)  # the page's edge
+    desk = cv2.dilate(desk.astype(np.uint8), margin) > 0
     paper = np.where(desk[..., None], even, np.maximum(paper, 0.1))
     difference = 1 - cv2.divide(rgb, paper).min(2)
     faint = difference[::2, ::2][difference[::2, ::2] < LEAST_CONTRAST]  # paper
@@ -309,18 +315,31 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _paper(rgb: np.ndarray) -> np.ndarray:
     """The paper without the ink, (H, W, 3): the median over a wide neighbourhood, which keeps a
-    shadow's edge; of a picture that a digit fills, over its border, unless that is a frame.
+    shadow's edge; of a small picture, which a digit may fill, a plane through its border, unless
+    that is a frame.
     """
     height, width = rgb.shape[:2]
     if max(height, width) < SMALLEST_DESK:
-        border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-        paper = np.median(border, 0)
-        usual = np.median(rgb, (0, 1))
-        off = np.abs(usual - paper).max()
-        share = (np.abs(rgb - paper).max(2) < np.abs(rgb - usual).max(2)).mean()
-        digit = share > 0.36 or off < LEAST_CONTRAST  # else the border is a frame
-        if digit and (off > 0.3 or max(height, width) <= 64):
-            return np.broadcast_to(paper, rgb.shape).astype(np.float32)
+        edge = np.ones((height, width), bool)
+        edge[1:-1, 1:-1] = False
+        tones = np.quantile(rgb[edge], (0.25, 0.5, 0.75), 0, method="nearest")
+        alike = [np.abs(rgb - tone).max(2) < BORDER for tone in tones]
+        like = max(alike, key=lambda some: some[edge].sum())
+        y, x = np.mgrid[:height, :width]
+        places = np.stack([np.ones((height, width)), y / height, x / width], -1)
+        plane = np.linalg.lstsq(places[edge & like], rgb[edge & like], rcond=None)[0]
+        paper = (places @ plane).astype(np.float32)
+        deep = round(0.15 * min(height, width)) + 1
+        within = np.concatenate(
+            [
+                like[deep, deep:-deep],
+                like[-deep - 1, deep:-deep],
+                like[deep:-deep, deep],
+                like[deep:-deep, -deep - 1],
+            ]
+        )
+        if like[edge].mean() > 0.4 and within.mean() > 0.25:
+            return paper
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     shortest = min(small.shape[:2])
@@ -552,12 +571,17 @@ def _digits_of(line: list[_Piece], judge: _Judge) -> list[_Piece]:
 
 def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:
     """A piece that may be several digits which touch, parted at thin columns where that makes
-    better digits; what is known for sure is left.
+    better digits; what is known for sure is left, and no loop is cut.
     """
-    width = piece.ink.shape[1]
-    if width < WIDEST_SURE * height and judge(piece).sure:
+    own, width = piece.ink.shape
+    if width < WIDEST_SURE * max(height, own) and judge(piece).sure:
         return [piece]
     profile = np.convolve((piece.ink > 0.5).sum(0), np.ones(3) / 3, "same")
+    apart = np.pad((piece.ink <= INKED).astype(np.uint8), 1, constant_values=1)
+    _, _, holes, _ = cv2.connectedComponentsWithStats(apart, connectivity=4)
+    for left, _, wide, tall, _ in holes[2:]:  # after the ink and what is around it
+        if tall > LOOP * height:
+            profile[left - 1 : left + wide - 1] = np.inf
     margin = max(round(0.2 * height), 1)
     cuts: list[int] = []
     for column in np.argsort(profile, kind="stable")[: np.sum(profile < THINNEST * height)]:
