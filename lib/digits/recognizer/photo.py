@@ -144,14 +144,15 @@ def _without_print(
         pale &= seen < DARKER * np.median(seen[pale & (seen > 0)])
     if any(printed.any() and not certain for printed, certain in tries):
         tries.append((np.zeros_like(pale), True))
-    best: tuple[_Found, np.ndarray] | None = None
+    highest, best = -np.inf, None
     for k, (printed, _) in enumerate(tries):
         if any(np.array_equal(printed, other) for other, _ in tries[:k]):
             continue
         with contextlib.suppress(PhotoError):  # so it is full of pieces
             found = _find_digits(strength * ~printed, judge)
-            if best is None or judge.score(found[0]) > judge.score(best[0][0]):
-                best = found, printed
+            score = judge.score(found[0]) - bool(found[1])
+            if best is None or score > highest:
+                highest, best = score, (found, printed)
     if best is None:
         raise PhotoError(CROWDED)
     return best
@@ -313,6 +314,10 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     return np.where(desk, 0, difference - usual), max(LEAST_CONTRAST, NOISE * noise)
 
 
+def _border(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
 def _paper(rgb: np.ndarray) -> np.ndarray:
     """The paper without the ink, (H, W, 3): the median over a wide neighbourhood, which keeps a
     shadow's edge; of a small picture, which a digit may fill, a plane through its border, unless
@@ -320,26 +325,16 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
     """
     height, width = rgb.shape[:2]
     if max(height, width) < SMALLEST_DESK:
-        edge = np.ones((height, width), bool)
-        edge[1:-1, 1:-1] = False
-        tones = np.quantile(rgb[edge], (0.25, 0.5, 0.75), 0, method="nearest")
+        tones = np.quantile(_border(rgb), (0.25, 0.5, 0.75), 0, method="nearest")
         alike = [np.abs(rgb - tone).max(2) < BORDER for tone in tones]
-        like = max(alike, key=lambda some: some[edge].sum())
+        like = max(alike, key=lambda some: _border(some).sum())
         y, x = np.mgrid[:height, :width]
-        places = np.stack([np.ones((height, width)), y / height, x / width], -1)
-        plane = np.linalg.lstsq(places[edge & like], rgb[edge & like], rcond=None)[0]
-        paper = (places @ plane).astype(np.float32)
-        deep = round(0.15 * min(height, width)) + 1
-        within = np.concatenate(
-            [
-                like[deep, deep:-deep],
-                like[-deep - 1, deep:-deep],
-                like[deep:-deep, deep],
-                like[deep:-deep, -deep - 1],
-            ]
-        )
-        if like[edge].mean() > 0.4 and within.mean() > 0.25:
-            return paper
+        places, on = np.stack([np.ones_like(x), x, y], -1), _border(like)
+        plane = np.linalg.lstsq(_border(places)[on], _border(rgb)[on], rcond=None)[0]
+        deep = round(0.15 * min(height, width)) or 1
+        within = _border(like[deep:-deep, deep:-deep])
+        if on.mean() > 0.4 and within.mean() > 0.25:
+            return (places @ plane).astype(np.float32)
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     shortest = min(small.shape[:2])
@@ -513,6 +508,7 @@ def _is_handwriting(
     digit = stroke & (size > 0.55 * usual) & (size < 1.5 * usual) & (pens < 1.5 * pen)
     if inside.any():
         keep &= (cut == 0) | (digit & (cut < 0.4 * size))
+    digit |= stroke & (cut == 0) & (size > 2 * usual)  # on a line that was not taken out
     return keep, LEFT_OUT if (digit & ~keep & (tall > 0.6 * usual)).any() else ""
 
 
