@@ -310,6 +310,61 @@ def touching(a: str, b: str) -> bytes:
     )
 
 
+DIGITS = [name for name in DRAWN if len(DRAWN[name].expected or "") == 1]
+
+
+def strokes(name: str) -> list[np.ndarray]:
+    return list(DRAWN[name].strokes)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_thumbnail_on_shaded_paper(recognizer, name):
+    """28 x 28 pixels, pencil, and the paper is darker on one side: that is no noise."""
+    rng = np.random.default_rng(1)
+    sheet = papers.paper(280, 280, rng) * np.linspace(1, 0.75, 280, dtype=np.float32)[None, :, None]
+    papers.row(sheet, [strokes(name)], 220, 8, rng, ink=papers.GREY)
+    small = papers.noisy(sheet, rng).resize((28, 28), Image.Resampling.BOX)
+    assert text(recognizer, encoded(small)) == DRAWN[name].expected
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_bold_digit_that_fills_its_picture(recognizer, name):
+    rng = np.random.default_rng(1)
+    sheet = papers.paper(400, 400, rng, (1, 1, 1))
+    papers.row(sheet, [strokes(name)], 240, 38, rng)
+    y, x = (np.flatnonzero((sheet.mean(2) < 0.5).any(axis)) for axis in (1, 0))
+    tight = papers.noisy(sheet[y[0] : y[-1] + 1, x[0] : x[-1] + 1], rng)
+    answer = photo.read_photo(encoded(tight), recognizer)
+    assert answer.text == DRAWN[name].expected and answer.accepted
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_the_frame_of_a_cell_is_no_ink(recognizer, name):
+    rng = np.random.default_rng(1)
+    sheet = papers.paper(64, 64, rng, (0.8, 0.82, 0.78))
+    papers.draw(sheet, papers.placed(strokes(name), (18, 16, 46, 48)), 5)
+    corners = np.array([(1, 1), (62, 1), (62, 62), (1, 62), (1, 1)])
+    papers.draw(sheet, [corners], 5)
+    answer = photo.read_photo(papers.jpeg(papers.noisy(sheet, rng)), recognizer)
+    assert answer.text == DRAWN[name].expected and answer.accepted
+
+
+@pytest.mark.parametrize("rings", [1, 2, 3])
+def test_no_loop_is_cut(rings):
+    """Not even for a recognizer that knows every half and no whole; rings that touch are parted where they do."""
+    canvas = np.zeros((120, 20 + 130 * rings), np.uint8)
+    for k in range(rings):
+        cv2.ellipse(canvas, (75 + 130 * k, 60), (65, 50), 0, 0, 360, 255, 9, cv2.LINE_AA)
+    piece = photo._Piece((0, 0, canvas.shape[1], 120), canvas / np.float32(255))
+
+    def judge(part) -> photo._Opinion:
+        return photo._Opinion(1.0, float(part.ink.shape[1] > 0.7 * canvas.shape[1]), False)
+
+    parts = photo._part(piece, 110, judge)
+    assert len(parts) == rings
+    assert max(part.ink.shape[1] for part in parts) < 160
+
+
 # What is refused
 
 

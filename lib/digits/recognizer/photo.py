@@ -31,7 +31,7 @@ NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
 VISIBLE, DARKER = 0.25, 1.6  # of the ink nearby; of printed lines: what is written over them
 PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
-BORDER = 0.15  # a small picture's paper differs less along its border
+BORDER, FRAME = 0.15, 0.11  # paper differs less along a small picture's border; and fills more
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
@@ -115,7 +115,7 @@ def read_photo(content: bytes, recognizer: Recognizer, upright: bool = False) ->
     the preview, the upright picture, at most 800 pixels wide and high.
     PhotoError when the file is too large, damaged or no picture, and when there is no ink in it.
     """
-    picture, judge = _decode(content), _Judge(recognizer)
+    picture, judge = _unframed(_decode(content)), _Judge(recognizer)
     strength, seen = _ink_strength(picture)
     found, printed = _without_print(strength, seen, judge)
     angle, (digits, doubt) = _turned(strength * ~printed, found, judge, upright)
@@ -318,22 +318,41 @@ def _border(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
+def _like_border(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Where a picture has its border's colour, (H, W), and whether that is only a frame's."""
+    tones = np.quantile(_border(rgb), (0.25, 0.5, 0.75), 0, method="nearest")
+    alike = [np.abs(rgb - tone).max(2) < BORDER for tone in tones]
+    like = max(alike, key=lambda some: _border(some).sum())
+    depths = (round(share * min(like.shape)) or 1 for share in (0.1, 0.15))
+    within = [_border(like[deep:-deep, deep:-deep]).mean() for deep in depths]
+    return like, bool(np.mean(within) < FRAME)
+
+
+def _unframed(picture: Image.Image) -> Image.Image:
+    """One small cell of a form or a puzzle without the frame around it."""
+    short, long = sorted(picture.size)
+    if long >= SMALLEST_DESK or long > 1.4 * short:
+        return picture
+    like, is_frame = _like_border(np.asarray(picture, np.float32) / 255)
+    if not is_frame:
+        return picture
+    outer, ways = round(0.15 * short), (like.T, like, like.T[::-1], like[::-1])
+    dark = [np.flatnonzero(way[:outer].mean(1) > 0.5) for way in ways]
+    left, top, right, bottom = (int(rows[-1]) + 3 if len(rows) else 0 for rows in dark)
+    return picture.crop((left, top, picture.width - right, picture.height - bottom))
+
+
 def _paper(rgb: np.ndarray) -> np.ndarray:
     """The paper without the ink, (H, W, 3): the median over a wide neighbourhood, which keeps a
-    shadow's edge; of a small picture, which a digit may fill, a plane through its border, unless
-    that is a frame.
+    shadow's edge; of a small picture, which a digit may fill, a plane through its border.
     """
     height, width = rgb.shape[:2]
     if max(height, width) < SMALLEST_DESK:
-        tones = np.quantile(_border(rgb), (0.25, 0.5, 0.75), 0, method="nearest")
-        alike = [np.abs(rgb - tone).max(2) < BORDER for tone in tones]
-        like = max(alike, key=lambda some: _border(some).sum())
+        like, is_frame = _like_border(rgb)
         y, x = np.mgrid[:height, :width]
         places, on = np.stack([np.ones_like(x), x, y], -1), _border(like)
         plane = np.linalg.lstsq(_border(places)[on], _border(rgb)[on], rcond=None)[0]
-        deep = round(0.15 * min(height, width)) or 1
-        within = _border(like[deep:-deep, deep:-deep])
-        if on.mean() > 0.4 and within.mean() > 0.25:
+        if not is_frame and on.mean() > 0.4:
             return (places @ plane).astype(np.float32)
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
