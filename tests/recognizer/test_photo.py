@@ -352,9 +352,9 @@ def test_the_frame_of_a_cell_is_no_ink(recognizer, name):
 @pytest.mark.parametrize("rings", [1, 2, 3])
 def test_no_loop_is_cut(rings):
     """Not even for a recognizer that knows every half and no whole; rings that touch are parted where they do."""
-    canvas = np.zeros((120, 20 + 130 * rings), np.uint8)
+    canvas = np.zeros((120, 14 + 136 * rings), np.uint8)
     for k in range(rings):
-        cv2.ellipse(canvas, (75 + 130 * k, 60), (65, 50), 0, 0, 360, 255, 9, cv2.LINE_AA)
+        cv2.ellipse(canvas, (75 + 136 * k, 60), (65, 50), 0, 0, 360, 255, 9, cv2.LINE_AA)
     piece = photo._Piece((0, 0, canvas.shape[1], 120), canvas / np.float32(255))
 
     def judge(part) -> photo._Opinion:
