@@ -662,6 +662,23 @@ def test_a_reader_who_does_not_read_costs_no_memory(target, visitor):
     assert target.used() < before + GROWTH
 
 
+@pytest.mark.parametrize("method", [b"request_states", rb"request\u005fstates"])
+def test_questions_for_states_wait_for_one_another(target, visitor, method):
+    """An answer weighs a thousand times as much as the question."""
+    control = uuid.uuid4().hex
+    opened = {"comm_id": control, "target_name": server.CONTROL, "data": {}}
+    visitor.send("comm_open", opened, {"version": "1.0.0"})
+    delayed = target.metric("digits_messages_delayed_total")
+    content = b'{"comm_id": "%s", "data": {"method": "%s"}}' % (control.encode(), method)
+    for number in range(30):
+        header = b'{"msg_type": "comm_msg", "msg_id": "%s-%d"}' % (control.encode(), number)
+        frame = serialize_msg_to_ws_v1([header, b"{}", b"{}", content], "shell")
+        visitor.socket.send_binary(frame)
+    for _ in range(30):
+        visitor.until(lambda _, content: content.get("data", {}).get("method") == "update_states")
+    assert target.metric("digits_messages_delayed_total") >= delayed + 5
+
+
 def test_so_many_sockets_on_a_kernel_and_no_more(target, visitor):
     more = [visitor.connect() for _ in range(server.SOCKETS - 1)]
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
