@@ -73,7 +73,7 @@ KILLED = re.compile(
 
 FLOODED = re.compile(  # what a kernel says when it ends with messages before it
     r"ERROR:asyncio:Task was destroyed but it is pending!\ntask: .*shell_channel_thread_main.*\n"
-    r"|ERROR:tornado.general:Uncaught exception in (?i:zmqstream) callback\n(?:.*\n){1,60}?"
+    r"|ERROR:(?:tornado\.general|asyncio):.*\n(?:(?!ERROR:|\[Voila\]).*\n){1,80}?"
     r"RuntimeError: zmq gc socket requested during shutdown\n"
 )
 
