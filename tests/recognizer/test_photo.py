@@ -1,5 +1,6 @@
 """Uploaded pictures: every format and polarity gives the same digits, and no file of any kind does harm."""
 
+import contextlib
 import io
 import struct
 import subprocess
@@ -347,6 +348,17 @@ def test_the_frame_of_a_cell_is_no_ink(recognizer, name):
     papers.draw(sheet, [corners], 5)
     answer = photo.read_photo(papers.jpeg(papers.noisy(sheet, rng)), recognizer)
     assert answer.text == DRAWN[name].expected and answer.accepted
+
+
+@pytest.mark.parametrize("side", [4, 5, 6, 8, 12, 19, 20, 21, 40])
+def test_a_frame_around_next_to_nothing(recognizer, side):
+    """However small it is, it is read or refused in words."""
+    for width in (1, 2, 3):
+        framed = Image.new("L", (side, side + 1), 20)
+        if side > 2 * width:
+            framed.paste(230, (width, width, side - width, side + 1 - width))
+        with contextlib.suppress(photo.PhotoError):
+            photo.read_photo(encoded(framed), recognizer)
 
 
 @pytest.mark.parametrize("rings", [1, 2, 3])

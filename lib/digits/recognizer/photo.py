@@ -34,6 +34,7 @@ PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is i
 BORDER, FRAME = 0.15, 0.11  # paper differs less along a small picture's border; and fills more
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
+SMALLEST_FRAMED = 20  # pixels
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
 STEEPEST, LONG_LINE = 0.4, 0.5  # slope of a printed line; of the picture's longer side
 # Of a digit's height: no pen is as thick; nothing of a digit is as far; what is narrower is not two
@@ -331,7 +332,7 @@ def _like_border(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
 def _unframed(picture: Image.Image) -> Image.Image:
     """One small cell of a form or a puzzle without the frame around it."""
     short, long = sorted(picture.size)
-    if long >= SMALLEST_DESK or long > 1.4 * short:
+    if short < SMALLEST_FRAMED or long >= SMALLEST_DESK or long > 1.4 * short:
         return picture
     like, is_frame = _like_border(np.asarray(picture, np.float32) / 255)
     if not is_frame:
