@@ -305,8 +305,6 @@ def _contrast(rgb: np.ndarray) -> tuple[np.ndarray, float]:
     brightness = paper.mean(2)
     even = np.median(brightness)
     desk = (brightness < DARKEST_PAPER * even) & (min(brightness.shape) >= SMALLEST_DESK)
-    margin = np.ones(2 * (max(desk.shape) // 80 | 1,), np.uint8)  # the page's edge
-    desk = cv2.dilate(desk.astype(np.uint8), margin) > 0
     paper = np.where(desk[..., None], even, np.maximum(paper, 0.1))
     difference = 1 - cv2.divide(rgb, paper).min(2)
     faint = difference[::2, ::2][difference[::2, ::2] < LEAST_CONTRAST]  # paper
