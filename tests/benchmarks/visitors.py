@@ -113,7 +113,7 @@ class Visitor:
             {"version": "1.0.0"},
         )
         self._send("comm_msg", {"comm_id": control, "data": {"method": "request_states"}})
-        while (frame := await self.socket.read_message()) is not None:
+        while (frame := await asyncio.wait_for(self.socket.read_message(), 60)) is not None:
             _, parts = deserialize_msg_from_ws_v1(frame)
             data = json.loads(parts[3]).get("data", {})
             if data.get("method") == "update_states":
