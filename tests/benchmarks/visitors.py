@@ -81,16 +81,15 @@ class Visitor:
 
     async def arrive(self) -> "Visitor":
         """Get a kernel and know its widgets. Refused when there is none to be had."""
-        code = 202
-        while code == 202:  # in line, under the name in the cookie
+        while True:  # in line, under the name in the cookie
             reply = await self._fetch("", request_timeout=120)
-            code = reply.code
             for cookie in reply.headers.get_list("Set-Cookie"):
                 name, value = cookie.split(";")[0].split("=", 1)
                 self.cookies[name] = value
-            if code == 202:
-                await asyncio.sleep(int(reply.headers["Retry-After"]))
-        if code != 200:
+            if reply.code != 202:
+                break
+            await asyncio.sleep(int(reply.headers["Retry-After"]))
+        if reply.code != 200:
             raise Refused(reply)
         config = re.search(
             r'id="jupyter-config-data"[^>]*>(.*?)</script>', reply.body.decode(), re.DOTALL

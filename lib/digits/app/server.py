@@ -852,7 +852,7 @@ class KernelManager(AsyncMappingKernelManager):
     def remove_kernel(self, kernel_id: str) -> object:
         """Forget a kernel that has ended, and what Voila keeps of each for ever.
 
-        A page may have gone while its kernel ended: its sockets are kept, for it might come back.
+        The sockets of a page that went while its kernel ended are among that: it might come back.
         """
         if kernel_id in self:
             self.stop_buffering(kernel_id)

@@ -31,10 +31,11 @@ NOISE = 5.0  # times the noise of the paper, likewise
 LEAST_INK = 0.4  # of the usual ink, that each piece reaches somewhere
 VISIBLE, DARKER = 0.25, 1.6  # of the ink nearby; of printed lines: what is written over them
 PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is inked somewhere
-BORDER, FRAME = 0.15, 0.11  # paper differs less along a small picture's border; and fills more
+BORDER = 0.15  # by which a small picture's paper may differ along its border
+FRAME = 0.11  # of what lies within the border: if less of it has that colour, it is a frame's
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
-SMALLEST_FRAMED = 20  # pixels
+SMALLEST_FRAMED = 20  # pixels: of less a frame would leave nothing
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
 STEEPEST, LONG_LINE = 0.4, 0.5  # slope of a printed line; of the picture's longer side
 # Of a digit's height: no pen is as thick; nothing of a digit is as far; what is narrower is not two
@@ -145,18 +146,16 @@ def _without_print(
         pale &= seen < DARKER * np.median(seen[pale & (seen > 0)])
     if any(printed.any() and not certain for printed, certain in tries):
         tries.append((np.zeros_like(pale), True))
-    highest, best = -np.inf, None
+    read: list[tuple[float, _Found, np.ndarray]] = []
     for k, (printed, _) in enumerate(tries):
         if any(np.array_equal(printed, other) for other, _ in tries[:k]):
             continue
         with contextlib.suppress(PhotoError):  # so it is full of pieces
             found = _find_digits(strength * ~printed, judge)
-            score = judge.score(found[0]) - bool(found[1])
-            if best is None or score > highest:
-                highest, best = score, (found, printed)
-    if best is None:
+            read.append((judge.score(found[0]) - bool(found[1]), found, printed))
+    if not read:
         raise PhotoError(CROWDED)
-    return best
+    return max(read, key=lambda one: one[0])[1:]
 
 
 def _turned(
@@ -348,10 +347,11 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     if max(height, width) < SMALLEST_DESK:
         like, is_frame = _like_border(rgb)
-        y, x = np.mgrid[:height, :width]
-        places, on = np.stack([np.ones_like(x), x, y], -1), _border(like)
-        plane = np.linalg.lstsq(_border(places)[on], _border(rgb)[on], rcond=None)[0]
+        on = _border(like)
         if not is_frame and on.mean() > 0.4:
+            y, x = np.mgrid[:height, :width]
+            places = np.stack([np.ones_like(x), x, y], -1)
+            plane = np.linalg.lstsq(_border(places)[on], _border(rgb)[on], rcond=None)[0]
             return (places @ plane).astype(np.float32)
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -526,8 +526,9 @@ def _is_handwriting(
     digit = stroke & (size > 0.55 * usual) & (size < 1.5 * usual) & (pens < 1.5 * pen)
     if inside.any():
         keep &= (cut == 0) | (digit & (cut < 0.4 * size))
-    digit |= stroke & (cut == 0) & (size > 2 * usual)  # on a line that was not taken out
-    return keep, LEFT_OUT if (digit & ~keep & (tall > 0.6 * usual)).any() else ""
+    on_a_line = stroke & (cut == 0) & (size > 2 * usual)  # that was not taken out
+    missed = (digit | on_a_line) & ~keep & (tall > 0.6 * usual)
+    return keep, LEFT_OUT if missed.any() else ""
 
 
 def _lines(boxes: np.ndarray) -> list[list[int]]:
@@ -590,8 +591,9 @@ def _part(piece: _Piece, height: float, judge: _Judge) -> list[_Piece]:
     own, width = piece.ink.shape
     if width < WIDEST_SURE * max(height, own) and judge(piece).sure:
         return [piece]
-    profile = np.convolve((piece.ink > 0.5).sum(0), np.ones(3) / 3, "same")
-    apart = np.pad((piece.ink <= INKED).astype(np.uint8), 1, constant_values=1)
+    inked = piece.ink > INKED
+    profile = np.convolve(inked.sum(0), np.ones(3) / 3, "same")
+    apart = np.pad((~inked).astype(np.uint8), 1, constant_values=1)
     _, _, holes, _ = cv2.connectedComponentsWithStats(apart, connectivity=4)
     for left, _, wide, tall, _ in holes[2:]:  # after the ink and what is around it
         if tall > LOOP * height:

@@ -239,10 +239,8 @@ def price(options: argparse.Namespace) -> None:
         raise SystemExit(f"--only takes some of: {', '.join(conditions(config))}.")
     kept = options.output.with_suffix(".parts.json")  # while it is under way
     begun = files.read_json(kept) or files.read_json(options.output).get("parts", {})
-    keep(
-        kept,
-        begun | {"recipe": described(config, begun, kept if kept.exists() else options.output)},
-    )
+    recipe = described(config, begun, kept if kept.exists() else options.output)
+    keep(kept, begun | {"recipe": recipe})
     x, y, _ = images()
     runs = repeat(jobs, options.seeds, x, y, validation_sets(), kept)
     keep(options.output, {"parts": files.read_json(kept) | MADE_WITH})
