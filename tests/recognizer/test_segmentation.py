@@ -216,6 +216,14 @@ def test_three_lines_and_a_digit_of_two_strokes_one_above_the_other(recognizer):
         eight = [ring * 30 + (140, 80), ring * 38 + (140, 148 + gap)]
         answer = recognizer.read_strokes(eight)
         assert (answer.text, answer.reason) == ("8", "")
+    beside = placed(row(["5"], 0, 60), 185, 40)
+    for strokes in (eight, eight + beside):  # an 8 as well as two lines
+        strokes[1] = ring * 38 + (140, 178)
+        answer = recognizer.read_strokes(strokes)
+        assert answer.reason == "unsure"
+        assert {part.doubt for part in answer.parts if part.text == "0"} == {segmentation.RINGS}
+    apart = recognizer.read_strokes([ring * 30 + (140, 80), ring * 38 + (140, 200)])
+    assert (apart.text, apart.reason) == ("0\n0", "")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +233,7 @@ def test_three_lines_and_a_digit_of_two_strokes_one_above_the_other(recognizer):
         (",", ((145, 178), (138, 198))),
         (".", ((141, 181), (144, 183), (142, 184), (141, 181))),
         ("/", ((162, 85), (110, 195))),
+        ("/", ((167, 50), (108, 220))),  # long, and steeper than most
     ],
 )
 def test_a_minus_a_comma_a_point_and_a_slash_are_known_and_withheld(recognizer, sign, at):
@@ -244,6 +253,25 @@ def test_a_small_digit_is_one_of_its_own_and_an_exponent_is_withheld(recognizer)
         raised = recognizer.read_strokes(strokes + [stroke - (0, 105) for stroke in low])
         assert (raised.text, raised.reason) == (f"8{small}", "unsure")
         assert raised.parts[1].doubt == segmentation.EXPONENT
+
+
+@pytest.mark.parametrize("large", ["5", "8", "9"])
+@pytest.mark.parametrize("small", ["0", "2", "3", "5"])
+def test_an_exponent_that_hangs_over_its_digit_is_no_part_of_it(recognizer, large, small):
+    digit = placed(row([large], 0, 120), 60, 90)
+    right = max(stroke[:, 0].max() for stroke in digit)
+    answer = recognizer.read_strokes(digit + placed(row([small], 0, 45), right - 8, 60))
+    assert answer.reason and any(part.doubt for part in answer.parts)
+    assert recognizer.read_strokes(digit).accepted
+
+
+@pytest.mark.parametrize("digits", ["23", "37", "66"])
+def test_a_stroke_that_runs_through_two_digits_is_read_and_withheld(recognizer, digits):
+    """Each would be known alone; where one ends is not."""
+    (left,), (right,) = row(list(digits), 20, 100)
+    answer = recognizer.read_strokes([np.concatenate([left, right])])
+    assert [part.doubt for part in answer.parts] == [segmentation.JOINED] * 2
+    assert recognizer.read_strokes([left, right]).text == digits and answer.reason == "unsure"
 
 
 TURN = np.linspace(-np.pi / 2, np.pi / 2, 20)

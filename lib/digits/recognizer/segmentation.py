@@ -8,6 +8,7 @@ V). The weights are those of a log-linear model over all partitions of a row, fi
 Signs, exponents and what may be a letter are withheld by rules, chosen on the same writers.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -34,7 +35,8 @@ CUTS = ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0))  # ways to share what jo
 NARROWEST_PAIR = 0.7  # of its height: a stroke through two digits is wider
 LEAST_SHARE = 0.5  # of its height, that each of the digits which a stroke runs through has
 LINE_GAP = 0.1  # of a line's height, between it and what is below it
-CLEAR_GAP = 0.35  # the same: with less, an 8 or a 5 of two strokes is no two lines
+CLEAR_GAP = 0.35  # the same: with less, a 5 below its roof is no two lines
+RING_GAPS = 0.25, 0.5  # of the higher ring's: with less two rings are an 8, with more two lines
 LEAST_LINE = 0.35  # of the other's height: what is less tall is a roof or a dot, and no line
 SMALL, APART = 0.5, 0.06  # of a digit's height: a stroke that is both is no part of it
 RAISED = 0.65  # of its neighbour's height: a digit less tall that is off the line is an exponent
@@ -51,6 +53,9 @@ MARKS = {
 }
 RULE = "_"  # what underlines a number, or parts it from another: no digit, and read past
 EXPONENT = "one is small and off the line, like an exponent"
+EXTRA = "there is more than the digit needs"
+RINGS = "two rings may be an 8 or two lines"
+JOINED = "one stroke runs through two digits: lift the pen between them"
 LIKE_LETTER = "strokes that touch may be a letter"
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -134,8 +139,8 @@ def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS
     pieces = [np.clip(points, 0, size) for points in ink.check_strokes(strokes)]
     if not pieces:
         return Answer()
-    lines = enumerate(_lines(predict, pieces))
-    parts = [part for number, line in lines for part in _read_line(predict, line, number)]
+    lines = [_read_line(predict, one, n) for n, one in enumerate(_lines(predict, pieces))]
+    parts = _with_doubtful_rings(lines)
     (x, y), distances = pieces[-1][-1], []
     for left, top, right, bottom in (part.box for part in parts):
         distances.append(np.hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0)))
@@ -161,9 +166,25 @@ def _is_stacked(predict: Predict, pieces: list[np.ndarray], parted: list[list[np
     if not whole.accepted or whole.digit not in (5, 8):
         return False
     parts = [predict(some) for some in parted]
-    return {part.digit for part in parts} == {0} or (
-        whole.digit == 5 and not all(part.accepted for part in parts)
-    )
+    if {part.digit for part in parts} == {0}:
+        return _ring_gap(*map(_box, parted)) < RING_GAPS[0]
+    return whole.digit == 5 and not all(part.accepted for part in parts)
+
+
+def _ring_gap(upper: Box, lower: Box) -> float:
+    """How far two rings are apart from top to bottom, in units of the higher one."""
+    return (lower[1] - upper[3]) / max(upper[3] - upper[1], lower[3] - lower[1], 1.0)
+
+
+def _with_doubtful_rings(lines: list[list[Part]]) -> list[Part]:
+    """All parts; a 0 above a 0 is withheld where both may be the rings of an 8."""
+    for upper, lower in itertools.pairwise(lines):
+        for i, j in itertools.product(range(len(upper)), range(len(lower))):
+            pair, (a, b) = (upper[i], lower[j]), (upper[i].box, lower[j].box)
+            alike = pair[0].text == pair[1].text == "0" and max(a[0], b[0]) < min(a[2], b[2])
+            if 1 in (len(upper), len(lower)) and alike and _ring_gap(a, b) < RING_GAPS[1]:
+                upper[i], lower[j] = (replace(p, doubt=RINGS).withheld(p.reason) for p in pair)
+    return [part for line in lines for part in line]
 
 
 def _parted(pieces: list[np.ndarray]) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
@@ -211,7 +232,7 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
         if score - CUT_COST * (len(cut) - len(pieces)) > best:
             best, groups = score, others
     read = [(predict(group), group) for group in groups]
-    doubts = _doubts(read, pieces)
+    doubts = _doubts(predict, read, pieces)
     parts = [
         Part(one, "", _box(group), tuple(group), line, "", doubt).withheld(one.reason)
         for (one, group), doubt in zip(read, doubts, strict=True)
@@ -230,9 +251,9 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
     if len(strokes) > MOST_PIECES:
         return {}
     boxes, found = [_box([points]) for points in strokes], {}
-    tallest = max(bottom - top for _, top, _, bottom in boxes)
     for k, (left, top, right, bottom) in enumerate(boxes):
         others, rest = boxes[:k] + boxes[k + 1 :], strokes[:k] + strokes[k + 1 :]
+        tallest = max((bottom - top for _, top, _, bottom in others), default=0.0)
         tall = [b for b in others if 2 * (b[3] - b[1]) >= max(tallest, b[2] - b[0])]
         wide, high, (x, y) = right - left, bottom - top, strokes[k][-1] - strokes[k][0]
         if not tall:
@@ -241,18 +262,18 @@ def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
         height, middle = near[3] - near[1], (top + bottom) / 2 - near[1]
         centres = [box[0] + box[2] for box in tall]
         between = min(centres) < left + right < max(centres)
-        mark = ""
+        clear, mark = all(b[0] >= right or b[2] <= left for b in others), ""
         if max(wide, high) <= POINT * height:
             mark = "." if between and all(b[0] >= right or b[2] <= left for b in tall) else ""
         elif _along(strokes[k])[-1] > STRAIGHT * np.sqrt(x * x + y * y):
             continue
         elif 3 * high <= wide >= height / 10 and height <= 4 * middle <= 3 * height:
-            mark = "-" if all(b[0] >= right or b[2] <= left for b in others) else ""
+            mark = "-" if clear else ""
         elif 3 * high <= wide and _is_rule(boxes[k], tall):
             mark = RULE
         elif 2 * max(wide, high) <= height and 5 * middle >= 4 * height:
             mark = "," if between else ""
-        elif 5 * high >= 4 * height and 5 * wide >= 2 * high and x * y < 0:
+        elif 5 * high >= 4 * height and (3 if clear else 2.5) * wide >= high and x * y < 0:
             mark = "/" if between else ""
         if mark and (mark in "-." or not _touch([strokes[k]], rest, height)):
             found[k] = mark
@@ -273,32 +294,51 @@ def _is_rule(box: Box, digits: list[Box]) -> bool:
 
 
 def _doubts(
-    read: list[tuple["Prediction", list[np.ndarray]]], pieces: list[np.ndarray]
+    predict: Predict, read: list[tuple["Prediction", list[np.ndarray]]], pieces: list[np.ndarray]
 ) -> list[str]:
     """Why each digit of a line is withheld for what is around it; "" where nothing speaks against.
 
     read: from left to right. pieces: the strokes before some were cut.
     """
-    doubts, boxes = [""] * len(read), [_box(group) for _, group in read]
+    boxes = [_box(group) for _, group in read]
+    doubts = [EXTRA if _has_extra(predict, *one) else "" for one in read]
     for k in range(1, len(read)):
         low, high = sorted(boxes[k - 1 : k + 1], key=lambda box: box[3] - box[1])
         tall = high[3] - high[1]
         if low[3] - low[1] < RAISED * tall and abs(low[3] - high[3]) > 0.35 * tall:
             doubts[k] = EXPONENT
-    whole, start = {id(points) for points in pieces}, 0
-    cut = [any(id(points) not in whole for points in group) for _, group in read]
+    start = 0
     for end in range(1, len(read) + 1):
         run = read[start:end]
         left, top, right, bottom = _box(points for _, group in run for points in group)
-        if end < len(read) and (
-            (cut[end - 1] and cut[end]) or _touch(read[end - 1][1], read[end][1], bottom - top)
-        ):
+        if end < len(read) and _touch(read[end - 1][1], read[end][1], bottom - top):
             continue
         weak = any(one.digit == 1 or one.confidence < SURE for one, _ in run)
         if len(run) > 1 and weak and right - left <= LETTER * (bottom - top):
             doubts[start:end] = [LIKE_LETTER] * len(run)
         start = end
+    whole = {id(points) for points in pieces}
+    cut = [any(id(points) not in whole for points in group) for _, group in read]
+    for k in range(1, len(read)):
+        if cut[k - 1] and cut[k]:
+            doubts[k - 1 : k + 1] = JOINED, JOINED
     return doubts
+
+
+def _has_extra(predict: Predict, whole: "Prediction", group: list[np.ndarray]) -> bool:
+    """Whether a small curled stroke is a digit itself, and the others are ``whole`` without it.
+
+    So is an exponent that hangs over its number; bars, roofs and slashes are straight.
+    """
+    height = np.ptp(np.concatenate(group)[:, 1])
+    for k, points in enumerate(group if len(group) > 1 else ()):
+        x, y = points[-1] - points[0]
+        curled = _along(points)[-1] > 2 * np.sqrt(x * x + y * y)
+        if curled and POINT * height < np.ptp(points[:, 1]) < RAISED * height:
+            alone, rest = predict([points]), predict(group[:k] + group[k + 1 :])
+            if alone.accepted and rest.accepted and rest.digit == whole.digit:
+                return True
+    return False
 
 
 def _touch(a: Sequence[np.ndarray], b: Sequence[np.ndarray], height: float) -> bool:

@@ -5,10 +5,12 @@ const segmentation = (() => {
 const FARTHEST = 0.3, WIDEST = 2, MOST_STROKES = 6, MOST_PIECES = 24, SPECK = 0.08;
 const WEIGHTS = [-12.6, -1.6, -18.6, -19.6, 10.2], CONFIDENCE_WEIGHT = 2.8, REFUSED_WEIGHT = -1.2;
 const HOPELESS = 12, CUT_COST = 3, NARROWEST_PAIR = 0.7, LEAST_SHARE = 0.5;
-const LINE_GAP = 0.1, CLEAR_GAP = 0.35, LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
+const LINE_GAP = 0.1, CLEAR_GAP = 0.35, RING_GAPS = [0.25, 0.5], LEAST_LINE = 0.35, RAISED = 0.65, SMALL = 0.5, APART = 0.06;
 const TOUCH = 0.06, SURE = 0.95, LETTER = 1.2, POINT = 0.12, RULE = "_", STRAIGHT = 1.25;
 const MARKS = { "-": "a minus: only digits are read", ",": "a comma: only digits are read", ".": "a point: only digits are read", "/": "a slash: only digits are read" };
 const EXPONENT = "one is small and off the line, like an exponent", LIKE_LETTER = "strokes that touch may be a letter";
+const EXTRA = "there is more than the digit needs", RINGS = "two rings may be an 8 or two lines";
+const JOINED = "one stroke runs through two digits: lift the pen between them";
 const CUTS = [[0, 1], [0.5, 0.5], [1, 1], [0, 0]];
 
 const { clip, bounds, clipped } = ink;
@@ -206,7 +208,23 @@ function isStacked(predict, pieces, sides) {
   const whole = predict(pieces);
   if (whole.reason || ![5, 8].includes(whole.digit)) return false;
   const parts = sides.map(predict);
-  return parts.every(({ digit }) => digit === 0) || whole.digit === 5 && parts.some(({ reason }) => reason);
+  if (parts.every(({ digit }) => digit === 0)) return ringGap(...sides.map(side => bounds(side.flat()))) < RING_GAPS[0];
+  return whole.digit === 5 && parts.some(({ reason }) => reason);
+}
+
+// How far two rings are apart from top to bottom, in units of the higher one.
+const ringGap = (upper, lower) => (lower[1] - upper[3]) / Math.max(upper[3] - upper[1], lower[3] - lower[1], 1);
+
+// A 0 above a 0 is doubtful where both may be the rings of an 8.
+function doubtRings(lines) {
+  lines.slice(1).forEach((lower, k) => {
+    const upper = lines[k];
+    if (upper.length > 1 && lower.length > 1) return;
+    for (const one of upper) for (const other of lower) {
+      const a = one.box, b = other.box, alike = [one, other].every(part => !part.mark && part.prediction.digit === 0);
+      if (alike && Math.max(a[0], b[0]) < Math.min(a[2], b[2]) && ringGap(a, b) < RING_GAPS[1]) one.doubt = other.doubt = RINGS;
+    }
+  });
 }
 
 // Strokes by the line that they are in, from top to bottom.
@@ -226,44 +244,58 @@ function isRule([left, top, right, bottom], digits) {
 // Which strokes of a line are signs, straight ones beside digits and points between them: a map from the stroke to the sign.
 function marksOf(strokes) {
   if (strokes.length > MOST_PIECES) return new Map();
-  const boxes = strokes.map(bounds), tallest = Math.max(...boxes.map(box => box[3] - box[1])), found = new Map();
+  const boxes = strokes.map(bounds), found = new Map();
   boxes.forEach(([left, top, right, bottom], k) => {
     const others = boxes.filter((_, i) => i !== k), points = strokes[k], end = points[points.length - 1];
+    const tallest = Math.max(0, ...others.map(box => box[3] - box[1]));
     const tall = others.filter(box => 2 * (box[3] - box[1]) >= Math.max(tallest, box[2] - box[0]));
     const wide = right - left, high = bottom - top, x = end[0] - points[0][0], y = end[1] - points[0][1];
     if (!tall.length) return;
     const centres = tall.map(box => box[0] + box[2]), away = centres.map(centre => Math.abs(centre - left - right));
     const near = tall[away.indexOf(Math.min(...away))], height = near[3] - near[1], middle = (top + bottom) / 2 - near[1];
     const between = Math.min(...centres) < left + right && left + right < Math.max(...centres);
+    const clear = others.every(box => box[0] >= right || box[2] <= left);
     let mark = "";
     if (Math.max(wide, high) <= POINT * height)
       mark = between && tall.every(box => box[0] >= right || box[2] <= left) ? "." : "";
     else if (alongPath(points).pop() > STRAIGHT * Math.sqrt(x * x + y * y)) return;
     else if (3 * high <= wide && wide >= height / 10 && height <= 4 * middle && 4 * middle <= 3 * height)
-      mark = others.every(box => box[0] >= right || box[2] <= left) ? "-" : "";
+      mark = clear ? "-" : "";
     else if (3 * high <= wide && isRule(boxes[k], tall)) mark = RULE;
     else if (2 * Math.max(wide, high) <= height && 5 * middle >= 4 * height) mark = between ? "," : "";
-    else if (5 * high >= 4 * height && 5 * wide >= 2 * high && x * y < 0) mark = between ? "/" : "";
+    else if (5 * high >= 4 * height && (clear ? 3 : 2.5) * wide >= high && x * y < 0) mark = between ? "/" : "";
     if (mark && ("-.".includes(mark) || !touch([points], strokes.filter((_, i) => i !== k), height))) found.set(points, mark);
   });
   return found.size < strokes.length ? found : new Map();
 }
 
+// Whether a small curled stroke is a digit itself, and the others are the same digit without it.
+function hasExtra(predict, whole, group) {
+  const [, top, , bottom] = bounds(group.flat()), height = bottom - top;
+  return group.length > 1 && group.some((points, k) => {
+    const [a, b] = [points[0], points[points.length - 1]], high = extentOf(points, 1), x = b[0] - a[0], y = b[1] - a[1];
+    if (alongPath(points).pop() <= 2 * Math.sqrt(x * x + y * y) || high <= POINT * height || high >= RAISED * height) return false;
+    const rest = predict(group.filter((_, i) => i !== k));
+    return !predict([points]).reason && !rest.reason && rest.digit === whole.digit;
+  });
+}
+
 // Why each digit of a line is withheld for what is around it. groups: from left to right; pieces: before some were cut.
 function doubtsOf(groups, pieces, predict) {
-  const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map(() => "");
+  const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map((group, k) => hasExtra(predict, all[k], group) ? EXTRA : "");
   for (let k = 1; k < groups.length; k++) {
     const [low, high] = boxes.slice(k - 1, k + 1).sort((a, b) => a[3] - a[1] - (b[3] - b[1])), tall = high[3] - high[1];
     if (low[3] - low[1] < RAISED * tall && Math.abs(low[3] - high[3]) > 0.35 * tall) doubts[k] = EXPONENT;
   }
-  const cut = groups.map(group => group.some(stroke => !pieces.includes(stroke)));
   for (let start = 0, end = 1; end <= groups.length; end++) {
     const [left, top, right, bottom] = joined(boxes.slice(start, end));
-    if (end < groups.length && (cut[end - 1] && cut[end] || touch(groups[end - 1], groups[end], bottom - top))) continue;
+    if (end < groups.length && touch(groups[end - 1], groups[end], bottom - top)) continue;
     const weak = all.slice(start, end).some(({ digit, confidence }) => digit === 1 || confidence < SURE);
     if (end - start > 1 && weak && right - left <= LETTER * (bottom - top)) doubts.fill(LIKE_LETTER, start, end);
     start = end;
   }
+  const cut = groups.map(group => group.some(stroke => !pieces.includes(stroke)));
+  for (let k = 1; k < groups.length; k++) if (cut[k - 1] && cut[k]) doubts.fill(JOINED, k - 1, k + 1);
   return doubts;
 }
 
@@ -294,7 +326,9 @@ function read(strokes, predict) {
   const pieces = clipped(strokes);
   if (!pieces.length) return { parts: [], chosen: 0 };
   const [x, y] = pieces[pieces.length - 1].slice(-1)[0];
-  const parts = linesOf(pieces, predict).flatMap((line, k) => readLine(line, k, predict));
+  const lines = linesOf(pieces, predict).map((line, k) => readLine(line, k, predict));
+  doubtRings(lines);
+  const parts = lines.flat();
   const distances = parts.map(({ box: [left, top, right, bottom] }) =>
     Math.hypot(Math.max(left - x, x - right, 0), Math.max(top - y, y - bottom, 0)));
   return { parts, chosen: distances.indexOf(Math.min(...distances)) };
