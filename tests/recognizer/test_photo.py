@@ -288,6 +288,27 @@ def test_two_lines_are_read_from_top_to_bottom(recognizer):
     assert text(recognizer, encoded(both)) == "20261749"
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        ((55, 50), (30, 50), (30, 290), (55, 290)),
+        ((50, 50), (30, 100), (22, 170), (30, 240), (50, 290)),
+        ((32, 40), (38, 170), (30, 300)),
+    ],
+    ids=["bracket", "parenthesis", "bar"],
+)
+def test_what_is_as_tall_as_all_lines_takes_no_digit_with_it(recognizer, points):
+    """It is withheld, and all digits are there."""
+    lines = Image.new("L", (370, 340), 235)
+    for name, y in (("2026", 20), ("1749", 170)):
+        lines.paste(page(name).crop((0, 65, 280, 215)), (80, y))
+    picture = np.array(lines)
+    path = np.array(points, np.int32)[:, None]
+    cv2.polylines(picture, [path], False, 40, 10, cv2.LINE_AA)
+    answer = recognizer.read_photo(encoded(Image.fromarray(picture)))
+    assert answer.text == "20261749" and answer.doubtful and answer.note == photo.LEFT_OUT
+
+
 @pytest.mark.slow
 def test_digits_that_touch_are_parted_by_the_recognizer(recognizer):
     """Pairs whose pens run into each other: most are parted, and a digit that stands alone never is."""

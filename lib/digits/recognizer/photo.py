@@ -521,7 +521,7 @@ def _is_handwriting(
     main = alike[np.argmax(alike @ np.sqrt(stats[:, 2] * tall))]
     largest, usual, pen = size[main].max(), np.median(size[main]), np.median(pens[main])
     keep = (size >= 0.12 * largest) & (size < 4 * largest) & (area >= 0.004 * largest**2)
-    keep &= (stroke | (cut == 0)) & (pens > 0.3 * pen)
+    keep &= (stroke | (cut == 0)) & (pens > 0.3 * pen) & (tall < 2.5 * usual)
     keep &= pens < np.where(size > 0.5 * usual, 3.5, 2.5) * pen
     digit = stroke & (size > 0.55 * usual) & (size < 1.5 * usual) & (pens < 1.5 * pen)
     if inside.any():
@@ -539,7 +539,9 @@ def _lines(boxes: np.ndarray) -> list[list[int]]:
     if not len(boxes):
         return []
     heights, middles = boxes[:, 3] - boxes[:, 1], boxes[:, 1::2].mean(1)
-    tall = [int(k) for k in np.argsort(boxes[:, 0]) if heights[k] >= heights.max() / 2]
+    rising = np.sort(heights)
+    usual = rising[np.searchsorted(rising.cumsum(), rising.sum() / 2)]  # of the ink, not of pieces
+    tall = [int(k) for k in np.argsort(boxes[:, 0]) if heights[k] >= usual / 2]
     lines = [tall[:1]]
     for k in tall[1:]:
         last = [line[-1] for line in lines]
