@@ -127,6 +127,29 @@ def connections(port: int, until: float) -> None:
         link.close()
 
 
+def slow_lines(port: int, until: float) -> None:
+    """Ten that fetch the page's scripts at 20 kB/s each, and begin again when they have them."""
+    ask = (
+        b"GET /voila/static/9684.voila.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    links: list[socket.socket] = []
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            if len(links) < 10:
+                links.append(socket.create_connection(("127.0.0.1", port), 2, ("127.0.0.9", 0)))
+                links[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                links[-1].sendall(ask)
+        for link in list(links):
+            with contextlib.suppress(OSError):
+                if link.recv(1000):
+                    continue
+            link.close()
+            links.remove(link)
+        time.sleep(0.05)
+    for link in links:
+        link.close()
+
+
 def requests(port: int, until: float) -> None:
     while time.monotonic() < until:
         with contextlib.suppress(*TROUBLE):
@@ -141,6 +164,7 @@ ATTACKS = [
     draws_hard,
     takes_every_pad,
     connections,
+    slow_lines,
     requests,
 ]
 
