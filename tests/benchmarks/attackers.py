@@ -128,7 +128,7 @@ def connections(port: int, until: float) -> None:
 
 
 def slow_lines(port: int, until: float) -> None:
-    """Ten that fetch the page's scripts at 20 kB/s each, and begin again when they have them."""
+    """Ten that fetch the page's largest script, at most 20 kB/s each, and begin again."""
     ask = (
         b"GET /voila/static/9684.voila.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
