@@ -311,18 +311,16 @@ def visit(page: Page, server: Server, ready: str = READY) -> Page:
 
 
 def on_pad(page: Page, stroke: Sequence) -> list[tuple[float, float]]:
-    """Points on a canvas of 280 pixels as points of the page."""
+    """Points on a canvas 280 pixels high as points of the page."""
     pad = page.locator(".digits-pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
-    return [
-        (box["x"] + float(x) * box["width"] / 280, box["y"] + float(y) * box["height"] / 280)
-        for x, y in stroke
-    ]
+    scale = box["height"] / 280
+    return [(box["x"] + float(x) * scale, box["y"] + float(y) * scale) for x, y in stroke]
 
 
 def draw(page: Page, strokes: Sequence) -> None:
-    """Draw with the mouse; ``strokes`` are points on a canvas of 280 pixels."""
+    """Draw with the mouse; ``strokes`` are points on a canvas 280 pixels high."""
     for stroke in strokes:
         first, *rest = on_pad(page, stroke)
         page.mouse.move(*first)
@@ -353,7 +351,7 @@ def draw_at_once(page: Page, strokes: Sequence, kind: str = "pen") -> None:
         const send = (type, [x, y]) => pad.dispatchEvent(new PointerEvent(type, {bubbles: true, cancelable: true,
             pointerId: 77, pointerType: kind, isPrimary: true, button: type === "pointermove" ? -1 : 0,
             buttons: type === "pointerup" ? 0 : 1,
-            clientX: box.left + x * box.width / 280, clientY: box.top + y * box.height / 280}));
+            clientX: box.left + x * box.height / 280, clientY: box.top + y * box.height / 280}));
         for (const stroke of strokes) {
             send("pointerdown", stroke[0]);
             for (const point of stroke.slice(1)) send("pointermove", point);

@@ -366,7 +366,7 @@ def test_ink_is_where_the_pointer_was_on_any_screen(visit, scale):
         const inked = [...Array(width * height).keys()].filter(i => data[4 * i + 3] > 127);
         const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
         const [xs, ys] = [inked.map(i => i % width + 0.5), inked.map(i => Math.floor(i / width) + 0.5)];
-        return [mean(xs) / width * 280, mean(ys) / height * 280, inked.length / width / height * 280 * 280, width];
+        return [mean(xs) / height * 280, mean(ys) / height * 280, inked.length / height / height * 280 * 280, width];
     }"""
     kernel = kernel_of(page)
     os.kill(kernel, signal.SIGSTOP)  # until then only the page's own ink is there
@@ -851,6 +851,58 @@ def test_a_drawing_travels_in_a_link(visit):
     assert "#" not in other.url
 
 
+def test_a_wide_pad_holds_a_longer_number(visit):
+    """It is read, rubbed out, kept over a reload and sent as on the square one, and no ink is ever out of sight."""
+    page = visit()
+    square = "document.querySelector('.digits-app').matches(':not(.digits-is-wide)')"
+    draw(page, [[(140, 20), (320, 20)]])  # it leaves the square pad, and ends at its edge
+    assert page.evaluate(square)
+    browser.clear(page)
+
+    page.click(".digits-wide")
+    number = [
+        [(0.35 * x + 20 + 110 * k, 0.35 * y + 90) for x, y in stroke.tolist()]
+        for k, name in enumerate("27480")
+        for stroke in EXAMPLE[name]
+    ]
+    assert draw(page, number)["text"] == "27480"
+    boxes, pad = page.locator(".digits-box"), page.locator(".digits-pad").bounding_box()
+    assert pad["width"] == pytest.approx(2 * pad["height"])
+    last, (x, y) = boxes.nth(4).bounding_box(), browser.on_pad(page, [(509, 139)])[0]  # of the 0
+    assert last["x"] < x < last["x"] + last["width"] < pad["x"] + pad["width"]
+    assert last["y"] < y < last["y"] + last["height"]
+
+    page.click(".digits-wide")
+    assert "ink on the right" in page.locator(".digits-upload-note").inner_text()
+    page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")
+    page.click("[data-send=link]")
+    browser.wait(page, "document.querySelector('.digits-sent').value.includes('#wide=')")
+    link, other = page.locator(".digits-sent").inner_text(), visit()
+    other.goto("about:blank")
+    other.goto(link)
+    page.reload()
+    for one in (page, other):
+        one.wait_for_selector(browser.READY, timeout=60_000)
+        assert browser.settled(one, points(number))["text"] == "27480"
+        assert not one.evaluate(square)
+
+    page.click(".digits-eraser")
+    browser.draw(page, [[(509, 30), (509, 250)], [(480, 139), (540, 139)]])
+    page.wait_for_selector(
+        ".digits-answer[data-text^='2748']:not([data-text='27480'])", timeout=10_000
+    )
+    page.click(".digits-eraser")
+    browser.clear(page)
+    page.click(".digits-wide")
+    assert page.evaluate(square)
+    page.click(".digits-undo")
+    browser.wait(page, f"!({square})")
+    assert browser.answer(page)["text"].startswith("2748")
+    page.click("[data-do*='\"3\"']")
+    page.wait_for_selector(".digits-answer[data-text='3']", timeout=20_000)
+    assert page.evaluate(square) and not other.seen.errors
+
+
 def test_an_example_that_a_reload_breaks_off_is_there_as_a_whole(visit):
     page = visit(reduced_motion="no-preference")
     page.click("[data-do*='\"2026\"']")
@@ -1099,7 +1151,7 @@ def test_what_is_done_is_said_and_found_without_a_mouse(page):
     press("w", "Reasons hidden")
     press("c", "The pad is empty")
     page.focus(".digits-undo")
-    for key, name in (("ArrowRight", "redo"), ("End", "clear"), ("ArrowLeft", "eraser")):
+    for key, name in (("ArrowRight", "redo"), ("End", "wide"), ("ArrowLeft", "clear")):
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.className") == f"digits-{name}"
     browser.draw_at_once(page, EXAMPLE["58"])

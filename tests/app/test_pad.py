@@ -44,7 +44,7 @@ def test_strokes_are_kept_as_they_were_drawn():
 
 
 def test_what_lies_outside_is_taken_at_the_edge():
-    assert np.array_equal(drawn([(-50, 10), (500, 10)]).strokes[0], [(0, 10), (280, 10)])
+    assert np.array_equal(drawn([(-50, 10), (600, 300)]).strokes[0], [(0, 10), (560, 280)])
 
 
 def test_undo_and_redo_go_step_by_step_and_new_ink_ends_redo():

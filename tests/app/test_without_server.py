@@ -392,6 +392,25 @@ def test_a_damaged_link_draws_nothing_and_says_so(chromium, served, damage):
         assert browser.settled(page, points("7"))["text"] == "7"
 
 
+@pytest.mark.parametrize("name", ["ink", "wide"])
+def test_a_link_holds_every_place_of_the_pad(chromium, served, name):
+    corner = {"ink": (280, 280), "wide": (560, 280)}[name]
+    strokes = [[(0, 0), corner], [corner]]
+    with opened(chromium, served, offline=False) as page:
+        if name == "wide":
+            page.click(".digits-wide")
+        browser.draw_at_once(page, strokes)
+        browser.settled(page, 3)
+        page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")
+        page.click("[data-send=link]")
+        browser.wait(page, f"document.querySelector('.digits-sent').value.includes('#{name}=')")
+        link = page.locator(".digits-sent").inner_text()
+    with opened(chromium, link, offline=False) as page:
+        browser.settled(page, 3)
+        got = page.evaluate("document.querySelector('.digits-app').reader.strokes")
+        assert all(np.abs(np.subtract(a, b)).max() < 0.5 for a, b in zip(strokes, got, strict=True))
+
+
 def test_a_drawing_is_saved_as_a_picture_with_its_answer(page, tmp_path):
     assert not page.locator(
         "[data-send=link]"
@@ -404,6 +423,11 @@ def test_a_drawing_is_saved_as_a_picture_with_its_answer(page, tmp_path):
     saved.value.save_as(tmp_path / "2026.png")
     with Image.open(tmp_path / "2026.png") as picture:
         assert picture.size == (840, 960) and picture.convert("L").getextrema() == (24, 255)
+    page.click(".digits-wide")
+    with page.expect_download() as saved:
+        page.click("[data-send=picture]")
+    with Image.open(saved.value.path()) as picture:
+        assert picture.size == (1680, 960)
 
 
 def test_the_page_needs_nothing_but_itself(address):

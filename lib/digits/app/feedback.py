@@ -46,7 +46,7 @@ TABLE = sa.Table(
     sa.Column("accepted", sa.Boolean, nullable=False),
     sa.Column("reason", sa.String(20), nullable=False),  # why it was withheld, or ""
     sa.Column("probabilities", sa.Text, nullable=False),  # JSON
-    sa.Column("strokes", sa.Text),  # JSON, pixels of a canvas of 280; this or ``crop``
+    sa.Column("strokes", sa.Text),  # JSON, pixels of a canvas 280 high; this or ``crop``
     sa.Column("crop", sa.LargeBinary),  # 784 bytes, a picture in MNIST's form
     sa.Column("model", sa.String(100), nullable=False),
     sa.Column("model_sha256", sa.String(64), nullable=False),
@@ -240,10 +240,10 @@ _SIGNS = {  # patterns of an error's text: what it means
 def _stroke_json(strokes: Sequence[np.ndarray]) -> str:
     """Strokes to a tenth of a pixel."""
     try:
-        checked = ink.check_strokes(strokes)
+        kept = ink.on_canvas(strokes)
     except ValueError as error:
         raise FeedbackError(str(error)) from None
-    text = json.dumps([np.round(np.clip(s, 0, ink.CANVAS), 1).tolist() for s in checked])
-    if not checked or len(text) > MOST_STROKE_BYTES:
+    text = json.dumps([np.round(stroke, 1).tolist() for stroke in kept])
+    if not kept or len(text) > MOST_STROKE_BYTES:
         raise FeedbackError("There is no ink to keep, or more than can be kept.")
     return text

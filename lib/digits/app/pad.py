@@ -16,7 +16,8 @@ from ipycanvas import Canvas, hold_canvas
 
 from digits.recognizer import ink
 
-SIZE = ink.CANVAS  # the unit of every coordinate here: pixels of a canvas of this side
+SIZE = ink.CANVAS  # the unit of every coordinate here: pixels of a canvas of this height
+WIDTH = ink.WIDEST * SIZE  # of the canvas; the page shows its left half until somebody wants more
 SCALE = 3  # the shown canvas has so many pixels for each of those: crisp on a HiDPI screen
 BRUSHES = 8, 40  # the thinnest and the thickest pen
 MAX_POINTS, MAX_STROKES = 5000, 200  # of a drawing: more than a minute of drawing without a break
@@ -119,7 +120,7 @@ class Drawing:
             raise PadFull("The pad is full. Undo a stroke or clear it to go on drawing.")
 
     def _erase(self, path: np.ndarray) -> None:
-        rubbed = ink.rasterize([path], SIZE, eraser_width(self.brush))
+        rubbed = ink.rasterize([path], WIDTH, eraser_width(self.brush))
         left = tuple(piece for stroke in self.strokes for piece in cut(stroke, rubbed))
         if sum(map(len, left)) > MAX_POINTS or len(left) > 2 * MAX_STROKES:
             raise PadFull("This is too intricate for the eraser. Undo a stroke or clear the pad.")
@@ -133,14 +134,14 @@ def eraser_width(brush: float) -> float:
 
 
 def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
-    """The stroke itself, or what is left of it, (n, 2) each, where ``rubbed`` (SIZE, SIZE) is 0."""
+    """The stroke itself, or what is left of it, (n, 2) each, where ``rubbed`` (H, W) is 0."""
     # Points along it at most two pixels apart; whole positions are the stroke's own points.
     count = np.maximum(np.ceil(np.hypot(*np.diff(stroke, axis=0).T) / 2), 1).astype(int)
     between = [i + np.arange(n) / n for i, n in enumerate(count)]
     position = np.concatenate([*between, [len(stroke) - 1.0]])
     own = np.arange(len(stroke))
     fine = np.stack([np.interp(position, own, stroke[:, axis]) for axis in (0, 1)], axis=1)
-    column, row = np.minimum(fine.astype(int), SIZE - 1).T
+    column, row = np.minimum(fine.astype(int), (WIDTH - 1, SIZE - 1)).T
     kept = rubbed[row, column] == 0
     if kept.all():
         return [stroke]
@@ -154,7 +155,7 @@ def cut(stroke: np.ndarray, rubbed: np.ndarray) -> list[np.ndarray]:
 
 def _inside(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
     """(n, 2) float with what lies outside the pad taken at its edge."""
-    return np.clip(np.asarray(points, float).reshape(-1, 2), 0, SIZE)
+    return np.clip(np.asarray(points, float).reshape(-1, 2), 0, (WIDTH, SIZE))
 
 
 # --- What may arrive from the page ----------------------------------------------------------------
@@ -292,7 +293,7 @@ class Pad:
 
     def __init__(self, receive: Callable, ready: Callable):
         self.drawing = Drawing()
-        self.canvas = _Surface(width=SIZE * SCALE, height=SIZE * SCALE)
+        self.canvas = _Surface(width=WIDTH * SCALE, height=SIZE * SCALE)
         self._shown: tuple[np.ndarray, ...] = ()  # the strokes as they were last drawn
         self._ready = ready
         self.canvas.on_key_down(receive)

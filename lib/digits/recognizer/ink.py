@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CANVAS = 280  # pixels: the pad's side
+CANVAS = 280  # pixels: the pad's height, and its width
+WIDEST = 2  # times as wide as high the pad is at most
 BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 PEN = 0.12  # of that extent: MNIST's pen; best of 0.12 to 0.18 on the training writers' pen digits
@@ -41,9 +42,14 @@ def check_strokes(strokes: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [stroke for stroke in checked if stroke.size]
 
 
+def on_canvas(strokes: Sequence[np.ndarray], size: int = CANVAS) -> list[np.ndarray]:
+    """Checked strokes; what lies outside a canvas ``size`` pixels high is taken at its edge."""
+    return [np.clip(stroke, 0, (WIDEST * size, size)) for stroke in check_strokes(strokes)]
+
+
 def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
-    """The longer side of the strokes' bounding box within a canvas of ``size`` pixels."""
-    points = [np.clip(stroke, 0, size) for stroke in check_strokes(strokes)]
+    """The longer side of the strokes' bounding box within a canvas ``size`` pixels high."""
+    points = on_canvas(strokes, size)
     return float(np.ptp(np.concatenate(points), axis=0).max()) if points else 0.0
 
 
@@ -149,10 +155,10 @@ def strokes_to_image(strokes: Sequence[np.ndarray], size: int = CANVAS) -> np.nd
 
     The pad's brush may be thin or thick and the digit small or large; the path of the pen is what
     was meant. So the path is enlarged to a fixed extent, drawn with MNIST's relative pen width, and
-    fitted into MNIST's form as ``normalize`` does. What lies outside the canvas of ``size`` pixels
+    fitted into MNIST's form as ``normalize`` does. What lies outside a canvas ``size`` pixels high
     is taken at its edge. ValueError for other shapes.
     """
-    strokes = [np.clip(stroke, 0, size) for stroke in check_strokes(strokes)]
+    strokes = on_canvas(strokes, size)
     result = np.zeros((SIDE, SIDE), np.float32)
     if not strokes:
         return result

@@ -132,11 +132,11 @@ Predict = Callable[[list[np.ndarray]], "Prediction"]  # strokes as one digit
 def read(predict: Predict, strokes: Sequence[np.ndarray], size: int = ink.CANVAS) -> Answer:
     """One digit or a number, or several lines of them; ValueError for strokes of other shapes.
 
-    strokes: (n, 2) arrays of canvas pixels, y downwards, in any order; what lies outside the canvas
-    of ``size`` pixels is taken at its edge. Digits may touch or overlap a little; a digit may have
+    strokes: (n, 2) arrays of canvas pixels, y downwards, in any order; what lies outside a canvas
+    ``size`` pixels high is taken at its edge. Digits may touch or overlap a little; they may have
     several strokes; a stroke may run through two digits. predict: is often asked the same again.
     """
-    pieces = [np.clip(points, 0, size) for points in ink.check_strokes(strokes)]
+    pieces = ink.on_canvas(strokes, size)
     if not pieces:
         return Answer()
     lines = [_read_line(predict, one, n) for n, one in enumerate(_lines(predict, pieces))]

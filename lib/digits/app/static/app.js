@@ -9,7 +9,7 @@
 "use strict";
 window.digitsApp?.stop(); // the cell was run again
 
-const SIZE = 280; // the unit of all coordinates, as in the kernel
+const SIZE = 280; // the unit of all coordinates, as in the kernel: the pad's height, and twice as much is its width when it is wide
 const FRAME = 15; // milliseconds between two messages at least
 const WINDOW = 3, BUSY = 250; // with so many unanswered ones moves wait, but never longer than so many milliseconds
 const LOST = 4000; // milliseconds: nothing was answered for so long: the line or the kernel is gone
@@ -20,7 +20,7 @@ const PIECE = 32768; // bytes of a file in one message: a third of a second at 1
 const SMALL = 300000, LONGEST = 2000; // bytes of a picture that is sent as it is; pixels of one that is made smaller
 const TRIES = 3; // to send a file
 const KEPT = "digits-ink"; // where the ink is kept over a reload
-const LINK = /^#ink=((?:[0-9a-z]{4})+(?:-(?:[0-9a-z]{4})+){0,199})$/, LONGEST_LINK = 20000; // a drawing in an address, of 200 strokes; characters
+const LINK = /^#(ink|wide)=((?:[0-9a-z]{4})+(?:-(?:[0-9a-z]{4})+){0,199})$/, LONGEST_LINK = 20000; // a drawing in an address, of 200 strokes; characters
 const REPLAY = 1100; // milliseconds that an example takes to be drawn
 const QUIET = 900; // without a new answer for so long, it is read out
 
@@ -44,6 +44,7 @@ class App {
     this.state = {};
     this.seen = {}; // the elements that the data below was read from
     this.found = { parts: [] }; // the answer
+    this.wide = false; // how much of the canvas the pad shows
     this.kept = []; // strokes that the kernel has told of, null while nobody knows
     this.since = []; // and those that came after
     this.lastSent = this.lastAction = this.heard = this.toggled = 0;
@@ -102,7 +103,19 @@ class App {
   place(event) {
     if (!this.pen) this.box = null;
     const box = this.box ??= this.canvas.getBoundingClientRect();
-    return [(event.clientX - box.left) * SIZE / box.width, (event.clientY - box.top) * SIZE / box.height];
+    return [Math.min((event.clientX - box.left) * SIZE / box.height, this.width), (event.clientY - box.top) * SIZE / box.height];
+  }
+
+  get width() { return this.wide ? 2 * SIZE : SIZE; }
+
+  // The pad twice as wide, or as before: what it shows of the canvas, which is always wide.
+  widen(wide) {
+    if (wide === this.wide) return;
+    this.wide = wide;
+    this.root.classList.toggle("digits-is-wide", wide);
+    this.root.querySelector(".digits-wide")?.setAttribute("aria-pressed", wide);
+    this.fit();
+    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush, this.width);
   }
 
   down(event) {
@@ -163,6 +176,7 @@ class App {
   // Other strokes instead of what is on the pad; a step for undo if it is to be remembered.
   put(remember, strokes) {
     this.clean();
+    if (strokes.some(beyond)) this.widen(true);
     const last = this.queue[this.queue.length - 1]; // one that waits is out of date, but for what it says about undo
     if (last?.[0] === "put") remember = this.queue.pop()[1] || remember;
     this.report("put", remember, ...strokes.map(flat));
@@ -195,17 +209,17 @@ class App {
   // --- Ink on this side of the wire -----------------------------------------------------------------------------------
 
   fit() {
-    const box = this.pad.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
-    const side = Math.max(Math.round(this.canvas.getBoundingClientRect().width * ratio), 1);
-    if (this.overlay.width !== side) this.overlay.width = this.overlay.height = side;
+    const box = this.canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+    const [width, height] = [box.width, box.height].map(side => Math.max(Math.round(side * ratio), 1));
+    if (this.overlay.width !== width) Object.assign(this.overlay, { width, height });
     this.context = this.overlay.getContext("2d");
-    this.context.setTransform(side / SIZE, 0, 0, side / SIZE, 0, 0);
+    this.context.setTransform(height / SIZE, 0, 0, height / SIZE, 0, 0);
     this.context.lineCap = this.context.lineJoin = "round";
     this.repaint();
   }
 
   repaint() {
-    this.context.clearRect(0, 0, SIZE, SIZE);
+    this.context.clearRect(0, 0, this.width, SIZE);
     for (const stroke of this.ink) this.segment(stroke, 0);
   }
 
@@ -234,7 +248,7 @@ class App {
     this.marker.hidden = !rubber;
     if (!rubber) return;
     const [x, y] = this.place(event);
-    Object.assign(this.marker.style, { left: `${100 * x / SIZE}%`, top: `${100 * y / SIZE}%`, width: `${100 * this.state.eraser / SIZE}%` });
+    Object.assign(this.marker.style, { left: `${100 * x / this.width}%`, top: `${100 * y / SIZE}%`, width: `${100 * this.state.eraser / this.width}%` });
   }
 
   // --- To the kernel and back -----------------------------------------------------------------------------------------
@@ -284,7 +298,7 @@ class App {
       const words = this.tells && this.root.querySelector(".digits-map figcaption p:last-child")?.textContent;
       if (words) { this.say(words); this.tells = false; }
     }
-    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush);
+    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush, this.width);
     const dealt = Math.max(this.state.seq, this.found.seq);
     seq = Math.max(seq, dealt); // the clock was put back since the last load
     if (this.sent.some(message => message.seq <= dealt)) this.heard = performance.now();
@@ -293,6 +307,7 @@ class App {
     if (fresh.kept) {
       const { seq: told, strokes } = given.kept ?? { seq: 0, strokes: [] };
       this.kept = strokes.map(pairs);
+      if (this.kept.some(beyond)) this.widen(true);
       this.since = this.since.filter(stroke => stroke.last > told);
       this.keep();
     }
@@ -318,7 +333,7 @@ class App {
 
   // The drawing that came with the address is drawn, and taken out of it: a reload shows what was made of it.
   open() {
-    if (!document.body.dataset.voila || !location.hash.startsWith("#ink=")) return false;
+    if (!document.body.dataset.voila || !/^#(ink|wide)=/.test(location.hash)) return false;
     const strokes = location.hash.length <= LONGEST_LINK && unpacked(location.hash);
     history.replaceState(null, "", location.pathname + location.search);
     if (!strokes) { this.note("The drawing in this link is damaged.", true); return false; }
@@ -464,6 +479,9 @@ class App {
       const tool = this.state.tool === "eraser" ? "pen" : "eraser";
       this.say(tool === "eraser" ? "Eraser" : "Pen");
       this.change("tool", tool);
+    } else if (name === "wide") {
+      if (this.wide && this.mine()?.some(beyond)) this.note("There is ink on the right. Undo it or clear the pad first.", true);
+      else { this.widen(!this.wide); this.say(this.wide ? "Wide pad" : "Square pad"); }
     } else {
       const more = this.root.querySelector(".digits-more"), open = this.root.querySelector(".digits-gallery").classList.toggle("digits-open");
       more.setAttribute("aria-expanded", open);
@@ -502,6 +520,7 @@ class App {
       this.note("");
     }
     if (name === "example") {
+      this.widen(false);
       this.reveal();
       this.play(this.examples.get(value));
       return;
@@ -566,7 +585,7 @@ class App {
     if (!strokes.length) told.value = "Draw something first.";
     else if (button.dataset.send === "picture") {
       const number = this.found.text.replaceAll("\n", " / "), sure = this.root.querySelector(".digits-verdict").innerText.replaceAll("\n", ": ");
-      const file = { href: card(this.canvas, number, sure).toDataURL(), download: `${number.replace(/[^\d.-]+/g, "_") || "drawing"}.png` };
+      const file = { href: card(this.canvas, 3 * this.width, number, sure).toDataURL(), download: `${number.replace(/[^\d.-]+/g, "_") || "drawing"}.png` };
       Object.assign(document.createElement("a"), file).click();
       told.value = "The picture is saved.";
     } else {
@@ -682,22 +701,32 @@ class App {
 const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
 const flat = stroke => stroke.flat().map(value => Math.round(10 * value) / 10);
 
-// A drawing in an address: quarters of a pixel, two digits to the base of 36 each, "-" between strokes; null for none.
-const packed = strokes => "#ink=" + strokes.map(stroke => stroke.flat().map(value => Math.round(4 * value).toString(36).padStart(2, "0")).join("")).join("-");
-const unpacked = hash => LINK.exec(hash)?.[1].split("-").map(stroke => pairs(stroke.match(/../g).map(two => parseInt(two, 36) / 4))) ?? null;
+const beyond = stroke => stroke.some(([x]) => x > SIZE); // on the right half of a wide pad
+
+// A drawing in an address: quarters of a pixel, halves where it is wide, two digits to the base of 36 each, "-" between
+// strokes; null for none.
+const parts = kind => kind === "wide" ? 2 : 4;
+function packed(strokes) {
+  const kind = strokes.some(beyond) ? "wide" : "ink", two = value => Math.round(parts(kind) * value).toString(36).padStart(2, "0");
+  return `#${kind}=` + strokes.map(stroke => stroke.flat().map(two).join("")).join("-");
+}
+function unpacked(hash) {
+  const [, kind, text] = LINK.exec(hash) ?? [];
+  return text?.split("-").map(stroke => pairs(stroke.match(/../g).map(two => parseInt(two, 36) / parts(kind)))) ?? null;
+}
 
 // What is on the pad, on white, with what it was read as.
-function card(ink, number, sure) {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 840, height: 960 }), context = canvas.getContext("2d");
+function card(ink, width, number, sure) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height: 960 }), context = canvas.getContext("2d");
   context.fillStyle = "#fff";
-  context.fillRect(0, 0, 840, 960);
-  context.drawImage(ink, 0, 0, 840, 840);
+  context.fillRect(0, 0, width, 960);
+  context.drawImage(ink, 0, 0); // what of it is to be seen
   context.fillStyle = "#15181c";
   context.textAlign = "center";
   context.font = "600 44px system-ui, sans-serif";
-  context.fillText(number ? `Read as ${number}` : "", 420, 890, 800);
+  context.fillText(number ? `Read as ${number}` : "", width / 2, 890, 800);
   context.font = "26px system-ui, sans-serif";
-  context.fillText(sure, 420, 935, 800);
+  context.fillText(sure, width / 2, 935, 800);
   return canvas;
 }
 

@@ -5,7 +5,7 @@
 const ink = (() => {
 "use strict";
 
-const CANVAS = 280; // pixels: the pad's side
+const CANVAS = 280, WIDEST = 2; // pixels: the pad's height; times as wide as high it is at most
 const EXTENT = 200; // pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 const PEN = 0.12; // of that extent: MNIST's pen
 const DOT = 1 / 25; // of the canvas: a drawing smaller than this is a dot, which enlarged looks like more
@@ -28,7 +28,7 @@ function bounds(points) {
 
 // Strokes without empty ones, what lies outside the canvas taken at its edge.
 const clipped = (strokes, size = CANVAS) => strokes.filter(stroke => stroke.length)
-  .map(stroke => stroke.map(([x, y]) => [clip(x, 0, size), clip(y, 0, size)]));
+  .map(stroke => stroke.map(([x, y]) => [clip(x, 0, WIDEST * size), clip(y, 0, size)]));
 
 // The longer side of the strokes' bounding box; 0 for none.
 function extent(strokes, size = CANVAS) {
@@ -119,5 +119,5 @@ function shares(n, m) {
   });
 }
 
-return { CANVAS, SIDE, DOT, clip, bounds, clipped, extent, rasterize, strokesToImage };
+return { CANVAS, WIDEST, SIDE, DOT, clip, bounds, clipped, extent, rasterize, strokesToImage };
 })();

@@ -3,7 +3,7 @@
 const local = (() => {
 "use strict";
 
-const SIZE = ink.CANVAS;
+const SIZE = ink.CANVAS, WIDTH = ink.WIDEST * SIZE;
 const MOST_POINTS = 5000, MOST_STROKES = 200; // of a drawing
 const MOST_STEPS = 100; // that can be undone
 const MOST_KNOWN = 500; // answers that are remembered: of a drawing that grows only the last digit changes
@@ -25,7 +25,7 @@ function cut(stroke, rubbed) {
     const [u, v] = stroke[k + 1] ?? [x, y], n = Math.max(Math.ceil(Math.hypot(u - x, v - y) / 2), 1);
     return Array.from({ length: n }, (_, i) => ({ point: [x + (u - x) * i / n, y + (v - y) * i / n], own: i === 0 }));
   });
-  const pieces = [[]], kept = ({ point: [x, y] }) => !rubbed[Math.min(Math.floor(y), SIZE - 1) * SIZE + Math.min(Math.floor(x), SIZE - 1)];
+  const pieces = [[]], kept = ({ point: [x, y] }) => !rubbed[Math.min(Math.floor(y), SIZE - 1) * WIDTH + Math.min(Math.floor(x), WIDTH - 1)];
   if (fine.every(kept)) return [stroke];
   for (const one of fine) if (kept(one)) pieces[pieces.length - 1].push(one); else pieces.push([]);
   return pieces.filter(piece => piece.length > 1) // a single point would be a speck
@@ -146,16 +146,16 @@ class Reader {
   get eraser() { return Math.max(1.6 * this.brush, 24); }
 
   erase(path) {
-    const rubbed = ink.rasterize(ink.clipped([path]), SIZE, this.eraser), left = this.strokes.flatMap(stroke => cut(stroke, rubbed));
+    const rubbed = ink.rasterize(ink.clipped([path]), WIDTH, this.eraser), left = this.strokes.flatMap(stroke => cut(stroke, rubbed));
     if (left.length === this.strokes.length && left.every((stroke, k) => stroke === this.strokes[k])) return;
     this.strokes = left;
     this.paint();
   }
 
   paint() {
-    const context = this.canvas.getContext("2d"), scale = this.canvas.width / SIZE;
+    const context = this.canvas.getContext("2d"), scale = this.canvas.height / SIZE;
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    context.clearRect(0, 0, SIZE, SIZE);
+    context.clearRect(0, 0, WIDTH, SIZE);
     context.lineCap = context.lineJoin = "round";
     context.strokeStyle = COLOUR;
     context.lineWidth = this.brush;
@@ -252,7 +252,7 @@ class Reader {
 // Begin on this page: app.js sees the canvas, which is not there before.
 function start() {
   const root = document.querySelector(".digits-app"), models = JSON.parse(document.getElementById("digits-models").textContent);
-  const canvas = Object.assign(document.createElement("canvas"), { width: 3 * SIZE, height: 3 * SIZE });
+  const canvas = Object.assign(document.createElement("canvas"), { width: 3 * WIDTH, height: 3 * SIZE });
   root.querySelector(".digits-pad").prepend(canvas);
   root.reader = new Reader(root, { models, ...JSON.parse(root.querySelector(".digits-setup").dataset.setup) });
 }

@@ -3,7 +3,7 @@
 const view = (() => {
 "use strict";
 
-const SIZE = 280; // pixels of the canvas, the unit of boxes
+const SIZE = 280; // pixels of the canvas from top to bottom, the unit of boxes
 const LABEL = [50, 18], BARE = 22; // width and height of a box's label in those, on a phone; width without a percentage
 const MANY = 9; // digits with whose percentages there is room on the pad
 const FIRST = /^(2026|\d|letter-a|heart)$/; // examples that are seen before one asks for more
@@ -114,11 +114,11 @@ function answer(root, found) {
 }
 
 // Boxes around the ink when several digits are read, or around all of them in the picture {name, src, size} that was uploaded,
-// which fits into the pad; brush: how wide the ink is.
-function marks(place, found, picture, brush) {
+// which fits into the pad; brush, across: how wide the ink and the pad are.
+function marks(place, found, picture, brush, across = SIZE) {
   if (!place) return;
-  const fit = picture ? SIZE / Math.max(...picture.size) : 1, rim = picture ? 2 : brush / 2;
-  const onPad = (value, k) => picture ? (SIZE - fit * picture.size[k % 2]) / 2 + fit * value : value;
+  const fit = picture ? Math.min(across / picture.size[0], SIZE / picture.size[1]) : 1, rim = picture ? 2 : brush / 2;
+  const onPad = (value, k) => picture ? ([across, SIZE][k % 2] - fit * picture.size[k % 2]) / 2 + fit * value : value;
   const kept = place.querySelector("img"), boxes = picture ? [kept?.src === picture.src ? kept
     : element("img", { class: "digits-preview", src: picture.src, alt: `Your picture ${picture.name}` })] : [];
   const many = found.parts.length > MANY, wide = many ? BARE : LABEL[0];
@@ -129,10 +129,10 @@ function marks(place, found, picture, brush) {
     if (part.line !== found.parts[Math.max(index - 1, 0)].line) before = -SIZE;
     low = left - before < wide && !low; // a label stands above its box, below where it would cover the one before
     const inside = low ? bottom > SIZE - LABEL[1] : top < LABEL[1];
-    const kinds = ["digits-box", trust(part), low && "digits-low", inside && "digits-inner", left > SIZE - wide && "digits-end", index === found.chosen && "digits-chosen"];
+    const kinds = ["digits-box", trust(part), low && "digits-low", inside && "digits-inner", left > across - wide && "digits-end", index === found.chosen && "digits-chosen"];
     const box = element("div", { class: kinds.filter(Boolean).join(" ") }, element("span", {}, many ? part.text : `${part.text} ${ofDigit(part)}`));
-    const share = value => `${(100 * value / SIZE).toFixed(1)}%`;
-    Object.assign(box.style, { left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) });
+    const share = (value, whole) => `${(100 * value / whole).toFixed(1)}%`;
+    Object.assign(box.style, { left: share(left, across), top: share(top, SIZE), width: share(right - left, across), height: share(bottom - top, SIZE) });
     boxes.push(box);
     before = left;
   });
