@@ -182,7 +182,7 @@ class App:
             image, digit = part.prediction.image, part.prediction.digit
             found = occlusion.occlusion_map(self.recognizer.model, image, digit)
         self._reasons.value = data("reasons", reasons(found)) if self._wants_why else ""
-        strokes = [np.round(one, 1).ravel().tolist() for one in self.pad.drawing.strokes]
+        strokes = [np.round(one, 1).ravel().tolist() for one in self.pad.drawing.finished]
         self._ink.value = data("kept", {"seq": self._seq, "strokes": strokes})
 
     # --- What arrives from the page ---------------------------------------------------------------

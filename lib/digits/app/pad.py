@@ -57,6 +57,11 @@ class Drawing:
         """Whether the pen or the eraser is down."""
         return self._open or self._eraser is not None
 
+    @property
+    def finished(self) -> tuple[np.ndarray, ...]:
+        """The strokes whose pen has left the pad."""
+        return self.strokes[:-1] if self._open else self.strokes
+
     def down(self, x: float, y: float, tool: str | None = None) -> None:
         """The chosen tool, or ``tool``, touches the pad; PadFull when the drawing has no room."""
         self.up()

@@ -224,16 +224,19 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
     marks = _marks(strokes)
     pieces = [points for k, points in enumerate(strokes) if k not in marks]
     best, groups = _best_groups(predict, pieces)
+    whole: dict[int, int] = {}  # of each part of a stroke that was cut, which stroke
     for shares in CUTS:
-        cut = [part for points in pieces for part in _cut_joined(points, *shares)]
-        if len(cut) == len(pieces) or len(cut) > MOST_PIECES:
+        cut = [_cut_joined(points, *shares) for points in pieces]
+        parts = [part for some in cut for part in some]
+        if len(parts) == len(pieces) or len(parts) > MOST_PIECES:
             break
-        score, others = _best_groups(predict, cut)
-        if score - CUT_COST * (len(cut) - len(pieces)) > best:
+        score, others = _best_groups(predict, parts)
+        if score - CUT_COST * (len(parts) - len(pieces)) > best:
             best, groups = score, others
+            whole = {id(part): k for k, some in enumerate(cut) for part in some if len(some) > 1}
     read = [(predict(group), group) for group in groups]
-    doubts = _doubts(predict, read, pieces)
-    parts = [
+    doubts = _doubts(predict, read, whole)
+    found = [
         Part(one, "", _box(group), tuple(group), line, "", doubt).withheld(one.reason)
         for (one, group), doubt in zip(read, doubts, strict=True)
     ]
@@ -242,8 +245,8 @@ def _read_line(predict: Predict, strokes: list[np.ndarray], line: int) -> list[P
             continue
         why, alone = "not a digit", [strokes[k]]
         one = replace(predict(alone), accepted=False, reason=why)
-        parts.append(Part(one, why, _box(alone), tuple(alone), line, mark, MARKS[mark]))
-    return sorted(parts, key=lambda part: part.box[0] + part.box[2]) if marks else parts
+        found.append(Part(one, why, _box(alone), tuple(alone), line, mark, MARKS[mark]))
+    return sorted(found, key=lambda part: part.box[0] + part.box[2]) if marks else found
 
 
 def _marks(strokes: list[np.ndarray]) -> dict[int, str]:
@@ -294,11 +297,11 @@ def _is_rule(box: Box, digits: list[Box]) -> bool:
 
 
 def _doubts(
-    predict: Predict, read: list[tuple["Prediction", list[np.ndarray]]], pieces: list[np.ndarray]
+    predict: Predict, read: list[tuple["Prediction", list[np.ndarray]]], whole: dict[int, int]
 ) -> list[str]:
     """Why each digit of a line is withheld for what is around it; "" where nothing speaks against.
 
-    read: from left to right. pieces: the strokes before some were cut.
+    read: from left to right. whole: of each part of a stroke that was cut, by its id, which stroke.
     """
     boxes = [_box(group) for _, group in read]
     doubts = [EXTRA if _has_extra(predict, *one) else "" for one in read]
@@ -317,10 +320,9 @@ def _doubts(
         if len(run) > 1 and weak and right - left <= LETTER * (bottom - top):
             doubts[start:end] = [LIKE_LETTER] * len(run)
         start = end
-    whole = {id(points) for points in pieces}
-    cut = [any(id(points) not in whole for points in group) for _, group in read]
+    cut = [{whole[id(points)] for points in group if id(points) in whole} for _, group in read]
     for k in range(1, len(read)):
-        if cut[k - 1] and cut[k]:
+        if cut[k - 1] & cut[k]:
             doubts[k - 1 : k + 1] = JOINED, JOINED
     return doubts
 
@@ -334,9 +336,10 @@ def _has_extra(predict: Predict, whole: "Prediction", group: list[np.ndarray]) -
     for k, points in enumerate(group if len(group) > 1 else ()):
         x, y = points[-1] - points[0]
         curled = _along(points)[-1] > 2 * np.sqrt(x * x + y * y)
-        if curled and POINT * height < np.ptp(points[:, 1]) < RAISED * height:
-            alone, rest = predict([points]), predict(group[:k] + group[k + 1 :])
-            if alone.accepted and rest.accepted and rest.digit == whole.digit:
+        small = POINT * height < np.ptp(points[:, 1]) < RAISED * height
+        if curled and small and predict([points]).accepted:
+            rest = predict(group[:k] + group[k + 1 :])
+            if rest.accepted and rest.digit == whole.digit:
                 return True
     return False
 

@@ -230,7 +230,8 @@ class Reader {
   }
 
   async explain() {
-    this.put("kept", { seq: this.seq, strokes: this.strokes.map(stroke => stroke.flat()) }); // which app.js keeps over a reload
+    const finished = this.down === "pen" ? this.strokes.slice(0, -1) : this.strokes;
+    this.put("kept", { seq: this.seq, strokes: finished.map(stroke => stroke.flat()) }); // which app.js keeps over a reload
     const part = this.part, model = this.model;
     if (!this.why || !part) { this.put("reasons", this.why ? null : undefined); return; }
     const effect = await occlusion.effects(model, part.image, part.digit, async () => { await soon(); return this.why && this.part === part && this.model === model; });

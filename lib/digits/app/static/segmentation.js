@@ -275,13 +275,15 @@ function hasExtra(predict, whole, group) {
   return group.length > 1 && group.some((points, k) => {
     const [a, b] = [points[0], points[points.length - 1]], high = extentOf(points, 1), x = b[0] - a[0], y = b[1] - a[1];
     if (alongPath(points).pop() <= 2 * Math.sqrt(x * x + y * y) || high <= POINT * height || high >= RAISED * height) return false;
+    if (predict([points]).reason) return false;
     const rest = predict(group.filter((_, i) => i !== k));
-    return !predict([points]).reason && !rest.reason && rest.digit === whole.digit;
+    return !rest.reason && rest.digit === whole.digit;
   });
 }
 
-// Why each digit of a line is withheld for what is around it. groups: from left to right; pieces: before some were cut.
-function doubtsOf(groups, pieces, predict) {
+// Why each digit of a line is withheld for what is around it. groups: from left to right; whole: the stroke of each part
+// of one that was cut.
+function doubtsOf(groups, whole, predict) {
   const boxes = groups.map(group => bounds(group.flat())), all = groups.map(predict), doubts = groups.map((group, k) => hasExtra(predict, all[k], group) ? EXTRA : "");
   for (let k = 1; k < groups.length; k++) {
     const [low, high] = boxes.slice(k - 1, k + 1).sort((a, b) => a[3] - a[1] - (b[3] - b[1])), tall = high[3] - high[1];
@@ -294,22 +296,24 @@ function doubtsOf(groups, pieces, predict) {
     if (end - start > 1 && weak && right - left <= LETTER * (bottom - top)) doubts.fill(LIKE_LETTER, start, end);
     start = end;
   }
-  const cut = groups.map(group => group.some(stroke => !pieces.includes(stroke)));
-  for (let k = 1; k < groups.length; k++) if (cut[k - 1] && cut[k]) doubts.fill(JOINED, k - 1, k + 1);
+  const cut = groups.map(group => group.map(part => whole.get(part)).filter(Boolean));
+  for (let k = 1; k < groups.length; k++) if (cut[k].some(stroke => cut[k - 1].includes(stroke))) doubts.fill(JOINED, k - 1, k + 1);
   return doubts;
 }
 
 // The digits and signs of one line, from left to right.
 function readLine(strokes, line, predict) {
   const marks = marksOf(strokes), pieces = strokes.filter(points => !marks.has(points));
-  let best = bestGroups(pieces, predict);
+  let best = bestGroups(pieces, predict), whole = new Map();
   for (const [left, right] of CUTS) {
-    const cut = pieces.flatMap(points => cutJoined(points, left, right));
-    if (cut.length === pieces.length || cut.length > MOST_PIECES) break;
-    const other = bestGroups(cut, predict);
-    if (other.score - CUT_COST * (cut.length - pieces.length) > best.score) best = other;
+    const cut = pieces.map(points => cutJoined(points, left, right)), all = cut.flat();
+    if (all.length === pieces.length || all.length > MOST_PIECES) break;
+    const other = bestGroups(all, predict);
+    if (other.score - CUT_COST * (all.length - pieces.length) <= best.score) continue;
+    best = other;
+    whole = new Map(cut.flatMap((some, k) => some.length > 1 ? some.map(part => [part, pieces[k]]) : []));
   }
-  const doubts = doubtsOf(best.groups, pieces, predict), part = group => ({ box: bounds(group.flat()), strokes: group, line, prediction: predict(group) });
+  const doubts = doubtsOf(best.groups, whole, predict), part = group => ({ box: bounds(group.flat()), strokes: group, line, prediction: predict(group) });
   const parts = best.groups.map((group, k) => ({ ...part(group), mark: "", doubt: doubts[k] }));
   if (!marks.size) return parts;
   for (const [points, mark] of marks) {
