@@ -360,6 +360,33 @@ def test_a_bold_digit_that_fills_its_picture(recognizer, name):
     assert answer.text == DRAWN[name].expected and answer.accepted
 
 
+@pytest.mark.parametrize("margin", [0, 60])
+@pytest.mark.parametrize("number", ["3", "4", "5", "6", "8", "85", "36"])
+def test_a_thick_marker_fills_a_large_picture(recognizer, number, margin):
+    """Wherever one looks there is more ink than paper."""
+    page = papers.paper(1000, 700 * len(number), np.random.default_rng(1))
+    digits = [list(DRAWN[NAMES.get(digit, digit)].strokes) for digit in number]
+    papers.row(page, digits, 600, 120, np.random.default_rng(1))
+    left, top, right, bottom = ink.bounding_box((page.mean(2) < 0.5).astype(np.float32))
+    box = left - margin, top - margin, right + margin, bottom + margin
+    picture = papers.noisy(page, np.random.default_rng(1)).crop(box)
+    answer = photo.read_photo(encoded(picture), recognizer)
+    assert (answer.text, answer.accepted) == (number, True)
+
+
+def test_a_sheet_on_a_dark_desk_and_a_shadow_are_no_thick_pen(recognizer):
+    page = papers.paper(700, 900, np.random.default_rng(1))
+    papers.row(
+        page, [list(DRAWN[name].strokes) for name in ("3", "8")], 200, 30, np.random.default_rng(1)
+    )
+    shadow, desk = page.copy(), np.full((1100, 1500, 3), 0.2, np.float32)
+    shadow[:, 700:] *= 0.5  # of somebody beside the table
+    desk[200:900, 300:1200] = page
+    for scene in (shadow, desk):
+        picture = papers.noisy(scene, np.random.default_rng(1))
+        assert text(recognizer, encoded(picture)) == "38"
+
+
 @pytest.mark.parametrize("name", DIGITS)
 def test_the_frame_of_a_cell_is_no_ink(recognizer, name):
     rng = np.random.default_rng(1)

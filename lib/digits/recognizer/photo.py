@@ -34,6 +34,7 @@ PALE, INKED = 0.38, 0.5  # strength: a stroke goes on while it is pale, and is i
 BORDER = 0.15  # by which a small picture's paper may differ along its border
 FRAME = 0.11  # of what lies within the border: if less of it has that colour, it is a frame's
 DARKEST_PAPER = 0.5  # of the usual brightness: what is darker is the desk beside the page
+STARK = 0.35  # by which a thick pen's ink differs from the paper at the picture's border
 SMALLEST_DESK = 350  # pixels: smaller pictures are crops and show none
 SMALLEST_FRAMED = 20  # pixels: of less a frame would leave nothing
 SMALLEST_RULED, MOST_LINES = 40, 300  # pixels; pieces of lines in one direction, the longest
@@ -327,9 +328,11 @@ def _like_border(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def _unframed(picture: Image.Image) -> Image.Image:
-    """One small cell of a form or a puzzle without the frame around it."""
+    """A sheet without the desk, a small cell of a form or a puzzle without the frame around it."""
     short, long = sorted(picture.size)
-    if short < SMALLEST_FRAMED or long >= SMALLEST_DESK or long > 1.4 * short:
+    if long >= SMALLEST_DESK:
+        return picture.crop(_sheet(picture))
+    if short < SMALLEST_FRAMED or long > 1.4 * short:
         return picture
     like, is_frame = _like_border(np.asarray(picture, np.float32) / 255)
     if not is_frame:
@@ -340,27 +343,67 @@ def _unframed(picture: Image.Image) -> Image.Image:
     return picture.crop((left, top, picture.width - right, picture.height - bottom))
 
 
+def _sheet(picture: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a sheet of paper on a bare desk, or of the whole picture.
+
+    A sheet has straight sides and lies within the picture, a shadow reaches its edge, a printed box
+    is hollow.
+    """
+    factor = max(picture.size) / 400
+    rgb = np.asarray(ImageOps.scale(picture, 1 / factor), np.float32) / 255
+    other = (~_like_border(rgb)[0]).astype(np.uint8)
+    shapes, _ = cv2.findContours(other, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    shape = max(shapes, key=cv2.contourArea, default=np.zeros((1, 1, 2), np.int32))
+    left, top, wide, tall = cv2.boundingRect(shape)
+    area, (short, long) = cv2.contourArea(shape), sorted(cv2.minAreaRect(shape)[1])
+    within = other[top : top + tall, left : left + wide].sum()
+    straight = area > max(0.15 * other.size, 0.88 * short * long) and 3 * short > long
+    solid = within > 0.5 * area and other.sum() - within < 0.005 * other.size
+    inside = min(left, top) > 0 and left + wide < other.shape[1] and top + tall < other.shape[0]
+    if not (straight and solid and inside):
+        return 0, 0, *picture.size
+    inner = left + 2, top + 2, left + wide - 2, top + tall - 2
+    return tuple(round(factor * value) for value in inner)
+
+
 def _paper(rgb: np.ndarray) -> np.ndarray:
     """The paper without the ink, (H, W, 3): the median over a wide neighbourhood, which keeps a
-    shadow's edge; of a small picture, which a digit may fill, a plane through its border.
+    shadow's edge; where a digit may fill that, or all of a small picture, a plane through the
+    picture's border.
     """
     height, width = rgb.shape[:2]
-    if max(height, width) < SMALLEST_DESK:
-        like, is_frame = _like_border(rgb)
-        on = _border(like)
-        if not is_frame and on.mean() > 0.4:
-            y, x = np.mgrid[:height, :width]
-            places = np.stack([np.ones_like(x), x, y], -1)
-            plane = np.linalg.lstsq(_border(places)[on], _border(rgb)[on], rcond=None)[0]
-            return (places @ plane).astype(np.float32)
     scale = min(400 / max(height, width), 1)
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     shortest = min(small.shape[:2])
     window = max(int(max(shortest / 2.5, min(shortest, 120))) | 1, 3)
+    like, is_frame = _like_border(small)
+    on = _border(like)
+    if not is_frame and on.mean() > 0.4:
+        y, x = np.mgrid[: small.shape[0], : small.shape[1]]
+        places = np.stack([np.ones_like(x), x, y], -1)
+        plane = np.linalg.lstsq(_border(places)[on], _border(small)[on], rcond=None)[0]
+        even = (places @ plane).astype(np.float32)
+        if max(height, width) < SMALLEST_DESK:
+            return even
+        small = np.where(_bold(np.abs(small - even).max(2) > STARK, window)[..., None], even, small)
     pad = window // 2
     small = cv2.copyMakeBorder((small * 255).astype(np.uint8), *4 * (pad,), cv2.BORDER_REFLECT)
     middle = cv2.medianBlur(small, window)[pad:-pad, pad:-pad]
     return cv2.resize(middle, (width, height), interpolation=cv2.INTER_LINEAR) / np.float32(255)
+
+
+def _bold(stark: np.ndarray, window: int) -> np.ndarray:
+    """What of ``stark`` (H, W) may be a pen so thick that a median over ``window`` takes it for
+    paper: no thinner, no sheet or desk, and not along the picture's edge, as a shadow.
+    """
+    own = stark.astype(np.uint8)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+    depth, pens = cv2.distanceTransform(np.pad(own, 1), cv2.DIST_L2, 3)[1:-1, 1:-1], np.zeros(n)
+    np.maximum.at(pens, labels, depth)
+    edge = np.bincount(_border(labels), minlength=n) / len(_border(labels))
+    bold = (2 * pens > window / 8) & (2 * pens < 0.45 * stats[:, 2:4].max(1)) & (edge < 0.2)
+    bold[0] = False
+    return cv2.dilate(bold[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
 
 
 # Printed lines
