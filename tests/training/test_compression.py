@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from digits import evaluation
-from digits.recognizer import Calibration, energy, softmax
+from digits.recognizer import Calibration, LiteRTModel, energy, softmax
 from digits.training import compression, keras, networks
 from digits.training import fit as training
 from toys import config, keras_logits, new_model, same_weights
@@ -38,7 +38,7 @@ def test_a_file_takes_one_image_and_gives_the_networks_logits(model, data, files
     (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert (tuple(image["shape"]), image["dtype"]) == ((1, 28, 28, 1), np.float32)
     assert (tuple(logits["shape"]), logits["dtype"]) == ((1, 10), np.float32)
-    expected, got = keras_logits(model, data[0]), compression.litert_logits(files[kind], data[0])
+    expected, got = keras_logits(model, data[0]), LiteRTModel(files[kind]).logits(data[0])
     assert np.ptp(expected) > 2  # the tolerances mean something
     np.testing.assert_allclose(got, expected, atol=tolerance)
     assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.97
@@ -83,7 +83,7 @@ def test_every_network_can_be_exported_to_int8(data, tmp_path, name):
     net = new_model(name)
     expected = keras_logits(net, x[:50])
     path = compression.export_litert(net, tmp_path / "x.tflite", "int8", x[:50])
-    error = np.abs(compression.litert_logits(path, x[:50]) - expected).max()
+    error = np.abs(LiteRTModel(path).logits(x[:50]) - expected).max()
     assert error < 0.2 * max(np.ptp(expected), 1)
 
 
@@ -108,7 +108,7 @@ def test_measured_table(model, files, data):
         assert row["bytes"] == files[kind].stat().st_size
         assert row["gzip_bytes"] == len(gzip.compress(files[kind].read_bytes(), 9, mtime=0))
         assert 0 < row["latency_ms_median"] <= row["latency_ms_p95"]
-        predicted = compression.litert_logits(files[kind], x).argmax(1)
+        predicted = LiteRTModel(files[kind]).logits(x).argmax(1)
         errors = (predicted != labels).sum()
         assert (row["validation_errors"], row["validation_n"]) == (errors, 200)
         assert (row["pen_errors"], row["pen_n"]) == ((predicted[:40] != other[1]).sum(), 40)
@@ -144,7 +144,7 @@ def test_what_the_app_would_refuse_and_answer_follows_the_files_own_calibration(
 ):
     path = tmp_path / "float32.tflite"
     path.write_bytes(files["float32"].read_bytes())
-    logits = compression.litert_logits(path, data[0])
+    logits = LiteRTModel(path).logits(data[0])
     energies, sure = energy(logits), softmax(logits, 2.0).max(1)
     Calibration(min_energy=float(np.median(energies))).write(tmp_path / "calibration.json")
     refused = compression.refusals(path, data[0])

@@ -16,8 +16,6 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from digits import evaluation
-
 DIGITS = np.arange(10)
 
 
@@ -144,7 +142,7 @@ def deslant(images: np.ndarray) -> np.ndarray:
     return np.stack(upright).reshape(images.shape)
 
 
-# A map of all images, odd ones, twins, duplicates
+# A map of all images, odd ones, twins, duplicates, neighbours
 
 
 def embed(
@@ -204,26 +202,6 @@ def duplicates(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarr
     return np.flatnonzero(pixels.isin([image.tobytes() for image in others]))
 
 
-# Baselines, and digits drawn with a pen
-
-
 def vote(neighbour_labels: np.ndarray, k: int) -> np.ndarray:
     """The commonest digit in the first ``k`` columns, (n,); the smaller one in a tie."""
     return stats.mode(neighbour_labels[:, :k], axis=1).mode
-
-
-def scores(
-    guesses: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray]
-) -> dict[str, dict[str, dict]]:
-    """``evaluation.accuracy_summary`` of every ``guesses[method][split]``."""
-    return {
-        method: {name: evaluation.accuracy_summary(labels[name], splits[name]) for name in splits}
-        for method, splits in guesses.items()
-    }
-
-
-def examples(pairs: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Index of the first sample of each of ``evaluation.confused_pairs``."""
-    confusions = zip(pairs["digit"], pairs["read as"], strict=True)
-    alike = [(labels == digit) & (predictions == read) for digit, read in confusions]
-    return np.array([some.argmax() for some in alike], int)

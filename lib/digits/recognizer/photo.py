@@ -346,24 +346,22 @@ def _unframed(picture: Image.Image) -> Image.Image:
 def _sheet(picture: Image.Image) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of a sheet of paper on a bare desk, or of the whole picture.
 
-    A sheet has straight sides and lies within the picture, a shadow reaches its edge, a printed box
-    is hollow.
+    It has straight sides and lies within the picture; a shadow reaches its edge, a box is hollow.
     """
     factor = max(picture.size) / 400
     rgb = np.asarray(ImageOps.scale(picture, 1 / factor), np.float32) / 255
-    other = (~_like_border(rgb)[0]).astype(np.uint8)
+    other = np.pad((~_like_border(rgb)[0]).astype(np.uint8), 1)
     shapes, _ = cv2.findContours(other, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     shape = max(shapes, key=cv2.contourArea, default=np.zeros((1, 1, 2), np.int32))
-    left, top, wide, tall = cv2.boundingRect(shape)
     area, (short, long) = cv2.contourArea(shape), sorted(cv2.minAreaRect(shape)[1])
+    left, top, wide, tall = cv2.boundingRect(shape)
     within = other[top : top + tall, left : left + wide].sum()
     straight = area > max(0.15 * other.size, 0.88 * short * long) and 3 * short > long
     solid = within > 0.5 * area and other.sum() - within < 0.005 * other.size
-    inside = min(left, top) > 0 and left + wide < other.shape[1] and top + tall < other.shape[0]
-    if not (straight and solid and inside):
-        return 0, 0, *picture.size
-    inner = left + 2, top + 2, left + wide - 2, top + tall - 2
-    return tuple(round(factor * value) for value in inner)
+    if straight and solid and not _border(other[1:-1, 1:-1]).any():
+        sides = left + 1, top + 1, left + wide - 3, top + tall - 3
+        return tuple(round(factor * side) for side in sides)
+    return 0, 0, *picture.size
 
 
 def _paper(rgb: np.ndarray) -> np.ndarray:
@@ -394,7 +392,7 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
 
 def _bold(stark: np.ndarray, window: int) -> np.ndarray:
     """What of ``stark`` (H, W) may be a pen so thick that a median over ``window`` takes it for
-    paper: no thinner, no sheet or desk, and not along the picture's edge, as a shadow.
+    paper: no thinner one, no sheet, and no shadow, which lies along the picture's edge.
     """
     own = stark.astype(np.uint8)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
@@ -402,7 +400,6 @@ def _bold(stark: np.ndarray, window: int) -> np.ndarray:
     np.maximum.at(pens, labels, depth)
     edge = np.bincount(_border(labels), minlength=n) / len(_border(labels))
     bold = (2 * pens > window / 8) & (2 * pens < 0.45 * stats[:, 2:4].max(1)) & (edge < 0.2)
-    bold[0] = False
     return cv2.dilate(bold[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
 
 

@@ -241,14 +241,6 @@ def heat_map(ax: Axes, matrix: np.ndarray, title: str, text: str = "{:.0f}") -> 
     return ax
 
 
-def confusion_maps(counts: np.ndarray, rates: np.ndarray) -> Figure:
-    """Counts and row-wise rates of a confusion matrix (10, 10) side by side."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.1))
-    heat_map(axes[0], counts, "Counts")
-    heat_map(axes[1], 100 * rates, "Percent of each true digit", "{:.1f}")
-    return figure
-
-
 def error_gallery(images: np.ndarray, table: pd.DataFrame, columns: int = 8) -> Figure:
     """Wrong answers as tiles: true digit and index above, the two best guesses below.
 

@@ -68,11 +68,6 @@ def export_litert(
     return Path(path)
 
 
-def litert_logits(path: Path, images: np.ndarray) -> np.ndarray:
-    """Logits (n, 10) that the file gives for ``images`` (n, 28, 28, 1), one at a time."""
-    return LiteRTModel(path).logits(images)
-
-
 def file_sizes(path: Path) -> dict:
     """``bytes`` on disk and ``gzip_bytes`` after gzip -9, where zeros pay."""
     content = Path(path).read_bytes()
@@ -114,12 +109,12 @@ def measure_files(
     ``agreement_with_float32``: share of the first set that gets the same digit from "float32".
     """
     first = next(iter(sets.values()))[0]
-    expected = litert_logits(files["float32"], first).argmax(1)
+    expected = LiteRTModel(files["float32"]).logits(first).argmax(1)
     rows = {}
     for name, path in files.items():
         scores: dict = {}
         for kind, (images, labels) in sets.items():
-            predicted = litert_logits(path, images).argmax(1)
+            predicted = LiteRTModel(path).logits(images).argmax(1)
             summary = evaluation.accuracy_summary(labels, predicted)
             scores |= {f"{kind}_{key}": value for key, value in summary.items()}
             if images is first:
@@ -146,7 +141,7 @@ def answered(path: Path, predictions: evaluation.Predictions) -> dict:
 def refusals(path: Path, images: np.ndarray) -> int:
     """How many ``images`` the file takes for no digit, by the calibration that belongs to it."""
     limits = Calibration.read(calibration_path(path))
-    return int((energy(litert_logits(path, images)) < limits.min_energy).sum())
+    return int((energy(LiteRTModel(path).logits(images)) < limits.min_energy).sum())
 
 
 def good_enough(table: pd.DataFrame, tolerances: Mapping[str, float]) -> pd.Series:
