@@ -489,7 +489,8 @@ def assert_sound(app: App) -> None:
         assert (
             stroke.shape == (len(stroke), 2)
             and np.isfinite(stroke).all()
-            and 0 <= stroke.min() <= stroke.max() <= pad.SIZE
+            and stroke.min() >= 0
+            and np.all(stroke.max(0) <= (pad.WIDTH, pad.SIZE))
         )
     assert type(drawing.brush) is float or drawing.brush == ink.BRUSH
     assert pad.BRUSHES[0] <= drawing.brush <= pad.BRUSHES[1] and drawing.tool in pad.TOOLS

@@ -9,7 +9,7 @@
 "use strict";
 window.digitsApp?.stop(); // the cell was run again
 
-const SIZE = 280; // the unit of all coordinates, as in the kernel: the pad's height, and twice as much is its width when it is wide
+const SIZE = 280; // the pad's height, the unit of all coordinates, as in the kernel
 const FRAME = 15; // milliseconds between two messages at least
 const WINDOW = 3, BUSY = 250; // with so many unanswered ones moves wait, but never longer than so many milliseconds
 const LOST = 4000; // milliseconds: nothing was answered for so long: the line or the kernel is gone
@@ -44,7 +44,7 @@ class App {
     this.state = {};
     this.seen = {}; // the elements that the data below was read from
     this.found = { parts: [] }; // the answer
-    this.wide = false; // how much of the canvas the pad shows
+    this.wide = false;
     this.kept = []; // strokes that the kernel has told of, null while nobody knows
     this.since = []; // and those that came after
     this.lastSent = this.lastAction = this.heard = this.toggled = 0;
@@ -108,7 +108,7 @@ class App {
 
   get width() { return this.wide ? 2 * SIZE : SIZE; }
 
-  // The pad twice as wide, or as before: what it shows of the canvas, which is always wide.
+  // The pad twice as wide, or as before: the canvas is always wide.
   widen(wide) {
     if (wide === this.wide) return;
     this.wide = wide;
@@ -701,10 +701,9 @@ class App {
 const pairs = flat => Array.from({ length: flat.length / 2 }, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
 const flat = stroke => stroke.flat().map(value => Math.round(10 * value) / 10);
 
-const beyond = stroke => stroke.some(([x]) => x > SIZE); // on the right half of a wide pad
+const beyond = stroke => stroke.some(([x]) => x > SIZE); // on a wide pad's right half
 
-// A drawing in an address: quarters of a pixel, halves where it is wide, two digits to the base of 36 each, "-" between
-// strokes; null for none.
+// A drawing in an address: quarters of a pixel, halves of a wide one, two digits to the base of 36 each; null for none.
 const parts = kind => kind === "wide" ? 2 : 4;
 function packed(strokes) {
   const kind = strokes.some(beyond) ? "wide" : "ink", two = value => Math.round(parts(kind) * value).toString(36).padStart(2, "0");
@@ -720,7 +719,7 @@ function card(ink, width, number, sure) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height: 960 }), context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, 960);
-  context.drawImage(ink, 0, 0); // what of it is to be seen
+  context.drawImage(ink, 0, 0);
   context.fillStyle = "#15181c";
   context.textAlign = "center";
   context.font = "600 44px system-ui, sans-serif";
