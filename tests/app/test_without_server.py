@@ -396,9 +396,12 @@ def test_a_damaged_link_draws_nothing_and_says_so(chromium, served, damage):
 def test_a_link_holds_every_place_of_the_pad(chromium, served, name):
     corner = {"ink": (280, 280), "wide": (560, 280)}[name]
     strokes = [[(0, 0), corner], [corner]]
-    with opened(chromium, served, offline=False) as page:
+    # where the pad becomes lower and no wider
+    with opened(chromium, served, offline=False, viewport={"width": 600, "height": 1300}) as page:
         if name == "wide":
             page.click(".digits-wide")
+        shape = page.locator(".digits-overlay").evaluate("it => it.width / it.height")
+        assert shape == pytest.approx(corner[0] / corner[1], rel=0.01)
         browser.draw_at_once(page, strokes)
         browser.settled(page, 3)
         page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject())")

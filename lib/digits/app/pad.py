@@ -125,7 +125,7 @@ class Drawing:
             raise PadFull("The pad is full. Undo a stroke or clear it to go on drawing.")
 
     def _erase(self, path: np.ndarray) -> None:
-        rubbed = ink.rasterize([path], WIDTH, eraser_width(self.brush))
+        rubbed = ink.rasterize([path], SIZE, eraser_width(self.brush), WIDTH)
         left = tuple(piece for stroke in self.strokes for piece in cut(stroke, rubbed))
         if sum(map(len, left)) > MAX_POINTS or len(left) > 2 * MAX_STROKES:
             raise PadFull("This is too intricate for the eraser. Undo a stroke or clear the pad.")

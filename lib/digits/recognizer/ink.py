@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CANVAS = 280  # pixels: the pad's height, and its width
-WIDEST = 2  # times as wide as high the pad is at most
+CANVAS, WIDEST = 280, 2  # pixels: the pad's height; how many times as wide it is at most
 BRUSH = 20  # pixels: the pad's default pen on that canvas
 EXTENT = 200  # pixels: how large strokes are drawn before they are shrunk to MNIST's 20
 PEN = 0.12  # of that extent: MNIST's pen; best of 0.12 to 0.18 on the training writers' pen digits
@@ -54,30 +53,33 @@ def extent(strokes: Sequence[np.ndarray], size: int = CANVAS) -> float:
 
 
 def rasterize(
-    strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH
+    strokes: Sequence[np.ndarray], size: int = CANVAS, brush: float = BRUSH, width: int = 0
 ) -> np.ndarray:
     """Draw strokes with a round pen; one point is a dot. ValueError for other shapes.
 
-    In pixels, size: the canvas's side, brush: the pen's width. Returns (size, size) uint8, 255 ink.
+    In pixels, size: the canvas's height, and its width unless ``width`` says another; brush: the
+    pen's width. Returns (size, width) uint8, 255 ink.
     """
     strokes = [np.clip(stroke, -size, 2 * size) for stroke in check_strokes(strokes)]
-    edges = np.zeros((size, size + 1), int)  # +1 where ink begins in a row, -1 behind its end
+    # +1 where ink begins in a row, -1 behind its end
+    edges = np.zeros((size, (width or size) + 1), int)
     for points in (np.floor(1000 * stroke + 0.5) for stroke in strokes):
         lines = np.column_stack([points[: max(len(points) - 1, 1)], points[-len(points) + 1 :]])
         for some in np.array_split(lines, len(lines) // 1000 + 1):  # 30 MB at a time
-            _draw_lines(edges, some, size, float(math.floor(500 * brush)))
-    return np.where(edges[:, :size].cumsum(1) > 0, 255, 0).astype(np.uint8)
+            _draw_lines(edges, some, float(math.floor(500 * brush)))
+    return np.where(edges[:, :-1].cumsum(1) > 0, 255, 0).astype(np.uint8)
 
 
-def _draw_lines(edges: np.ndarray, lines: np.ndarray, size: int, radius: float) -> None:
+def _draw_lines(edges: np.ndarray, lines: np.ndarray, radius: float) -> None:
     """Mark in ``edges`` the pixels within ``radius`` of lines (n, 4), all in thousandths.
 
     Of each line in each row of pixels: the discs around its ends and the band between them, spans
     of x whose bounds whole numbers decide.
     """
     low, high = np.sort(lines[:, 1::2], axis=1).T
-    first = np.clip(np.ceil((low - radius) / 1000), 0, size).astype(int)
-    last = np.clip(np.floor((high + radius) / 1000) + 1, first, size).astype(int)
+    rows, columns = len(edges), edges.shape[1] - 1
+    first = np.clip(np.ceil((low - radius) / 1000), 0, rows).astype(int)
+    last = np.clip(np.floor((high + radius) / 1000) + 1, first, rows).astype(int)
     counts = last - first
     row = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts - first, counts)
     ax, ay, bx, by = np.repeat(lines, counts, axis=0).T
@@ -103,8 +105,8 @@ def _draw_lines(edges: np.ndarray, lines: np.ndarray, size: int, radius: float) 
     left = np.where(length > 0, np.maximum(along[0], across[0]), np.inf)
     spans.append((ax + left, ax + np.minimum(along[1], across[1])))
     for left, right in spans:
-        begin = np.clip(np.ceil(left / 1000), 0, size)
-        end = np.clip(np.floor(right / 1000) + 1, begin, size)
+        begin = np.clip(np.ceil(left / 1000), 0, columns)
+        end = np.clip(np.floor(right / 1000) + 1, begin, columns)
         np.add.at(edges, (row, begin.astype(int)), 1)
         np.add.at(edges, (row, end.astype(int)), -1)
 

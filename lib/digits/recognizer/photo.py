@@ -391,14 +391,13 @@ def _paper(rgb: np.ndarray) -> np.ndarray:
 
 
 def _bold(stark: np.ndarray, window: int) -> np.ndarray:
-    """What of ``stark`` (H, W) may be a pen so thick that a median over ``window`` takes it for
-    paper: no thinner one, no sheet, and no shadow, which lies along the picture's edge.
-    """
+    """What of ``stark`` (H, W) may be a pen so thick that a median over ``window`` drowns in it."""
     own = stark.astype(np.uint8)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
     depth, pens = cv2.distanceTransform(np.pad(own, 1), cv2.DIST_L2, 3)[1:-1, 1:-1], np.zeros(n)
     np.maximum.at(pens, labels, depth)
     edge = np.bincount(_border(labels), minlength=n) / len(_border(labels))
+    # No thinner one, no sheet, and no shadow, which lies along the picture's edge
     bold = (2 * pens > window / 8) & (2 * pens < 0.45 * stats[:, 2:4].max(1)) & (edge < 0.2)
     return cv2.dilate(bold[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
 

@@ -108,6 +108,8 @@ class App {
 
   get width() { return this.wide ? 2 * SIZE : SIZE; }
 
+  marks() { view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush, this.width); }
+
   // The pad twice as wide, or as before: the canvas is always wide.
   widen(wide) {
     if (wide === this.wide) return;
@@ -115,7 +117,7 @@ class App {
     this.root.classList.toggle("digits-is-wide", wide);
     this.root.querySelector(".digits-wide")?.setAttribute("aria-pressed", wide);
     this.fit();
-    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush, this.width);
+    this.marks();
   }
 
   down(event) {
@@ -211,7 +213,7 @@ class App {
   fit() {
     const box = this.canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
     const [width, height] = [box.width, box.height].map(side => Math.max(Math.round(side * ratio), 1));
-    if (this.overlay.width !== width) Object.assign(this.overlay, { width, height });
+    if (this.overlay.width !== width || this.overlay.height !== height) Object.assign(this.overlay, { width, height });
     this.context = this.overlay.getContext("2d");
     this.context.setTransform(height / SIZE, 0, 0, height / SIZE, 0, 0);
     this.context.lineCap = this.context.lineJoin = "round";
@@ -298,7 +300,7 @@ class App {
       const words = this.tells && this.root.querySelector(".digits-map figcaption p:last-child")?.textContent;
       if (words) { this.say(words); this.tells = false; }
     }
-    view.marks(this.root.querySelector(".digits-marks"), this.found, this.picture, this.state.brush, this.width);
+    this.marks();
     const dealt = Math.max(this.state.seq, this.found.seq);
     seq = Math.max(seq, dealt); // the clock was put back since the last load
     if (this.sent.some(message => message.seq <= dealt)) this.heard = performance.now();

@@ -38,23 +38,23 @@ function extent(strokes, size = CANVAS) {
   return Math.max(right - left, bottom - top);
 }
 
-// Strokes drawn with a round pen: size x size values, 1 for ink.
-function rasterize(strokes, size, brush) {
-  const mask = new Uint8Array(size * size), whole = value => Math.floor(1000 * clip(value, -size, 2 * size) + 0.5);
+// Strokes drawn with a round pen: size rows of `width` values, 1 for ink.
+function rasterize(strokes, size, brush, width = size) {
+  const mask = new Uint8Array(size * width), whole = value => Math.floor(1000 * clip(value, -size, 2 * size) + 0.5);
   for (const stroke of strokes) {
     const points = stroke.map(point => point.map(whole));
     points.forEach((point, k) => {
-      if (k || points.length === 1) drawLine(mask, size, points[Math.max(k - 1, 0)], point, Math.floor(500 * brush));
+      if (k || points.length === 1) drawLine(mask, size, width, points[Math.max(k - 1, 0)], point, Math.floor(500 * brush));
     });
   }
   return mask;
 }
 
 // The pixels within `radius` of a line, all in thousandths: in each row the discs around its ends and the band between.
-function drawLine(mask, size, [ax, ay], [bx, by], radius) {
+function drawLine(mask, size, width, [ax, ay], [bx, by], radius) {
   const fill = (row, left, right) => {
-    const begin = clip(Math.ceil(left / 1000), 0, size), end = clip(Math.floor(right / 1000) + 1, begin, size);
-    mask.fill(1, row * size + begin, row * size + end);
+    const begin = clip(Math.ceil(left / 1000), 0, width), end = clip(Math.floor(right / 1000) + 1, begin, width);
+    mask.fill(1, row * width + begin, row * width + end);
   };
   const dx = bx - ax, dy = by - ay, length = dx * dx + dy * dy, aside = Math.floor(radius * Math.sqrt(length));
   const first = clip(Math.ceil((Math.min(ay, by) - radius) / 1000), 0, size);

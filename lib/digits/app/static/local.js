@@ -146,7 +146,7 @@ class Reader {
   get eraser() { return Math.max(1.6 * this.brush, 24); }
 
   erase(path) {
-    const rubbed = ink.rasterize(ink.clipped([path]), WIDTH, this.eraser), left = this.strokes.flatMap(stroke => cut(stroke, rubbed));
+    const rubbed = ink.rasterize(ink.clipped([path]), SIZE, this.eraser, WIDTH), left = this.strokes.flatMap(stroke => cut(stroke, rubbed));
     if (left.length === this.strokes.length && left.every((stroke, k) => stroke === this.strokes[k])) return;
     this.strokes = left;
     this.paint();
